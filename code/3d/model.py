@@ -1,0 +1,98 @@
+"""The 3D U-Net of Taleb et al. 2020 (official Keras code): encoder, decoder; knows no tasks.
+
+Volumes are (B, C, D, H, W). With 1 channel, 3 classes, 16 filters and 4 levels: 5,647,891
+trainable parameters, of them 3,535,440 in the encoder.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPS = 1e-3       # BatchNorm; official code (Keras)
+MOMENTUM = 0.1   # official: .01; with few steps its running statistics are still the initial ones
+DROPOUT = 0.5    # official code
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice conv 3, ReLU, BatchNorm, with dropout between: (B, in, ...) -> (B, out, ...)."""
+    return nn.Sequential(
+        _conv(inputs, outputs), nn.ReLU(inplace=True),
+        nn.BatchNorm3d(outputs, eps=EPS, momentum=MOMENTUM), nn.Dropout(DROPOUT),
+        _conv(outputs, outputs), nn.ReLU(inplace=True),
+        nn.BatchNorm3d(outputs, eps=EPS, momentum=MOMENTUM))
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv3d:
+    layer = nn.Conv3d(inputs, outputs, 3, padding=1)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # he-normal
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def smallest_input(levels: int) -> int:
+    """Voxels a side that the encoder needs: one is left after every pool."""
+    return int(2 ** (levels + 1))
+
+
+class Encoder(nn.Module):
+    """Blocks of doubling width with max-pool 2 after each, also after the bottleneck.
+
+    128^3 -> 256 x 4^3, 39^3 -> 256 x 1^3 with 16 filters and 4 levels.
+    """
+
+    def __init__(self, channels: int, filters: int = 16, levels: int = 4) -> None:
+        super().__init__()
+        self.widths = [filters * 2**level for level in range(levels + 1)]  # the bottleneck last
+        self.blocks = nn.ModuleList(block(i, o) for i, o in pairwise([channels, *self.widths]))
+
+    def stages(self, volumes: Tensor) -> list[Tensor]:
+        """Return the map of every level before its pool, then the bottleneck's, then the code."""
+        maps = []
+        for part in self.blocks:
+            maps.append(part(volumes))
+            volumes = F.max_pool3d(maps[-1], 2)
+        return [*maps, volumes]
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Return the code: (B, C, D, H, W) -> (B, 16 filters, D / 32, ...) with 4 levels."""
+        return self.stages(volumes)[-1]
+
+
+class Decoder(nn.Module):
+    """Undoes the last pool by repetition, then per level: up, concatenate the skip, block."""
+
+    def __init__(self, widths: list[int], classes: int) -> None:
+        super().__init__()
+        pairs = list(pairwise(reversed(widths)))  # (256, 128), (128, 64), ...
+        self.ups = nn.ModuleList(nn.ConvTranspose3d(deep, out, 2, stride=2) for deep, out in pairs)
+        self.blocks = nn.ModuleList(block(2 * out, out) for _, out in pairs)
+        self.last = nn.Conv3d(widths[0], classes, 1)
+        for layer in (*self.ups, self.last):
+            nn.init.xavier_uniform_(layer.weight)  # glorot-uniform
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        """Map an encoder's stages to class logits: (B, classes, D, H, W)."""
+        *skips, bottleneck, code = stages
+        # Nearest, to the bottleneck's own size: the weights have no part in undoing the pool.
+        x = F.interpolate(code, size=bottleneck.shape[2:], mode="nearest")
+        for up, part, skip in zip(self.ups, self.blocks, reversed(skips), strict=True):
+            x = part(torch.cat([up(x), skip], dim=1))
+        logits: Tensor = self.last(x)
+        return logits
+
+
+class UNet(nn.Module):
+    """Encoder and decoder: volumes (B, C, D, H, W) -> logits (B, classes, D, H, W)."""
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = Decoder(encoder.widths, classes)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Segment volumes whose sides are divisible by 2^(levels + 1)."""
+        logits: Tensor = self.decoder(self.encoder.stages(volumes))
+        return logits

@@ -1,0 +1,85 @@
+"""The 3D pretext tasks. Adding one = one class here and its name in PRETEXTS.
+
+Sizes are those of science.md for 128^3, written in terms of the resolution.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import combinations
+
+import torch
+from torch import Generator, Tensor
+
+from common import augment, pretexts
+from common.task import Pretext
+
+
+def jitter(size: int) -> int:
+    """Voxels a patch may move inside its cell: 3 at 128, and never none."""
+    return max(1, round(3 * size / 128))
+
+
+class Rotation(pretexts.Rotation):
+    """Ten classes: identity and 90, 180, 270 degrees about each of three axes."""
+
+    batch_size = 4
+
+    def __init__(self, size: int) -> None:
+        super().__init__(dimensions=3)
+
+
+class Jigsaw(pretexts.Jigsaw):
+    """27 patches, 100 permutations at least 24 places apart."""
+
+    batch_size = 8
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, jitter(size), dimensions=3)
+
+
+class RelativePatch(pretexts.RelativePatch):
+    """The centre patch and one of the 26 around it."""
+
+    batch_size = 32
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, jitter(size), dimensions=3)
+
+
+class Exemplar(pretexts.Exemplar):
+    """Volume triplets; the official augmentation, its spatial part resampled once."""
+
+    batch_size = 4  # official: 2, which leaves one negative and noisy BatchNorm
+
+    def __init__(self, size: int) -> None:
+        del size  # whole volumes: nothing depends on it
+
+    def augment(self, images: Tensor, rng: Generator) -> Tensor:
+        """Flip, rotate in each plane, zoom, brightness and contrast; science.md 3."""
+        count = len(images)
+        matrix = augment.flips(count, 3, rng)
+        for plane in combinations(range(3), 2):
+            matrix = augment.where(augment.chance(count, 0.5, rng),
+                                   augment.rotations(self._angles(count, rng), plane, 3)) @ matrix
+        zoom = augment.zooms(count, 3, 0.8, 1.2, rng)
+        matrix = augment.where(augment.chance(count, 0.15, rng), zoom) @ matrix
+        changed = augment.resample(images, matrix)
+        on = augment.chance(count, 0.5, rng)
+        brightness = torch.where(on, augment.uniform(count, -0.125, 0.125, rng), 0.0)
+        contrast = torch.where(on, augment.uniform(count, 0.5, 1.5, rng), 1.0)
+        return augment.brightness_contrast(changed, brightness, contrast)
+
+    @staticmethod
+    def _angles(count: int, rng: Generator) -> Tensor:
+        """Half of the cases by 1 to 3 quarter turns, half by any angle: (B,) radians."""
+        quarter = torch.randint(1, 4, (count,), generator=rng) * (math.pi / 2)
+        anyhow = augment.uniform(count, 0.0, 2 * math.pi, rng)
+        return torch.where(augment.chance(count, 0.5, rng), quarter, anyhow)
+
+
+PRETEXTS: dict[str, Callable[[int], Pretext]] = {
+    "rotation": Rotation,
+    "jigsaw": Jigsaw,
+    "rpl": RelativePatch,
+    "exemplar": Exemplar,
+}

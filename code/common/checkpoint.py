@@ -1,0 +1,58 @@
+"""Saving and loading training state and encoders; tensors and plain values only."""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import InputError
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that ``path`` is at every moment absent, old or new, never half."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(dict(state), partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Any:
+    """Read a checkpoint; InputError naming the file if it is truncated or not one of ours."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a readable checkpoint ({reason[:120]}); move it away and "
+                         "start the same command again") from None
+
+
+def load_encoder(encoder: nn.Module, path: Path) -> None:
+    """Load encoder.pt into ``encoder``; every key must be there and fit, nothing is dropped."""
+    state = load(path)
+    try:
+        encoder.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: its weights do not fit this encoder "
+                         f"({' '.join(str(error).split())[:200]})") from None
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's parameters and buffers, safe from later steps."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values, 16 hex digits; independent of file format and device."""
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        sha.update(name.encode())
+        sha.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]

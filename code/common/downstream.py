@@ -1,0 +1,89 @@
+"""What the encoder is pretrained for: the downstream tasks, in any number of dimensions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from common import metrics
+from common.task import Batch, Scores
+
+
+class Segmentation:
+    """Label every voxel: soft Dice loss in training, hard Dice per case and class in reports."""
+
+    name = "segmentation"
+    monitor = "dice"
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)  # background first
+
+    def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
+        """The images as they are (official code: no augmentation), labels (B, *space) as int64."""
+        assert batch.labels is not None
+        return batch.images, batch.labels.long()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Soft Dice loss: 1 - 2 sum(p t) / sum(p + t), sums over batch and space, mean of classes.
+
+        Source: official code (weighted_dice_coefficient_loss, equal weights), Milletari 2016.
+        """
+        probability = outputs.float().softmax(1)  # (B, K, *space)
+        truth = F.one_hot(targets, outputs.shape[1]).movedim(-1, 1)  # one batch at a time, as bytes
+        axes = [0, *range(2, outputs.dim())]
+        both = (probability * truth).sum(axes)
+        total = probability.sum(axes) + truth.sum(axes)
+        return 1 - (2 * both / total.clamp(min=1e-6)).mean()
+
+    def score(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Voxels of each (truth, predicted) pair of every case: (B, K, K)."""
+        count, classes = outputs.shape[:2]
+        case = torch.arange(count, device=outputs.device).view(-1, *[1] * (targets.dim() - 1))
+        pairs = (case * classes + targets) * classes + outputs.argmax(1)
+        table = torch.zeros(count * classes**2, dtype=torch.int64, device=outputs.device)
+        table.scatter_add_(0, pairs.flatten(), torch.ones_like(pairs).flatten())
+        return {"confusion": table.view(count, classes, classes)}
+
+    def summarise(self, scores: Scores) -> dict[str, float | None]:
+        """Mean over cases of foreground Dice, of each class, and the paper's pooled Dice."""
+        both, truth, predicted = self._counts(scores)
+        per_class = metrics.dice_from_counts(both, truth, predicted)[:, 1:]  # (cases, foreground)
+        summary = {"dice": _mean(_row_means(per_class))}
+        for index, name in enumerate(self.classes[1:]):
+            summary[f"dice_{name}"] = _mean(per_class[:, index])
+        return {**summary, "dice_paper": metrics.pooled_dice(both, truth, predicted)}
+
+    def cases(self, scores: Scores) -> list[dict[str, Any]]:
+        """The figures of each case; null where a class is in neither truth nor prediction."""
+        both, truth, predicted = self._counts(scores)
+        per_class = metrics.dice_from_counts(both, truth, predicted)[:, 1:]
+        return [{"dice": _null(_row_means(row[None])[0]),
+                 **{f"dice_{name}": _null(value)
+                    for name, value in zip(self.classes[1:], row, strict=True)},
+                 "truth": truth[i].tolist(), "predicted": predicted[i].tolist(),
+                 "both": both[i].tolist()} for i, row in enumerate(per_class)]
+
+    @staticmethod
+    def _counts(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Voxels in both, truth and prediction, each (cases, K)."""
+        table = scores["confusion"]
+        return np.diagonal(table, axis1=1, axis2=2), table.sum(2), table.sum(1)
+
+
+def _row_means(table: np.ndarray) -> np.ndarray:
+    """Mean of each row over its values that are not nan; nan for a row without any."""
+    known = ~np.isnan(table)
+    return np.divide(np.nansum(table, axis=1), known.sum(1),
+                     out=np.full(len(table), np.nan), where=known.any(1))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _null(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,212 @@
+"""A run on disk: its identity, folder, claim, log and scores; and reading finished runs back.
+
+Needs no torch, so that graph.py starts at once and works where torch is not installed.
+
+    results/3d/<dataset>/splits.json
+    results/3d/<dataset>/pretrain/<task>/seed0/               config.json log.jsonl time.jsonl scores.json encoder.pt
+    results/3d/<dataset>/finetune/<task>/fraction005/seed0/   config.json log.jsonl time.jsonl scores.json best.pt
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from common.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = 1  # raise by hand when a code change alters any number a run reports
+
+Json = dict[str, Any]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` so that ``path`` is at every moment absent, old or new, never half."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at ``path`` by ``text`` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp gives 0600; records are meant to be shared
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; InputError naming it if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); move it away or restore it") from None
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of a JSON value, 16 hex digits; equal values give equal digests."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """List where two JSON values differ, as "RESOLUTION: 32 -> 64"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [line for key in keys
+                for line in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+    return [] if old == new else [f"{name.removeprefix('settings.')}: {old} -> {new}"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pretraining or finetuning run: a pure function of ``identity``, kept in ``folder``."""
+
+    folder: Path
+    identity: Json
+
+    @property
+    def name(self) -> str:
+        """Where the run lies below the data set's folder, as "finetune/rpl/fraction005/seed0"."""
+        parts = self.folder.parts
+        return "/".join(parts[len(parts) - parts[::-1].index(self.identity["stage"]) - 1:])
+
+    @property
+    def encoder(self) -> Path:
+        """The file of the pretrained encoder, ready to load elsewhere."""
+        return self.folder / "encoder.pt"
+
+    def stored(self) -> Json | None:
+        """The identity the folder was made with, None for a new folder."""
+        path = self.folder / "config.json"
+        identity: Json | None = read_json(path)["identity"] if path.exists() else None
+        return identity
+
+    def changes(self) -> list[str]:
+        """What differs between the identity on disk and this one; empty for a new or equal run."""
+        stored = self.stored()
+        return [] if stored is None else differences(stored, plain(self.identity))
+
+    def done(self) -> bool:
+        """Whether this very run has been finished."""
+        return (self.folder / "scores.json").exists() and not self.changes()
+
+    def scores(self) -> Json:
+        """The scores of a finished run."""
+        scores: Json = read_json(self.folder / "scores.json")
+        return scores
+
+    @contextmanager
+    def claim(self) -> Iterator[bool]:
+        """Hold the run exclusively; yields False at once if another process holds it.
+
+        The lock belongs to the open file, so it ends with its process, however that ends.
+        """
+        lock_folder = self.folder.parents[self.name.count("/")] / "locks"
+        lock_folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_folder / f"{self.name.replace('/', '-')}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def start(self, provenance: Json) -> None:
+        """Make the folder and write config.json, unless an earlier start already has."""
+        if self.stored() is None:
+            write_json(self.folder / "config.json",
+                       {"identity": self.identity, "provenance": provenance})
+
+    def set_aside(self) -> Path:
+        """Move the run to <run>.old-N; nothing is deleted."""
+        number = 1
+        while (target := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
+            number += 1
+        shutil.move(self.folder, target)
+        return target
+
+    def log(self, name: str, record: Json) -> None:
+        """Append one line to <name>.jsonl."""
+        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def cut_log(self, name: str, epoch: int) -> None:
+        """Drop what <name>.jsonl holds past ``epoch``, and a line torn by a kill."""
+        path = self.folder / f"{name}.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _epoch(line) <= epoch]
+        write_text(path, "".join(line + "\n" for line in kept))
+
+    def finish(self, scores: Json) -> None:
+        """Write scores.json, which makes the run done, then drop the training state."""
+        write_json(self.folder / "scores.json", scores)
+        (self.folder / "last.pt").unlink(missing_ok=True)
+
+
+def plain(content: Any) -> Any:
+    """Return ``content`` as JSON would give it back (tuples become lists)."""
+    return json.loads(json.dumps(content))
+
+
+def _epoch(line: str) -> float:
+    try:
+        return float(json.loads(line)["epoch"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")
+
+
+def provenance(device: str, threads: int) -> Json:
+    """What a run was made with; recorded, never compared."""
+    from importlib.metadata import version
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
+                            capture_output=True, check=False).stdout.strip()
+    packages = ("torch", "torchvision", "numpy", "nibabel", "scipy")
+    return {"commit": commit or None, "python": sys.version.split()[0],
+            **{name: version(name) for name in packages},
+            "device": device, "threads": threads, "host": platform.node()}
+
+
+def read_runs(folder: Path, stage: str) -> list[Json]:
+    """Read every finished run of a stage below a data set's folder, sorted by path.
+
+    Returns the scores.json of each with its ``identity`` from config.json added. Folders set
+    aside (<run>.old-N) are left out. Raises InputError naming a record that cannot be read.
+    """
+    runs = []
+    for path in sorted(folder.glob(f"{stage}/**/scores.json")):
+        if any(".old-" in part for part in path.relative_to(folder).parts):
+            continue
+        scores = read_json(path)
+        scores["identity"] = read_json(path.with_name("config.json"))["identity"]
+        runs.append(scores)
+    return runs
+
+
+def read_log(folder: Path, name: str = "log") -> list[Json]:
+    """Read a run's log.jsonl (or time.jsonl), one dictionary a line."""
+    path = folder / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
