@@ -16,6 +16,7 @@ class Segmentation:
     """Label every voxel: soft Dice loss in training, hard Dice per case and class in reports."""
 
     name = "segmentation"
+    labelled = True
     monitor = "dice"
 
     def __init__(self, classes: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ PERMUTATIONS = 100  # jigsaw classes; official code
 class Classification:
     """A pretext task whose target is one of ``classes``: big head, cross-entropy, accuracy."""
 
+    labelled = False
     monitor = "-loss"
     views = 1  # views a case, concatenated before the head
 
@@ -112,6 +113,7 @@ class Exemplar:
     """
 
     name = "exemplar"
+    labelled = False
     monitor = "-loss"
     chance = {"accuracy": 0.5}
     width = 1024  # of the code; official code

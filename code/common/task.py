@@ -30,6 +30,7 @@ class Task(Protocol):
     """What fit() and evaluate() ask of a task."""
 
     name: str
+    labelled: bool  # whether prepare() reads the labels
     monitor: str  # key of the validation figures that chooses the weights; "-loss": the lowest loss
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Nested, Nested]:

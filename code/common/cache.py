@@ -1,0 +1,206 @@
+"""Preprocessed cases on disk: one array per kind, memory-mapped, beside a manifest.
+
+    <root>/<dataset>/cache/hashes.json       SHA-256 of every source file, by path, size and time
+    <root>/<dataset>/cache/<key>/            images.npy [labels.npy] manifest.json
+
+The key is made of the files' contents and the settings that reach preprocessing: a changed data
+set or setting gets a new folder, the old one stays. A folder appears whole or not at all.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from common.errors import InputError
+from common.records import digest, read_json, write_json
+
+Facts = dict[str, Any]
+Prepared = tuple[np.ndarray, np.ndarray | None, Facts]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One case on disk: a labelled one has a label file or a target value."""
+
+    id: str
+    image: Path
+    label: Path | None = None
+    target: int | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the case has a label of either kind."""
+        return self.label is not None or self.target is not None
+
+    @property
+    def files(self) -> list[Path]:
+        """The files the case is read from."""
+        return [self.image] if self.label is None else [self.image, self.label]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where the arrays of a data set lie, and what is known of each case."""
+
+    folder: Path
+    facts: dict[str, Facts]      # case id -> what preprocessing found, the row order
+    contents: dict[str, str]     # case id -> digest of its files
+    labelled: int                # the first rows are the labelled cases
+
+    def images(self) -> np.ndarray:
+        """All images, memory-mapped copy-on-write: (N, C, *space)."""
+        return np.load(self.folder / "images.npy", mmap_mode="c")
+
+    def labels(self) -> np.ndarray | None:
+        """Label maps of the labelled cases, (labelled, *space), if the data set has any."""
+        path = self.folder / "labels.npy"
+        return np.load(path, mmap_mode="c") if path.exists() else None
+
+    def content(self, *, labelled: bool) -> str:
+        """One digest of all labelled, or all unlabelled, cases."""
+        ids = list(self.facts)[:self.labelled] if labelled else list(self.facts)[self.labelled:]
+        return digest({case: self.contents[case] for case in ids})
+
+
+def build(sources: Sequence[Source], root: Path, prepare: Callable[[Source], Prepared], *,
+          settings: Facts, shape: tuple[int, ...], image_type: type, label_maps: bool,
+          workers: int) -> Cache:
+    """Return the cache of ``sources`` (labelled cases first), making it if it is not there.
+
+    ``prepare`` turns a case into its image (C, *space), label map or None, and facts; it runs in
+    a pool of ``workers`` processes and must be picklable. ``shape`` is (C, *space). Only one
+    process builds; others wait and say so. Raises the first InputError of ``prepare``.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    contents = _contents(sources, root / "hashes.json", workers)
+    key = digest({"contents": contents, "settings": settings})
+    folder = root / key
+    with _locked(root / f"{key}.lock", f"another process is preprocessing {root.parent.name}"):
+        if not _sound(folder):
+            partial = root / f"{key}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            facts = _write(sources, partial, prepare, shape, image_type, label_maps, workers)
+            write_json(partial / "manifest.json",
+                       {"settings": settings, "facts": facts, "contents": contents,
+                        "labelled": sum(source.labelled for source in sources),
+                        "bytes": {p.name: p.stat().st_size for p in partial.glob("*.npy")}})
+            partial.rename(folder)
+    manifest = read_json(folder / "manifest.json")
+    return Cache(folder, manifest["facts"], manifest["contents"], manifest["labelled"])
+
+
+def _sound(folder: Path) -> bool:
+    """Whether the cache is whole; a damaged one is named and moved aside."""
+    if not folder.exists():
+        return False
+    try:
+        sizes = read_json(folder / "manifest.json")["bytes"]
+        if all((folder / name).stat().st_size == size for name, size in sizes.items()):
+            return True
+        reason = "an array has the wrong size"
+    except (InputError, OSError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error)
+    aside = folder.with_name(f"{folder.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    print(f"warning: {folder}: damaged ({reason}); moved to {aside.name}, made again",
+          file=sys.stderr)
+    return False
+
+
+def _write(sources: Sequence[Source], folder: Path, prepare: Callable[[Source], Prepared],
+           shape: tuple[int, ...], image_type: type, label_maps: bool,
+           workers: int) -> dict[str, Facts]:
+    """Preprocess every case into the arrays of ``folder``; return the facts, in row order."""
+    labelled = sum(source.labelled for source in sources)
+    images = open_memmap(folder / "images.npy", "w+", image_type, (len(sources), *shape))
+    labels = open_memmap(folder / "labels.npy", "w+", np.uint8,
+                         (labelled, *shape[1:])) if label_maps else None
+    facts: dict[str, Facts] = {}
+    for row, (image, label, fact) in enumerate(_pooled(prepare, sources, workers)):
+        images[row] = image
+        if labels is not None and label is not None:
+            labels[row] = label
+        facts[sources[row].id] = fact
+    images.flush()
+    if labels is not None:
+        labels.flush()
+    return facts
+
+
+def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
+            workers: int) -> "tqdm[Prepared]":
+    """Results of ``prepare`` in the order of ``sources``, with a progress bar."""
+    def results() -> Any:
+        # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
+        # that memory stays flat however many there are.
+        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
+            waiting: list[Future[Prepared]] = []
+            for source in sources:
+                waiting.append(pool.submit(prepare, source))
+                if len(waiting) > 2 * workers:
+                    yield waiting.pop(0).result()
+            for future in waiting:
+                yield future.result()
+    return progress(results(), len(sources), "preprocess")
+
+
+def progress(items: Any, total: int, what: str) -> "tqdm[Any]":
+    """A progress bar with time left; a plain line every 30 s where stderr is not a terminal."""
+    terminal = sys.stderr.isatty()
+    return tqdm(items, total=total, desc=what, unit="case", mininterval=0.1 if terminal else 30,
+                ascii=not terminal, ncols=None if terminal else 80, dynamic_ncols=terminal)
+
+
+def _contents(sources: Sequence[Source], index: Path, workers: int) -> dict[str, str]:
+    """Digest of each case's files; a file unchanged in size and time is not read again."""
+    try:
+        known = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        known = {}  # only saves time; made again
+    files = sorted({file for source in sources for file in source.files})
+    stamps = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+    new = [file for file in files if known.get(str(file), [])[:2] != stamps[str(file)]]
+    if new:
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for file, sha in zip(new, progress(pool.map(_sha256, new), len(new), "checksums"),
+                                 strict=True):
+                known[str(file)] = [*stamps[str(file)], sha]
+        write_json(index, known)
+    return {source.id: digest([source.target, *(known[str(file)][2] for file in source.files)])
+            for source in sources}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class _locked:  # noqa: N801 - used as a function: with _locked(...)
+    """Hold a file lock, saying so once if it has to be waited for."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        self.lock, self.message = FileLock(path), message
+
+    def __enter__(self) -> None:
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{self.message}; waiting for it", flush=True)
+            self.lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()

@@ -1,0 +1,271 @@
+"""The protocol of both trees: splits first, then pretraining and finetuning runs, each one whole.
+
+A tree describes itself in a Study; everything here is the same for volumes and photographs.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common import checkpoint, records, splits
+from common.cache import Cache
+from common.errors import InputError
+from common.records import Json, Run
+from common.settings import Settings, warmup_epochs
+from common.task import Pretext, PretextModel, code_width
+from common.training import Cases, Recipe, evaluate, fit, generator
+
+BASELINE = "baseline"  # the arm of random initialisation
+PRETEXT_DRAWS = 4      # fixed draws of every validation case; science.md 3
+SMOOTHING = 5          # epochs of validation loss averaged before they are compared; science.md 3
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set under one set of constants; picklable, so that worker processes get it."""
+
+    settings: Settings
+    dataset: str
+    tree: str                                        # folder below RESULTS
+    generated: bool
+    cache: Cache
+    splits: splits.Splits
+    strata: Mapping[str, Any]                        # labelled case id -> stratum
+    pool: list[str]                                  # ids pretrained on
+    pretexts: Mapping[str, Callable[[int], Pretext]]
+    downstream: Callable[[], Any]                    # -> a Task with cases()
+    classes: list[str]                               # reported one by one
+    make_encoder: Callable[[], nn.Module]
+    make_network: Callable[[nn.Module], nn.Module]   # encoder -> downstream network
+    memory_format: torch.memory_format | None        # of weights on the CPU, where it is faster
+    precision: str
+    rule: str                                        # how the model is chosen, for the figure
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs of this data set lie."""
+        return results_folder(self.settings) / self.tree / self.dataset
+
+    def labelled(self, fraction: float, seed: int) -> list[str]:
+        """Ids of the labelled subset; the same for every task."""
+        contains = {case: self.cache.facts[case]["contains"] for case in self.splits.train}
+        return splits.subset(self.splits.train, self.strata, contains,
+                             fraction=fraction, seed=seed)
+
+    def pretrain_run(self, task: str, seed: int) -> Run:
+        """The pretraining run of a task and seed."""
+        data = [self.cache.content(labelled=True), sorted(self.pool)]
+        if self.settings.UNLABELLED:
+            data.append(self.cache.content(labelled=False))
+        return Run(self.folder / "pretrain" / task / f"seed{seed}",
+                   {"stage": "pretrain", "task": task, "seed": seed,
+                    "settings": self.settings.of_stage("pretrain"),
+                    "data": records.digest(data), **self._identity()})
+
+    def finetune_run(self, task: str, fraction: int, seed: int) -> Run:
+        """The finetuning run of a task, fraction and seed; its encoder's identity is part of it."""
+        encoder: Json | None = None
+        if task != BASELINE:
+            pretrain = self.pretrain_run(task, seed)
+            encoder = {**pretrain.identity, "warmup": warmup_epochs(self.settings)}
+            if pretrain.done():
+                encoder["weights"] = pretrain.scores()["encoder"]
+        return Run(self.folder / "finetune" / task / f"fraction{fraction:03d}" / f"seed{seed}",
+                   {"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+                    "settings": self.settings.of_stage("finetune"),
+                    "data": self.cache.content(labelled=True), **self._identity(),
+                    "encoder": encoder})
+
+    def _identity(self) -> Json:
+        return {"splits": records.digest(self.splits.to_json()), "precision": self.precision,
+                "numbers": records.NUMBERS}
+
+    def pretext(self, task: str) -> Pretext:
+        """The pretext task of an arm."""
+        return self.pretexts[task](self.settings.RESOLUTION)
+
+    def pretext_recipe(self, task: Pretext, seed: int) -> Recipe:
+        """How the encoder of ``task`` is pretrained."""
+        s = self.settings
+        batch = s.PRETEXT_BATCH_SIZE or task.batch_size
+        return Recipe(seed=seed, epochs=s.PRETEXT_EPOCHS, steps=math.ceil(len(self.pool) / batch),
+                      batch_size=batch, lr=s.PRETEXT_LR, smoothing=SMOOTHING,
+                      patience=s.PRETEXT_PATIENCE, draws=PRETEXT_DRAWS, precision=self.precision)
+
+    def finetune_recipe(self, task: str, fraction: int, seed: int) -> Recipe:
+        """How a labelled fraction is finetuned on; the same for every task but for the warm-up."""
+        s = self.settings
+        cases = self.splits.train if s.EQUAL_STEPS else self.labelled(fraction, seed)
+        return Recipe(seed=seed, epochs=s.FINETUNE_EPOCHS,
+                      steps=math.ceil(len(cases) / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
+                      lr=s.FINETUNE_LR, warmup=0 if task == BASELINE else warmup_epochs(s),
+                      clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
+                      precision=self.precision)
+
+
+def results_folder(settings: Settings) -> Path:
+    """RESULTS; relative paths count from the repository, never from the working directory."""
+    return records.ROOT / Path(settings.RESULTS).expanduser()
+
+
+def load_cases(study: Study, device: torch.device) -> Cases:
+    """The cached arrays: on the device if they fit in half its free memory, else on the host."""
+    images, maps = torch.from_numpy(study.cache.images()), study.cache.labels()
+    labels = torch.from_numpy(maps) if maps is not None else torch.tensor(
+        [fact["target"] for fact in list(study.cache.facts.values())[:study.cache.labelled]])
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        if images.nbytes + labels.nbytes < free / 2:
+            images, labels = images.to(device), labels.to(device)
+    return Cases(images, labels, list(study.cache.facts), device)
+
+
+def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:
+    """Pretrain one encoder; returns one line on how it ended."""
+    task = study.pretext(run.identity["task"])
+    seed = run.identity["seed"]
+    recipe = study.pretext_recipe(task, seed)
+    torch.manual_seed(seed)
+    encoder = study.make_encoder()
+    rows = cases.rows(study.splits.val)
+    views, _ = task.prepare(cases.batch(rows[:2], labelled=task.labelled),
+                            generator(seed, "shape"), training=False)
+    encoder.to(cases.device)
+    model = PretextModel(encoder, task.head([code_width(encoder, views)]))
+    _place(study, model, cases.device)
+    state = fit(model, task, cases, train=cases.rows(study.pool), val=rows, run=run,
+                recipe=recipe, report=report)
+    assert state.best_weights is not None
+    model.load_state_dict(state.best_weights)
+    figures, _ = evaluate(model, task, cases, rows, recipe)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in
+               checkpoint.weights(encoder).items()}
+    checkpoint.save(run.encoder, weights)
+    run.finish({"stage": "pretrain", "task": task.name, "seed": seed,
+                "score": {name: figures[name] for name in task.chance}, "chance": task.chance,
+                "loss": figures["loss"], "epochs": state.epoch, "steps": state.epoch * recipe.steps,
+                "batch": recipe.batch_size, "best_epoch": state.best_step // recipe.steps,
+                "pool": len(study.pool), "encoder": checkpoint.weights_digest(weights),
+                "generated": study.generated})
+    shown = ", ".join(f"{name} {figures[name]:.3f} (chance {guess:.3f})"
+                      for name, guess in task.chance.items())
+    return f"{shown} after {state.epoch} epochs"
+
+
+def finetune(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:
+    """Finetune one arm on one labelled subset; returns one line on how it ended."""
+    task, fraction, seed = (run.identity[key] for key in ("task", "fraction", "seed"))
+    downstream, recipe = study.downstream(), study.finetune_recipe(task, fraction, seed)
+    torch.manual_seed(seed)  # encoder and decoder start alike in every arm, before loading
+    encoder = study.make_encoder()
+    model = study.make_network(encoder)
+    if task != BASELINE:
+        checkpoint.load_encoder(encoder, study.pretrain_run(task, seed).encoder)
+    _place(study, model, cases.device)
+    labelled, val, test = (cases.rows(ids) for ids in (study.labelled(fraction, seed),
+                                                       study.splits.val, study.splits.test))
+    state = fit(model, downstream, cases, train=labelled, val=val, run=run, recipe=recipe,
+                report=report)
+    last = {name: evaluate(model, downstream, cases, rows, recipe)[0]
+            for name, rows in (("test", test), ("val", val))}
+    assert state.best_weights is not None
+    model.load_state_dict(state.best_weights)
+    figures, scores = evaluate(model, downstream, cases, test, recipe)
+    checkpoint.save(run.folder / "best.pt", checkpoint.weights(model))
+    run.finish({"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+                "metric": downstream.monitor, "classes": study.classes,
+                "resolution": study.settings.RESOLUTION, "labelled": len(labelled),
+                "labelled_cases": sorted(cases.ids[row] for row in labelled),
+                "validation": len(val), "test_cases": len(test),
+                "steps": recipe.epochs * recipe.steps, "batch": min(recipe.batch_size,
+                                                                    len(labelled)),
+                "selected": {"step": state.best_step, "rule": study.rule},
+                "test": figures, "val": evaluate(model, downstream, cases, val, recipe)[0],
+                "last": last, "generated": study.generated,
+                "cases": dict(zip(study.splits.test, downstream.cases(scores), strict=True))})
+    return f"test {downstream.monitor} {figures[downstream.monitor] or 0:.3f}"
+
+
+def _place(study: Study, model: nn.Module, device: torch.device) -> None:
+    """Move a model to its device, on the CPU in the memory format that is faster there."""
+    model.to(device)
+    if device.type == "cpu" and study.memory_format is not None:
+        # The stub knows only the 4-D formats.
+        model.to(memory_format=study.memory_format)  # type: ignore[call-overload]
+
+
+def train(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:
+    """Train one run of either stage."""
+    stages = {"pretrain": pretrain, "finetune": finetune}
+    return stages[run.identity["stage"]](study, run, cases, report)
+
+
+def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, dataset: str,
+                generated: bool, settings: Settings) -> splits.Splits:
+    """Read splits.json, or make it once from ids, strata and SPLIT_SEED.
+
+    Raises InputError naming what changed if the data set is not the one the splits were made for
+    (with --rerun the old file is moved aside), or for duplicates under --strict.
+    """
+    path = folder / "splits.json"
+    labelled = list(cache.facts)[:cache.labelled]
+    contents = {case: cache.contents[case] for case in labelled}
+    groups, dropped = duplicates(cache)
+    if settings.STRICT and (groups or dropped):
+        raise InputError(f"{dataset}: exact duplicates found ({_few([*groups, *dropped])}); remove "
+                         "them, or leave --strict out to keep each group on one side")
+    made = splits.hold_out({case: strata[case] for case in labelled}, groups,
+                           seed=settings.SPLIT_SEED)
+    content = {"dataset": dataset, "generated": generated, **made.to_json(),
+               "strata": dict(strata), "duplicates": {"same_side": groups, "left_out": dropped},
+               "contents": contents}
+    if path.exists():
+        old = records.read_json(path)
+        if not isinstance(old, dict) or not {"train", "val", "test", "seed"} <= old.keys():
+            raise InputError(f"{path}: not the splits of a data set; move it away, it is made anew")
+        changed = [*records.differences(old.get("contents", {}), contents),
+                   *records.differences(old["seed"], settings.SPLIT_SEED, "SPLIT_SEED")]
+        if not changed:
+            return splits.Splits(old["train"], old["val"], old["test"], old["seed"])
+        if not settings.RERUN:
+            names = _few([line.split(":")[0] for line in changed])
+            raise InputError(f"{path}: made for other data; changed, added or removed: {names}; "
+                             "give --results OTHER to keep both, or --rerun to set the old aside")
+        path.rename(path.with_name(f"splits.json.old-{len(list(folder.glob('splits.json*')))}"))
+    records.write_json(path, content)
+    return made
+
+
+def duplicates(cache: Cache) -> tuple[dict[str, str], list[str]]:
+    """Exact duplicate images: labelled id -> its group's name; unlabelled ids equal to a labelled.
+
+    The first stay on one side of the splits, the others leave the pretraining pool.
+    """
+    first: dict[str, list[str]] = {}
+    for case in list(cache.facts)[:cache.labelled]:
+        first.setdefault(cache.facts[case]["pixels"], []).append(case)
+    groups = {case: cases[0] for cases in first.values() if len(cases) > 1 for case in cases}
+    dropped = [case for case in list(cache.facts)[cache.labelled:]
+               if cache.facts[case]["pixels"] in first]
+    return groups, dropped
+
+
+def pool_of(cache: Cache, parts: splits.Splits) -> list[str]:
+    """Ids pretrained on: training cases and unlabelled ones; asserted free of the held-out."""
+    dropped = set(duplicates(cache)[1])
+    rest = [case for case in list(cache.facts)[cache.labelled:] if case not in dropped]
+    pool = [*parts.train, *rest]
+    splits.assert_no_leakage(parts, pool)
+    return pool
+
+
+def _few(names: list[str], most: int = 5) -> str:
+    """Some names and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
