@@ -141,7 +141,7 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
     volume = volume[..., None] if volume.ndim == 3 else volume
     _check_volume(source.image, volume, channels)
     facts: dict[str, Any] = {"shape": list(volume.shape[:3]), "spacing": spacing,
-                             "pixels": hashlib.sha256(np.ascontiguousarray(volume)).hexdigest()[:16]}
+                             "pixels": hashlib.sha256(volume.tobytes()).hexdigest()[:16]}
     label = None
     if source.label is not None:
         label = _read_label(source, volume.shape[:3], axes, classes)

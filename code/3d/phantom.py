@@ -29,7 +29,7 @@ FIRST_UNLABELLED = 200  # number of the first unlabelled case; labelled cases ar
 SMALLEST = 16  # voxels; below it a pancreas is thinner than a voxel
 TUMOUR_SHARE = 0.8  # of cases; real data hold cases without one too, and scores must allow for them
 TUMOUR_RADIUS = (0.13, 0.19)  # half trunk widths; 2 to 3 voxels in a 32^3 resize, which it survives
-TUMOUR_DROP = (30.0, 50.0)  # HU below the pancreas: hypodense, as most adenocarcinomas are
+TUMOUR_DROP = (60.0, 85.0)  # HU below the pancreas; more than in patients, for runs of minutes
 TRUNK_DEPTH = 0.72  # half depth of a trunk over its half width
 CAVITY = 0.82  # the radius inside the muscles at which ORGANS and SKELETON are drawn
 HALF_WIDTH_MM = (150.0, 190.0)  # of a trunk
@@ -83,7 +83,7 @@ ORGANS = {
 }  # fmt: skip
 PANCREAS = Organ(
     ((0.26, 0.13, -0.18, 0.17), (0.10, 0.24, -0.04, 0.13), (-0.18, 0.16, 0.06, 0.15),
-     (-0.46, -0.02, 0.16, 0.13)), 95, 10, wander=0.05
+     (-0.46, -0.02, 0.16, 0.13)), 95, 10, wander=0.06
 )  # fmt: skip
 SKELETON = {  # drawn over the wall of the trunk, in which it lies
     "right psoas": Organ(((0.20, -0.38, -0.9, 0.13), (0.14, -0.38, -0.1, 0.06)), 60, 5),
@@ -266,14 +266,14 @@ class _Canvas:
     ) -> None:
         axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(matrix, spacing, strict=True)]
         grid = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)  # (3, X, Y, Z)
-        grid -= rng.normal(0, (0.02, 0.02, 0.04)).astype(np.float32)[:, None, None, None]
+        grid -= rng.normal(0, (0.02, 0.02, 0.09)).astype(np.float32)[:, None, None, None]
         power = rng.uniform(2.1, 2.7)  # 2 is an ellipse; trunks are a little squarer
         depth = TRUNK_DEPTH * rng.uniform(0.92, 1.06)
         self.rho = (abs(grid[0]) ** power + abs(grid[1] / depth) ** power) ** (1 / power)
         self.wall = 1 - rng.uniform(0.04, 0.16)  # rho under the skin's fat
         self.cavity = self.wall - 0.08  # rho inside the muscles: the stout have no larger organs
         bend = np.stack([_smooth(rng, matrix, knots=4) for _ in range(3)])
-        self.place = grid * np.float32(CAVITY / self.cavity) + np.float32(0.03) * bend
+        self.place = grid * np.float32(CAVITY / self.cavity) + np.float32(0.05) * bend
         self.ripple = np.float32(0.08) * _smooth(rng, matrix, knots=12)  # lobes, rough borders
         self.hu = np.full(matrix, FAT, np.float32)
         self.label = np.zeros(matrix, np.uint8)

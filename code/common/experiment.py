@@ -40,6 +40,10 @@ class Study:
     pretexts: Mapping[str, Callable[[int], Pretext]]
     downstream: Callable[[], Any]                    # -> a Task with cases()
     classes: list[str]                               # reported one by one
+    channels: int
+    dimensions: int                                  # spatial axes
+    probe: int                                       # smallest side the network takes, for timing
+    encoder_share: float                             # its part of a downstream step's operations
     make_encoder: Callable[[], nn.Module]
     make_network: Callable[[nn.Module], nn.Module]   # encoder -> downstream network
     memory_format: torch.memory_format | None        # of weights on the CPU, where it is faster
@@ -110,7 +114,7 @@ class Study:
 
 def results_folder(settings: Settings) -> Path:
     """RESULTS; relative paths count from the repository, never from the working directory."""
-    return records.ROOT / Path(settings.RESULTS).expanduser()
+    return records.ROOT / settings.RESULTS
 
 
 def load_cases(study: Study, device: torch.device) -> Cases:
@@ -195,8 +199,7 @@ def _place(study: Study, model: nn.Module, device: torch.device) -> None:
     """Move a model to its device, on the CPU in the memory format that is faster there."""
     model.to(device)
     if device.type == "cpu" and study.memory_format is not None:
-        # The stub knows only the 4-D formats.
-        model.to(memory_format=study.memory_format)  # type: ignore[call-overload]
+        model.to(memory_format=study.memory_format)
 
 
 def train(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:

@@ -3,8 +3,10 @@
 Needs no torch, so that graph.py starts at once and works where torch is not installed.
 
     results/3d/<dataset>/splits.json
-    results/3d/<dataset>/pretrain/<task>/seed0/               config.json log.jsonl time.jsonl scores.json encoder.pt
-    results/3d/<dataset>/finetune/<task>/fraction005/seed0/   config.json log.jsonl time.jsonl scores.json best.pt
+    results/3d/<dataset>/pretrain/<task>/seed0/               encoder.pt and the records
+    results/3d/<dataset>/finetune/<task>/fraction005/seed0/   best.pt and the records
+
+The records of a run: config.json log.jsonl time.jsonl scores.json; last.pt while it trains.
 """
 
 import hashlib

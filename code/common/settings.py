@@ -19,7 +19,8 @@ from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
-         "THREADS", "DEMO", "RERUN", "STRICT")
+         "THREADS", "PRECISION", "DEMO", "RERUN", "STRICT")  # a run records its own precision
+PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
 FINETUNE = ("FINETUNE_", "WARMUP_", "BATCH_SIZE", "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_")
@@ -62,16 +63,17 @@ def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None
                  and isinstance(value, int | float | str | list | None)}
     comments = _comments(Path(script["__file__"]))
     parser = _Parser(prog=Path(script["__file__"]).name, description=script["__doc__"],
-                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+                     argument_default=argparse.SUPPRESS)  # so that flags hold what was given only
     if "DEMO" in script:
-        parser.add_argument("--demo", dest="DEMO", action="store_true",
+        parser.add_argument("--demo", dest="DEMO", action="store_true", default=argparse.SUPPRESS,
                             help="generated data at small settings, all of it in results/demo/")
     for name, value in constants.items():
         kind = script.get("__annotations__", {}).get(name)
         _add_flag(parser, name, value, kind, comments.get(name, ""))
-    demo = "--demo" in arguments
-    parser.set_defaults(**{**constants, **(script["DEMO"] if demo else {})})
-    return Settings(**vars(parser.parse_args(arguments)))
+    flags = vars(parser.parse_args(arguments))
+    demo = script["DEMO"] if flags.get("DEMO") else {}
+    return Settings(**{"DEMO": False, **constants, **demo, **flags})
 
 
 def _add_flag(parser: _Parser, name: str, value: Any, annotation: Any, comment: str) -> None:
@@ -81,11 +83,17 @@ def _add_flag(parser: _Parser, name: str, value: Any, annotation: Any, comment: 
     if isinstance(value, bool):
         # A constant that is on by default reads naturally as --no-unlabelled.
         parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
+    elif name in PATHS:
+        parser.add_argument(flag, dest=name, type=_from_here, metavar="PATH", help=text)
     elif isinstance(value, list):
         parser.add_argument(flag, dest=name, nargs="+", type=type(value[0]), help=text)
     else:
         kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
         parser.add_argument(flag, dest=name, type=kinds[0] if kinds else type(value), help=text)
+
+
+def _from_here(text: str) -> str:
+    return str(Path(text).expanduser().absolute())
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,140 @@
+"""How many labels does self-supervised pretraining save in 3D? Taleb et al. 2020, section 4.
+
+    python code/3d/exp.py                        the pancreas grid; ./setup.sh fetches the scans
+    python code/3d/exp.py --data MSD_FOLDER      any folder in the layout of the MSD archives
+    python code/3d/exp.py --demo                 generated scans, small settings, minutes on a CPU
+
+Trains a baseline and every pretext task's encoder on each labelled fraction and seed. Stop and
+start it at will: finished runs are skipped, others go on. Records: results/3d/<dataset>/; then
+python code/3d/graph.py draws the curve. The default grid needs a GPU.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import loader
+import model
+import phantom
+import pretext
+import torch
+
+from common import devices, experiment, grid
+from common.downstream import Segmentation
+from common.errors import InputError, exit_status
+from common.records import ROOT
+from common.settings import Settings, check_common, from_flags
+
+# What is run, and where; none of these changes a number of a run.
+DATA = "data/Task07_Pancreas"  # folder with dataset.json; relative to the repository
+RESULTS = "results"            # records go to RESULTS/3d/<dataset>
+CACHE = "data"                 # preprocessed arrays go to CACHE/<dataset>/cache
+TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar"]  # arms of the curve, baseline first
+FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the paper's
+SEEDS = [0, 1, 2]              # each with its own encoder, subsets and initialisation; at least 3
+DEVICE = "auto"                # auto, cpu, cuda or cuda:N
+PRECISION = "auto"             # auto: bfloat16 on a GPU, float32 on the CPU (see devices.py)
+WORKERS = 0                    # runs at a time; 0: as many as GPUs, or as cores and memory allow
+THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
+RERUN = False                  # set runs made with other settings aside and train them anew
+STRICT = False                 # stop at exact duplicates instead of keeping them on one side
+
+# Both stages.
+RESOLUTION = 128               # voxels a side after resizing; divisible by 2^(LEVELS + 1)
+LEVELS = 4                     # of the U-Net above its bottleneck; 64 goes with 3, 32 with 2
+FILTERS = 16                   # channels of the first level, doubled at each next
+INTENSITY = "percentile"       # percentile (0.5 to 99.5), or minmax as in the paper
+SPLIT_SEED = 0                 # of the test and validation split, the same for every run
+
+# Pretraining.
+PRETEXT_EPOCHS = 1000          # passes over the pool at most (official); lower it to shorten runs
+PRETEXT_PATIENCE = 50          # epochs without a better 5-epoch mean of the validation loss
+PRETEXT_LR = 1e-4              # Adam; official
+PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (rotation 4, rpl 32, jigsaw 8, exemplar 4)
+UNLABELLED = True              # imagesTs join the pretraining pool
+
+# Finetuning.
+FINETUNE_EPOCHS = 150          # equal steps at every fraction: the paper's total over its fractions
+WARMUP_EPOCHS: int | None = None  # epochs with a frozen encoder; None: 1/16 of FINETUNE_EPOCHS
+WARMUP_SHARE = 1 / 16          # official: 25 of 400
+BATCH_SIZE = 4                 # volumes; official 2, too few for BatchNorm
+FINETUNE_LR = 1e-3             # Adam; official
+FINETUNE_CLIP = 1.0            # global norm of the gradient; official; 0: none
+EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper
+VALIDATIONS = 20               # evenly over a run; the best on validation is reported on test
+
+DEMO = {                       # what --demo changes: the whole job in minutes on two cores
+    "DATA": "results/demo/data/Task00_CTPhantom", "RESULTS": "results/demo",
+    "CACHE": "results/demo/data", "FRACTIONS": [5, 25, 100], "SEEDS": [0, 1],
+    "RESOLUTION": 32, "LEVELS": 2, "FILTERS": 8, "PRETEXT_EPOCHS": 20, "PRETEXT_LR": 1e-3,
+    "PRETEXT_BATCH_SIZE": 4, "FINETUNE_EPOCHS": 16, "VALIDATIONS": 8,
+}
+PHANTOMS = {"labelled": 57, "unlabelled": 12, "size": 64}  # scans of the demo: 40 train
+
+
+def main() -> int:
+    """Every experiment of this tree, in the order of the paper."""
+    settings = from_flags(globals())
+    check(settings)
+    device = devices.choose(settings.DEVICE)
+    if settings.DEMO:
+        phantom.generate(ROOT / settings.DATA, **PHANTOMS)
+    study = make_study(settings, device)
+    workers = devices.workers(settings.WORKERS, device, threads=settings.THREADS,
+                              voxels=settings.BATCH_SIZE * settings.RESOLUTION**3,
+                              filters=settings.FILTERS)
+    jobs = grid.plan(study)
+    grid.check_stale(jobs, rerun=settings.RERUN)
+    grid.announce(study, jobs, device, workers)
+    return grid.work(study, device, workers)
+
+
+def check(settings: Settings) -> None:
+    """Check the constants against each other, before anything is read or written."""
+    check_common(settings, [experiment.BASELINE, *pretext.PRETEXTS])
+    if settings.LEVELS < 1 or settings.FILTERS < 1:
+        raise InputError(f"LEVELS = {settings.LEVELS}, FILTERS = {settings.FILTERS}: both must be "
+                         "at least 1")
+    if settings.INTENSITY not in ("percentile", "minmax"):
+        raise InputError(f"INTENSITY = {settings.INTENSITY}: expected percentile or minmax")
+    smallest = model.smallest_input(settings.LEVELS)
+    if settings.RESOLUTION % smallest:
+        raise InputError(f"RESOLUTION = {settings.RESOLUTION} does not fit LEVELS = "
+                         f"{settings.LEVELS}: it must be divisible by {smallest}; 128 goes with 4 "
+                         "levels, 64 with 3, 32 with 2")
+    for name in settings.TASKS:
+        grid_ = None if name == experiment.BASELINE else getattr(
+            pretext.PRETEXTS[name](settings.RESOLUTION), "grid", None)
+        if grid_ is not None and grid_.patch < smallest:
+            raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the patches of {name} have "
+                             f"{grid_.patch} voxels a side, but {settings.LEVELS} levels need "
+                             f"{smallest}; raise RESOLUTION or lower LEVELS")
+
+
+def make_study(settings: Settings, device: torch.device) -> experiment.Study:
+    """Read and preprocess the scans, split them, and say what is trained on them."""
+    dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED)
+    cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
+                               intensity=settings.INTENSITY, workers=devices.cores())
+    strata = loader.strata(cache)
+    folder = experiment.results_folder(settings) / "3d" / dataset.name
+    parts = experiment.make_splits(cache, strata, folder, dataset=dataset.name,
+                                   generated=dataset.generated, settings=settings)
+    return experiment.Study(
+        settings=settings, dataset=dataset.name, tree="3d", generated=dataset.generated,
+        cache=cache, splits=parts, strata=strata, pool=experiment.pool_of(cache, parts),
+        pretexts=pretext.PRETEXTS, downstream=partial(Segmentation, dataset.classes),
+        classes=dataset.classes[1:], channels=len(dataset.channels), dimensions=3,
+        probe=model.smallest_input(settings.LEVELS), encoder_share=0.3,
+        make_encoder=partial(model.Encoder, len(dataset.channels), settings.FILTERS,
+                             settings.LEVELS),
+        make_network=partial(model.UNet, classes=len(dataset.classes)),
+        memory_format=torch.channels_last_3d,
+        precision=devices.precision(settings.PRECISION, device, sound_on_cpu=False),
+        rule="highest mean foreground Dice on validation")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
