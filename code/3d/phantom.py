@@ -28,7 +28,7 @@ VERSION = 1  # raise it when a change below alters the scans: old folders are th
 FIRST_UNLABELLED = 200  # number of the first unlabelled case; labelled cases are numbered from 0
 SMALLEST = 16  # voxels; below it a pancreas is thinner than a voxel
 TUMOUR_SHARE = 0.8  # of cases; real data hold cases without one too, and scores must allow for them
-TUMOUR_RADIUS = (0.13, 0.19)  # half trunk widths; 2 to 3 voxels in a 32^3 resize, which it survives
+TUMOUR_RADIUS = (0.15, 0.21)  # half trunk widths; 2 to 3 voxels in a 32^3 resize, which it survives
 TUMOUR_DROP = (60.0, 85.0)  # HU below the pancreas; more than in patients, for runs of minutes
 TRUNK_DEPTH = 0.72  # half depth of a trunk over its half width
 CAVITY = 0.82  # the radius inside the muscles at which ORGANS and SKELETON are drawn
@@ -156,8 +156,8 @@ def _is_made(folder: Path, made_with: dict[str, int]) -> bool:
     if not made:
         wanted = " ".join(f"{name}={value}" for name, value in made_with.items())
         raise InputError(
-            f"{folder}: holds something else than the complete generated scans {wanted}; "
-            "move or delete this folder, or name another one"
+            f"{folder}: found something else than the complete generated scans expected here "
+            f"({wanted}); move or delete this folder, or name another one"
         )
     return True
 
@@ -250,8 +250,8 @@ def _vary(rng: np.random.Generator, organ: Organ) -> Organ:
 def _tumour(rng: np.random.Generator, pancreas: Organ) -> Organ:
     """Draw a tumour that is centred in the pancreas, often so far out that it bulges from it."""
     bends = np.array(pancreas.path)
-    first = rng.integers(len(bends) - 1)
-    centre = bends[first] + rng.random() * (bends[first + 1] - bends[first])  # x, y, z, radius
+    first, part = divmod(rng.random() ** 2 * (len(bends) - 1), 1)  # most lie in the head
+    centre = bends[int(first)] * (1 - part) + bends[int(first) + 1] * part  # x, y, z, radius
     aside = rng.normal(size=3)
     aside *= centre[3] * rng.uniform(0.0, 0.7) / np.linalg.norm(aside)
     path = ((*(centre[:3] + aside), rng.uniform(*TUMOUR_RADIUS)),)
@@ -286,13 +286,13 @@ class _Canvas:
         box = np.ones(self.hu.shape, bool)
         for axis, a, b in zip(self.place, low, high, strict=True):
             box &= (axis > a) & (axis < b)
-        near = np.nonzero(box)  # far voxels are most, and cost nothing further
-        depth, radius = _depth(self.place[:, *near], bends, stretch)
-        depth += self.ripple[near]
+        near = np.stack([axis[box] for axis in self.place])  # (3, N): few of all voxels
+        depth, radius = _depth(near, bends, stretch)
+        depth += self.ripple[box]
         cover = np.clip(depth * radius / EDGE + 0.5, 0, 1)
-        self.hu[near] += cover * (np.float32(organ.hu) - self.hu[near])
+        self.hu[box] += cover * (np.float32(organ.hu) - self.hu[box])
         if label:
-            self.label[near] = np.where(depth > 0, label, self.label[near])
+            self.label[box] = np.where(depth > 0, label, self.label[box])
 
     def enclose(self, rng: np.random.Generator) -> None:
         """Cover what lies outside the cavity with muscle, ribs, fat and air, outwards."""
