@@ -197,3 +197,17 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     """Divide elementwise, nan where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan),
                      where=np.asarray(denominator) > 0)
+
+
+def pooled_dice_of(name: str, label: str) -> Measure:
+    """Return the paper's Dice: voxels of all cases pooled, macro mean including background."""
+
+    def contributions(cases: Sequence[Case]) -> Floats:
+        return np.array([[*case["both"], *case["truth"], *case["predicted"]] for case in cases],
+                        float)
+
+    def combine(sums: Floats) -> Floats:
+        both, truth, predicted = np.split(sums, 3, axis=-1)
+        return np.nanmean(_ratio(2 * both, truth + predicted), axis=-1)
+
+    return Measure(name, label, contributions, combine)

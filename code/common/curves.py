@@ -1,0 +1,139 @@
+"""The finished runs of a data set as data-efficiency curves; what is missing; what must not mix."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import records, stats
+from common.errors import InputError
+from common.records import Json
+from common.stats import Arm, Estimate, Measure
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm at one labelled fraction."""
+
+    task: str
+    fraction: int
+    labelled: int                     # labelled training cases
+    means: dict[str, Estimate]        # by measure name
+    last: float                       # headline of the final weights, mean over seeds
+    difference: Estimate | None       # of the headline, to the baseline; None for the baseline
+    adjusted: float | None = None     # Holm over the arms of the fraction
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All that graph.py shows of a data set."""
+
+    dataset: str
+    runs: list[Json]
+    pretraining: list[Json]
+    measures: list[Measure]           # headline first
+    points: list[Point]
+    missing: list[str]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Arms, baseline first, then in the order of their names."""
+        return sorted({point.task for point in self.points},
+                      key=lambda task: (task != BASELINE, task))
+
+    @property
+    def fractions(self) -> list[int]:
+        """Labelled fractions in percent."""
+        return sorted({point.fraction for point in self.points})
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds that any arm has."""
+        return sorted({run["seed"] for run in self.runs})
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data are phantoms."""
+        return bool(self.runs[0]["generated"])
+
+    def of_task(self, task: str) -> list[Point]:
+        """The points of one arm, by fraction."""
+        return [point for point in self.points if point.task == task]
+
+
+def read(folder: Path, dataset: str, measures: list[Measure]) -> Curves:
+    """Read a data set's records; InputError if there are none or if they must not be mixed."""
+    runs = records.read_runs(folder, "finetune")
+    if not runs:
+        raise InputError(f"{folder}: no finished finetuning runs; run exp.py first, or name "
+                         "another folder with --results or --records")
+    _check_alike(folder, runs)
+    arms: dict[tuple[str, int], dict[int, Json]] = defaultdict(dict)
+    for run in runs:
+        arms[run["task"], run["fraction"]][run["seed"]] = run
+    points = [_point(task, fraction, arms, measures) for task, fraction in sorted(arms)]
+    return Curves(dataset, runs, records.read_runs(folder, "pretrain"), measures,
+                  _adjusted(points), _missing(arms))
+
+
+def _point(task: str, fraction: int, arms: dict[tuple[str, int], dict[int, Json]],
+           measures: list[Measure]) -> Point:
+    runs = arms[task, fraction]
+    arm: Arm = {seed: run["cases"] for seed, run in runs.items()}
+    base: Arm = {seed: run["cases"] for seed, run in arms.get((BASELINE, fraction), {}).items()}
+    head = measures[0]
+    last = [run["last"]["test"][head.name] or 0.0 for run in runs.values()]
+    return Point(task, fraction, next(iter(runs.values()))["labelled"],
+                 {measure.name: stats.mean(measure, arm) for measure in measures},
+                 sum(last) / len(last),
+                 stats.difference(head, arm, base) if task != BASELINE and base else None)
+
+
+def _adjusted(points: list[Point]) -> list[Point]:
+    """Add Holm-adjusted p-values, one family a fraction."""
+    result = []
+    for fraction in sorted({point.fraction for point in points}):
+        family = [point for point in points if point.fraction == fraction]
+        values = stats.holm([point.difference.p if point.difference else None for point in family])
+        result += [Point(point.task, point.fraction, point.labelled, point.means, point.last,
+                         point.difference, p) for point, p in zip(family, values, strict=True)]
+    return result
+
+
+def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
+    """Runs that some other arm, fraction or seed suggests should be there."""
+    tasks, fractions = ({key[i] for key in arms} for i in (0, 1))
+    seeds = {seed for runs in arms.values() for seed in runs}
+    lines = []
+    for task in sorted(tasks):
+        for fraction in sorted(fractions):
+            absent = sorted(seeds - arms.get((task, fraction), {}).keys())
+            if absent:
+                word = "seed" if len(absent) == 1 else "seeds"
+                lines.append(f"{task} at {fraction} %: {word} {', '.join(map(str, absent))}")
+    return lines
+
+
+def _check_alike(folder: Path, runs: list[Json]) -> None:
+    """Points of one curve must come from the same settings, data, splits and code."""
+    first = runs[0]
+    encoders: dict[str, Json] = {}
+    for run in runs:
+        changed = records.differences(_common(first["identity"]), _common(run["identity"]))
+        encoder = run["identity"].get("encoder")
+        if encoder:
+            reference = encoders.setdefault("any", encoder)
+            changed += records.differences(_common(reference), _common(encoder))
+        if changed:
+            raise InputError(
+                f"{folder}: {run['task']} at {run['fraction']} % seed {run['seed']} was made with "
+                f"other settings than {first['task']} at {first['fraction']} % "
+                f"({'; '.join(changed[:3])}); move old runs away, or keep them apart with "
+                "--results")
+
+
+def _common(identity: Json) -> Json:
+    """The part of an identity that all runs of a data set share."""
+    own = ("stage", "task", "fraction", "seed", "encoder", "weights")
+    return {key: value for key, value in identity.items() if key not in own}

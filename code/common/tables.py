@@ -1,0 +1,121 @@
+"""Curves as Markdown and CSV tables: means, intervals, paired differences, pretext accuracy."""
+
+import csv
+import io
+from collections import defaultdict
+
+from common.curves import Curves, Point
+from common.stats import Estimate
+
+
+def markdown(curves: Curves) -> str:
+    """The whole report of a data set as Markdown."""
+    names = [measure.label for measure in curves.measures]
+    title = f"# {curves.dataset}" + (" (generated data: says nothing about patients)"
+                                     if curves.generated else "")
+    parts = [title, " ".join(facts(curves)), _table(
+        ["task", "labels", "cases", "seeds", *names, f"{names[0]}, last weights"],
+        [[point.task, f"{point.fraction} %", str(point.labelled), _seeds(point),
+          *(shown(point.means[m.name]) for m in curves.measures), f"{point.last:.3f}"]
+         for point in curves.points])]
+    paired = [point for point in curves.points if point.difference is not None]
+    if paired:
+        parts += ["## Difference to the baseline",
+                  f"{names[0]}, paired by seed and test case; p by t, adjusted over the arms of a "
+                  "fraction (Holm).", _table(
+                      ["task", "labels", "seeds", "difference", "p", "p adjusted"],
+                      [[point.task, f"{point.fraction} %", _listed(point.difference.seeds),
+                        shown(point.difference, sign=True), _p(point.difference.p),
+                        _p(point.adjusted)] for point in paired if point.difference])]
+    if curves.pretraining:
+        parts += ["## Pretext tasks", "On the validation cases, fixed views.",
+                  _table(["task", "seeds", "accuracy", "chance", "epochs run", "epoch kept"],
+                         _pretext_rows(curves))]
+    if curves.missing:
+        parts += ["## Missing", "\n".join(f"- {line}" for line in curves.missing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def facts(curves: Curves) -> list[str]:
+    """What a reader has to know beside the numbers, one sentence each."""
+    runs = curves.runs
+    steps = sorted({run["steps"] for run in runs})
+    few = len(curves.seeds) < 3
+    rule = runs[0]["selected"]["rule"]
+    return [
+        f"n = {runs[0]['test_cases']} test cases, {len(curves.seeds)} "
+        f"seed{'s' * (len(curves.seeds) > 1)}, {_range(steps)} optimiser steps a run.",
+        f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
+        "fraction), reported once on test.",
+        "Under 3 seeds: dots only, no intervals." if few else
+        "Bars: 95 % intervals over seeds and test cases; dots: single seeds.",
+    ]
+
+
+def _range(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def csv_text(curves: Curves) -> str:
+    """One row per task, fraction and measure, unrounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["dataset", "task", "fraction", "labelled", "measure", "seeds", "mean", "low",
+                     "high", "difference", "difference_low", "difference_high", "p", "p_adjusted"])
+    for point in curves.points:
+        for measure in curves.measures:
+            estimate = point.means[measure.name]
+            head = measure is curves.measures[0]
+            paired = _cells(point.difference) if head and point.difference else ["", "", ""]
+            p = [point.difference.p, point.adjusted] if head and point.difference else [None, None]
+            writer.writerow([curves.dataset, point.task, point.fraction, point.labelled,
+                             measure.name, len(estimate.seeds), *_cells(estimate), *paired,
+                             *("" if value is None else f"{value:.6g}" for value in p)])
+    return out.getvalue()
+
+
+def _cells(estimate: Estimate) -> list[str]:
+    low, high = estimate.interval or (None, None)
+    return ["" if value is None else f"{value:.6f}" for value in (estimate.mean, low, high)]
+
+
+def shown(estimate: Estimate, *, sign: bool = False) -> str:
+    """As "0.612 (0.580 to 0.644)", without the interval under 3 seeds."""
+    form = "+.3f" if sign else ".3f"
+    text = format(estimate.mean, form)
+    if estimate.interval is None:
+        return text
+    low, high = estimate.interval
+    return f"{text} ({format(low, form)} to {format(high, form)})"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else ("< 0.001" if value < 0.001 else f"{value:.3f}")
+
+
+def _seeds(point: Point) -> str:
+    return _listed(next(iter(point.means.values())).seeds)
+
+
+def _listed(seeds: tuple[int, ...]) -> str:
+    return " ".join(map(str, seeds))
+
+
+def _pretext_rows(curves: Curves) -> list[list[str]]:
+    by_task = defaultdict(list)
+    for run in curves.pretraining:
+        by_task[run["task"]].append(run)
+    rows = []
+    for task, runs in sorted(by_task.items()):
+        for name, chance in runs[0]["chance"].items():
+            values = [run["score"][name] for run in runs]
+            rows.append([task, " ".join(str(run["seed"]) for run in runs),
+                         ", ".join(f"{value:.3f}" for value in values), f"{chance:.3f}",
+                         ", ".join(str(run["epochs"]) for run in runs),
+                         ", ".join(str(run["best_epoch"]) for run in runs)])
+    return rows
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
