@@ -103,7 +103,7 @@ def _adjusted(points: list[Point]) -> list[Point]:
 
 def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
     """Runs that some other arm, fraction or seed suggests should be there."""
-    tasks, fractions = ({key[i] for key in arms} for i in (0, 1))
+    tasks, fractions = {task for task, _ in arms}, {fraction for _, fraction in arms}
     seeds = {seed for runs in arms.values() for seed in runs}
     lines = []
     for task in sorted(tasks):

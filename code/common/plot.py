@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -19,7 +20,7 @@ from common.tables import facts
 STYLES = {BASELINE: ("#000000", "s"), "rotation": ("#0072B2", "o"), "jigsaw": ("#D55E00", "^"),
           "rpl": ("#009E73", "D"), "exemplar": ("#CC79A7", "v"), "cpc": ("#E69F00", "P")}
 SPARE = (("#56B4E9", "X"), ("#8C6D1F", "<"), ("#7F7F7F", ">"), ("#7B3294", "*"))
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
          "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6,
          "axes.axisbelow": True, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200}
 DODGE = 0.028  # between neighbouring arms, as a share of the axis
@@ -111,7 +112,7 @@ def _published(axes: Axes, curves: Curves, published: Sequence[Published]) -> No
     places = {fraction: index for index, fraction in enumerate(curves.fractions)}
     handles = [Line2D([], [], color="#555555", marker="o", linewidth=1.3, label="this run")]
     for source in published:
-        line = (0, (3, 2)) if source.dashed else "-"
+        line: Any = (0, (3, 2)) if source.dashed else "-"
         for task, values in source.curves.items():
             shown = [(places[f], v) for f, v in zip(source.fractions, values, strict=True)
                      if f in places]

@@ -79,7 +79,7 @@ def difference(measure: Measure, arm: Arm, baseline: Arm) -> Estimate | None:
     notes = (f"{_listed('seed', alone)} not in both arms",) if alone else ()
     cases, dropped = _common_cases([runs[seed] for seed in seeds for runs in (arm, baseline)])
     ours, theirs = (_rows(measure, runs, seeds, cases) for runs in (arm, baseline))
-    both = (ours.any(axis=2) & theirs.any(axis=2))[:, :, None]
+    both = np.logical_and(ours.any(axis=2), theirs.any(axis=2))[..., np.newaxis]
     return _estimate(measure, ours * both, theirs * both, seeds, notes + dropped)
 
 

@@ -1,0 +1,85 @@
+"""One test for every task of every tree: a new name in PRETEXTS is taken up by itself."""
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+
+from common.task import Batch, PretextModel, code_width
+from common.training import generator
+
+TREES = {"3d": (3, 36)}  # spatial axes, and a side that gives 12-voxel cells and 11-voxel patches
+TASKS = [(tree, name) for tree in TREES
+         for name in importlib.import_module(f"{tree}.pretext").PRETEXTS]
+
+
+def batch_of(tree: str, count: int = 3) -> Batch:
+    dimensions, side = TREES[tree]
+    images = torch.rand(count, 1, *(side,) * dimensions, generator=generator(0, "images"))
+    return Batch(images, None, list(range(count)))
+
+
+def task_of(tree: str, name: str) -> Any:
+    return importlib.import_module(f"{tree}.pretext").PRETEXTS[name](TREES[tree][1])
+
+
+def encoder_of(tree: str) -> torch.nn.Module:
+    encoder: torch.nn.Module = importlib.import_module(f"{tree}.model").Encoder(1, 4, 2)
+    return encoder
+
+
+@pytest.mark.parametrize(("tree", "name"), TASKS)
+@pytest.mark.parametrize("training", [True, False])
+def test_views_targets_and_scores_have_the_contracts_shapes(tree: str, name: str,
+                                                            training: bool) -> None:
+    task, batch, dimensions = task_of(tree, name), batch_of(tree), TREES[tree][0]
+    views, targets = task.prepare(batch, generator(0, "x"), training=training)
+    assert views.shape[0] == 3 and views.shape[2] == 1 and views.dim() == 3 + dimensions
+    assert views.dtype == torch.float32 and targets.shape == (3,)
+    encoder = encoder_of(tree)
+    model = PretextModel(encoder, task.head([code_width(encoder, views)]))
+    outputs = model(views)
+    loss = task.loss(outputs, targets)
+    assert loss.shape == () and torch.isfinite(loss)
+    loss.backward()
+    assert all(p.grad is not None for p in encoder.parameters())  # nothing is thrown away
+    scores = {key: value.numpy() for key, value in task.score(outputs, targets).items()}
+    assert all(len(value) == 3 for value in scores.values())
+    assert set(task.chance) <= set(task.summarise(scores))
+    assert task.name == name and task.monitor == "-loss" and task.batch_size >= 2
+
+
+@pytest.mark.parametrize(("tree", "name"), TASKS)
+def test_the_same_generator_gives_the_same_views_and_the_images_stay(tree: str, name: str) -> None:
+    task, batch = task_of(tree, name), batch_of(tree)
+    before = batch.images.clone()
+    torch.manual_seed(1)
+    first = task.prepare(batch, generator(5, "x"), training=True)
+    torch.manual_seed(2)  # the global generator has no part in it
+    second = task.prepare(batch, generator(5, "x"), training=True)
+    other = task.prepare(batch, generator(6, "x"), training=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(batch.images, before)
+
+
+@pytest.mark.parametrize(("tree", "name"), TASKS)
+def test_an_encoder_learns_a_fixed_batch(tree: str, name: str) -> None:
+    torch.manual_seed(0)
+    task, batch = task_of(tree, name), batch_of(tree, 4)
+    views, targets = task.prepare(batch, generator(0, "x"), training=True)
+    encoder = encoder_of(tree)
+    model = PretextModel(encoder, task.head([code_width(encoder, views)]))
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
+    losses = []
+    for _ in range(12):
+        optimiser.zero_grad()
+        loss = task.loss(model(views), targets)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert min(losses[-4:]) < losses[0]
