@@ -51,6 +51,7 @@ SPLIT_SEED = 0                 # of the test and validation split, the same for 
 # Pretraining.
 PRETEXT_EPOCHS = 1000          # passes over the pool at most (official); lower it to shorten runs
 PRETEXT_PATIENCE = 50          # epochs without a better 5-epoch mean of the validation loss
+PRETEXT_MIN_STEPS = 2000       # patience counts from here; small pools have few steps an epoch
 PRETEXT_LR = 1e-4              # Adam; official
 PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (rotation 4, rpl 32, jigsaw 8, exemplar 4)
 UNLABELLED = True              # imagesTs join the pretraining pool

@@ -99,7 +99,8 @@ class Study:
         batch = s.PRETEXT_BATCH_SIZE or task.batch_size
         return Recipe(seed=seed, epochs=s.PRETEXT_EPOCHS, steps=math.ceil(len(self.pool) / batch),
                       batch_size=batch, lr=s.PRETEXT_LR, smoothing=SMOOTHING,
-                      patience=s.PRETEXT_PATIENCE, draws=PRETEXT_DRAWS, precision=self.precision)
+                      patience=s.PRETEXT_PATIENCE, patience_from=s.PRETEXT_MIN_STEPS,
+                      draws=PRETEXT_DRAWS, precision=self.precision)
 
     def finetune_recipe(self, task: str, fraction: int, seed: int) -> Recipe:
         """How a labelled fraction is finetuned on; the same for every task but for the warm-up."""

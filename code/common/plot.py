@@ -11,6 +11,7 @@ matplotlib.use("Agg")  # files only; works without a screen
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from common.curves import BASELINE, Curves
 from common.stats import Measure
@@ -55,7 +56,7 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
         ratios = [1.7] + ([1.0] if panels else []) + ([1.7] if published else [])
         figure = plt.figure(figsize=(5.6 + 3.4 * wide + (2.2 if published else 0), 5.0))
         layout = figure.add_gridspec(rows, len(ratios), width_ratios=ratios, hspace=0.38,
-                                     wspace=0.26, left=0.075, right=0.985, top=0.80, bottom=0.235)
+                                     wspace=0.26, left=0.095, right=0.985, top=0.845, bottom=0.245)
         main = figure.add_subplot(layout[:, 0])
         _panel(main, curves, curves.measures[0])
         main.set_ylabel(axis)
@@ -102,6 +103,7 @@ def _panel(axes: Axes, curves: Curves, measure: Measure, *, counts: bool = True)
     axes.set_xticks(list(places.values()), [f"{fraction} %" + (f"\n({cases[fraction]})" if counts
                                             else "") for fraction in places])
     axes.set_xlim(-0.35, span + 0.35 if len(places) > 1 else 0.35)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, measure.bounds[0] - 0.01), min(high, measure.bounds[1]))
     axes.grid(False, axis="x")
@@ -127,7 +129,7 @@ def _published(axes: Axes, curves: Curves, published: Sequence[Published]) -> No
 
 def _words(figure: plt.Figure, curves: Curves) -> None:
     """Title, legend of the arms, and beneath the panels what a reader has to know."""
-    title = f"{curves.dataset}: Test score against labelled data"
+    title = f"{curves.dataset}: test score against labelled data"
     if curves.generated:
         title += " (generated data, not a result about patients)"
     if curves.missing:

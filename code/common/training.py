@@ -66,6 +66,7 @@ class Recipe:
     validations: int | None = None  # evenly over the run; None: at the end of every epoch
     smoothing: int = 1             # validations averaged before they are compared
     patience: int | None = None    # validations without improvement before stopping
+    patience_from: int = 0         # steps before which patience does not count
     draws: int = 1                 # fixed draws of every validation case
     precision: str = "float32"
 
@@ -172,7 +173,10 @@ def _validate(step: int, model: nn.Module, task: Task, cases: Cases, val: list[i
     state.history = [*(state.history or []), monitored]
     recent = state.history[-recipe.smoothing:]
     smoothed = sum(recent) / len(recent)
-    if smoothed > state.best:
+    # Full windows only: BatchNorm's first statistics make the first epochs' outputs all alike, and
+    # their loss, that of a guess, would win over a network that has begun to learn.
+    full = len(recent) == recipe.smoothing or step == recipe.epochs * recipe.steps
+    if full and smoothed > state.best:
         state.best, state.best_step, state.best_at = smoothed, step, len(state.history)
         state.best_weights = checkpoint.weights(model)
     run.log("log", {"epoch": epoch, "step": step, "val": figures})
@@ -261,8 +265,10 @@ def _check_finite(losses: Tensor, epoch: int, first_step: int, run: Run) -> None
 
 
 def _out_of_patience(state: State, recipe: Recipe) -> bool:
-    made = len(state.history or [])
-    return recipe.patience is not None and made - state.best_at >= recipe.patience > 0 < made
+    if recipe.patience is None or state.epoch * recipe.steps < recipe.patience_from:
+        return False
+    counted_from = max(state.best_at, math.ceil(recipe.patience_from / recipe.steps))
+    return len(state.history or []) - counted_from >= recipe.patience
 
 
 def _save(model: nn.Module, optimiser: torch.optim.Optimizer, run: Run, state: State) -> None:

@@ -31,7 +31,7 @@ def test_the_hold_out_is_disjoint_stratified_and_independent_of_listing_order() 
 
 
 def test_duplicates_stay_on_one_side() -> None:
-    groups = {case: IDS[0] for case in IDS[:30:3]}
+    groups = dict.fromkeys(IDS[:30:3], IDS[0])
     for seed in range(10):
         parts = splits.hold_out(STRATA, groups, seed=seed)
         sides = [sum(case in part for case in groups)
