@@ -1,0 +1,122 @@
+"""Figures and tables from golden records in the format exp.py writes."""
+
+import csv
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import reporting
+from common.errors import InputError
+
+graph = importlib.import_module("3d.graph")
+TASKS = {"baseline": 0.4, "rotation": 0.45, "rotation+rpl": 0.5}
+
+
+def make(results: Path, dataset: str = "pancreas", seeds: int = 3) -> Path:
+    folder = results / "3d" / dataset
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 0.05, 12)
+    for task, level in TASKS.items():
+        for fraction in (5, 25, 100):
+            for seed in range(seeds):
+                values = level + fraction / 1000 + hard + rng.normal(0, 0.02, 12)
+                write(folder, task, fraction, seed, values)
+    for seed in range(seeds):
+        run = folder / "pretrain/rotation" / f"seed{seed}"
+        save(run, {"stage": "pretrain", "task": "rotation", "seed": seed, "epochs": 9,
+                   "score": {"accuracy": 0.9}, "chance": {"accuracy": 0.1}, "best_epoch": 7})
+    (folder / "splits.json").write_text(json.dumps({"dataset": dataset}))
+    return folder
+
+
+def write(folder: Path, task: str, fraction: int, seed: int, values: np.ndarray) -> None:
+    cases = {f"c{i:02d}": {"dice": v, "dice_pancreas": v, "dice_tumour": v if i % 2 else None,
+                           "truth": [90, 10, 5], "predicted": [90, 10, 5], "both": [80, 6, 2]}
+             for i, v in enumerate(values.tolist())}
+    test = {"dice": float(values.mean())}
+    save(folder / "finetune" / task / f"fraction{fraction:03d}" / f"seed{seed}",
+         {"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+          "classes": ["pancreas", "tumour"], "resolution": 128, "labelled": fraction * 2,
+          "validation": 6, "test_cases": 12, "steps": 900, "generated": False, "test": test,
+          "selected": {"step": 300, "rule": "highest Dice on validation"},
+          "last": {"test": test, "val": test}, "cases": cases})
+
+
+def save(run: Path, scores: dict[str, object], **settings: int) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "scores.json").write_text(json.dumps(scores))
+    identity = {"settings": {"RESOLUTION": 128, **settings}, "data": "d", "splits": "s",
+                "encoder": None}
+    (run / "config.json").write_text(json.dumps({"identity": identity}))
+
+
+def draw(results: Path, *flags: str) -> dict[tuple[str, str, str], dict[str, str]]:
+    reporting.run(graph.TREE, "", ["--results", str(results), *flags])
+    with (results / "train_pancreas.csv").open() as file:
+        return {(row["task"], row["fraction"], row["measure"]): row
+                for row in csv.DictReader(file)}
+
+
+def test_tables_hold_means_intervals_and_adjusted_differences(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    rows = draw(tmp_path, "--published")
+    runs = [json.loads((folder / f"finetune/rotation/fraction025/seed{s}/scores.json").read_text())
+            for s in range(3)]
+    expected = np.mean([run["test"]["dice"] for run in runs])
+    row = rows["rotation", "25", "dice"]
+    assert float(row["mean"]) == pytest.approx(expected, abs=1e-6)
+    assert float(row["low"]) < expected < float(row["high"])
+    assert float(row["difference"]) == pytest.approx(0.05, abs=0.02)
+    assert float(row["p_adjusted"]) >= float(row["p"])
+    assert rows["baseline", "5", "dice"]["difference"] == ""
+    assert float(rows["baseline", "5", "dice_paper"]["mean"]) == pytest.approx(
+        np.mean([160 / 180, 12 / 20, 4 / 10]), abs=1e-6)
+    text = (tmp_path / "train_pancreas.md").read_text()
+    assert "| rotation | 0 1 2 | 0.900, 0.900, 0.900 | 0.100 |" in text
+    assert "12 test cases, 3 seeds, 900 optimiser steps" in text and "Missing" not in text
+    assert (tmp_path / "train_pancreas.png").stat().st_size > 50000
+
+
+def test_drawing_twice_gives_the_same_tables(tmp_path: Path) -> None:
+    make(tmp_path)
+    draw(tmp_path)
+    first = (tmp_path / "train_pancreas.csv").read_bytes()
+    draw(tmp_path)
+    assert (tmp_path / "train_pancreas.csv").read_bytes() == first
+
+
+def test_partial_results_are_drawn_and_what_is_missing_is_said(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make(tmp_path)
+    (folder / "finetune/rotation/fraction100/seed2/scores.json").unlink()
+    runs = folder / "finetune/rotation"
+    (runs / "fraction005").rename(runs / "fraction005.old-1")
+    draw(tmp_path)
+    said = capsys.readouterr().out
+    assert "missing rotation at 100 %: seed 2" in said
+    assert "missing rotation at 5 %: seeds 0, 1, 2" in said
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_have_no_intervals(tmp_path: Path, seeds: int) -> None:
+    make(tmp_path, seeds=seeds)
+    rows = draw(tmp_path)
+    assert all(row["low"] == "" and row["p"] == "" for row in rows.values())
+
+
+def test_runs_of_other_settings_are_never_mixed(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    run = folder / "finetune/rotation/fraction005/seed1"
+    save(run, json.loads((run / "scores.json").read_text()), RESOLUTION=64)
+    with pytest.raises(InputError, match="RESOLUTION"):
+        draw(tmp_path)
+
+
+def test_published_curves_belong_to_the_pancreas(tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, "spleen")
+    reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
+    assert "no published curves" in capsys.readouterr().out

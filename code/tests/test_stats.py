@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from common import metrics, stats
+from common.stats import Arm, mean_of
+
+DICE = mean_of("dice", "Dice")
+
+
+def arm(values: np.ndarray) -> Arm:
+    return {seed: {f"c{i}": {"dice": value} for i, value in enumerate(row)}
+            for seed, row in enumerate(values.tolist())}
+
+
+def simulate(rng: np.random.Generator, seeds: int, cases: np.ndarray, level: float) -> np.ndarray:
+    values: np.ndarray = (level + cases + rng.normal(0, 0.03, (seeds, 1))
+                          + rng.normal(0, 0.05, (seeds, len(cases))))
+    return values
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_intervals_cover_the_truth(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    covered = np.zeros(2)
+    trials = 300
+    for _ in range(trials):
+        cases = rng.normal(0, 0.05, 40)
+        own = rng.normal(0, 0.03, 40)  # what the arm changes differs from case to case
+        base = arm(simulate(rng, seeds, cases, 0.5))
+        other = arm(simulate(rng, seeds, cases + own, 0.52))
+        results = (stats.mean(DICE, base), 0.5), (stats.difference(DICE, other, base), 0.02)
+        for index, (result, truth) in enumerate(results):
+            assert result is not None and result.interval is not None
+            covered[index] += result.interval[0] <= truth <= result.interval[1]
+    assert ((covered / trials > 0.90) & (covered / trials <= 1.0)).all(), covered / trials
+    assert covered[1] / trials < 0.995
+
+
+def test_under_three_seeds_there_is_no_interval() -> None:
+    result = stats.mean(DICE, arm(np.full((2, 5), 0.4)))
+    assert result.interval is None and result.p is None and result.mean == pytest.approx(0.4)
+
+
+def test_a_paired_difference_is_formed_per_seed_and_case_and_says_what_it_drops() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.random((3, 8))
+    result = stats.difference(DICE, arm(base + 0.1), arm(base))
+    assert result is not None and result.mean == pytest.approx(0.1)
+    assert result.half == pytest.approx(0, abs=1e-9)
+    alone = stats.difference(DICE, arm(base + 0.1), arm(base[:2]))
+    assert alone is not None and alone.seeds == (0, 1) and "seed 2" in alone.dropped[0]
+
+
+def test_null_cases_do_not_count() -> None:
+    runs: Arm = {0: {"a": {"dice": 0.5}, "b": {"dice": None}, "c": {"dice": 1.0}}}
+    result = stats.mean(DICE, runs)
+    assert result.mean == pytest.approx(0.75) and result.counted == (2,)
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, None]) == pytest.approx([0.03, 0.06, 0.06, None])
+    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_measures_agree_with_the_metrics() -> None:
+    rng = np.random.default_rng(1)
+    grades = rng.integers(0, 5, (2, 30))
+    cases = {f"c{i}": {"truth": int(t), "predicted": int(p)}
+             for i, (t, p) in enumerate(grades.T)}
+    kappa = stats.mean(stats.kappa_of("kappa", "QWK", 5), {0: cases})
+    assert kappa.mean == pytest.approx(metrics.quadratic_weighted_kappa(*grades))
+    counts = rng.integers(1, 50, (4, 3))
+    voxels = {f"c{i}": {"both": row.tolist(), "truth": (row + 3).tolist(),
+                        "predicted": (row + 5).tolist()} for i, row in enumerate(counts)}
+    pooled = stats.mean(stats.pooled_dice_of("dice_paper", "paper"), {0: voxels})
+    assert pooled.mean == pytest.approx(metrics.pooled_dice(counts, counts + 3, counts + 5))
