@@ -70,7 +70,7 @@ DEMO = {                       # what --demo changes: the whole job in minutes o
     "DATA": "results/demo/data/Task00_CTPhantom", "RESULTS": "results/demo",
     "CACHE": "results/demo/data", "FRACTIONS": [5, 25, 100], "SEEDS": [0, 1],
     "RESOLUTION": 32, "LEVELS": 2, "FILTERS": 8, "PRETEXT_EPOCHS": 20, "PRETEXT_LR": 1e-3,
-    "PRETEXT_BATCH_SIZE": 4, "FINETUNE_EPOCHS": 16, "VALIDATIONS": 8,
+    "PRETEXT_BATCH_SIZE": 4, "FINETUNE_EPOCHS": 16, "FINETUNE_LR": 6e-3, "VALIDATIONS": 8,
 }
 PHANTOMS = {"labelled": 57, "unlabelled": 12, "size": 64}  # scans of the demo: 40 train
 
