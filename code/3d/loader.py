@@ -145,7 +145,7 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
     label = None
     if source.label is not None:
         label = _read_label(source, volume.shape[:3], axes, classes)
-        facts["contains"] = np.flatnonzero(np.bincount(label.ravel())).tolist()
+        facts["contains"] = [number for number in range(classes) if (label == number).any()]
         facts["foreground"] = float(np.count_nonzero(label) * np.prod(spacing))
     scaled = [scale(volume[..., c], intensity, source.image) for c in range(channels)]
     del volume
@@ -223,7 +223,10 @@ def percentiles(channel: np.ndarray, which: tuple[float, float]) -> tuple[float,
         low, high = np.percentile(channel, which)
         return float(low), float(high)
     lowest = int(channel.min())
-    counts = np.bincount((channel.astype(np.int32) - lowest).ravel())
+    span = int(channel.max()) - lowest + 1
+    # Plane by plane: bincount makes 8 bytes of every voxel it is given.
+    counts = sum(np.bincount(plane.ravel().astype(np.int32) - lowest, minlength=span)
+                 for plane in channel)
     places = np.asarray(which) / 100 * (channel.size - 1)
     below = np.searchsorted(np.cumsum(counts), places, side="right")
     low, high = below + lowest

@@ -42,7 +42,7 @@ class Study:
     classes: list[str]                               # reported one by one
     channels: int
     dimensions: int                                  # spatial axes
-    probe: int                                       # smallest side the network takes, for timing
+    probe: int                                       # a small side the network takes, for timing
     encoder_share: float                             # its part of a downstream step's operations
     make_encoder: Callable[[], nn.Module]
     make_network: Callable[[nn.Module], nn.Module]   # encoder -> downstream network

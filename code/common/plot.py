@@ -103,6 +103,7 @@ def _panel(axes: Axes, curves: Curves, measure: Measure, *, counts: bool = True)
     axes.set_xticks(list(places.values()), [f"{fraction} %" + (f"\n({cases[fraction]})" if counts
                                             else "") for fraction in places])
     axes.set_xlim(-0.35, span + 0.35 if len(places) > 1 else 0.35)
+    axes.margins(y=0.08)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, measure.bounds[0] - 0.01), min(high, measure.bounds[1]))
