@@ -54,9 +54,10 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
         rows = max(1, len(panels))
         wide = bool(panels) + bool(published)
         ratios = [1.7] + ([1.0] if panels else []) + ([1.7] if published else [])
-        figure = plt.figure(figsize=(5.6 + 3.4 * wide + (2.2 if published else 0), 5.0))
+        width = 5.6 + 3.4 * wide + (2.2 if published else 0)
+        figure = plt.figure(figsize=(width, 5.0))
         layout = figure.add_gridspec(rows, len(ratios), width_ratios=ratios, hspace=0.38,
-                                     wspace=0.26, left=0.095, right=0.985, top=0.845, bottom=0.245)
+                                     wspace=0.26, left=0.86 / width, right=0.985, top=0.845, bottom=0.245)
         main = figure.add_subplot(layout[:, 0])
         _panel(main, curves, curves.measures[0])
         main.set_ylabel(axis)
@@ -123,6 +124,9 @@ def _published(axes: Axes, curves: Curves, published: Sequence[Published]) -> No
                       alpha=0.55, color=style_of(task, [*curves.tasks, *source.curves])[0])
         handles.append(Line2D([], [], color="#555555", alpha=0.7, linewidth=1, linestyle=line,
                               label=source.label))
+    alone = sorted({task for source in published for task in source.curves} - {*curves.tasks})
+    handles += [Line2D([], [], color=style_of(task, alone)[0], alpha=0.7, linewidth=1,
+                       label=f"{task} (published only)") for task in alone]
     axes.relim()
     axes.autoscale(axis="y")
     axes.legend(handles=handles, fontsize=7, loc="lower right")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 CODE = Path(__file__).resolve().parents[1]
 TINY = ["--resolution", "16", "--levels", "1", "--filters", "2", "--pretext-epochs", "2",
@@ -126,6 +127,14 @@ def test_bad_flags_are_one_line_and_status_2(flags: list[str], message: str, sca
     assert result.returncode == 2 and message in result.stderr, result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_days_on_a_cpu_have_to_be_asked_for(finished: Path, scans: Path) -> None:
+    result = again(finished, scans, "--finetune-epochs", 10**8, "--device", "auto",
+                   "--validations", 2, results=finished / "other")
+    assert result.returncode == 2 and "--device cpu" in result.stderr.splitlines()[-1]
+    assert not list((finished / "other").rglob("config.json"))
 
 
 def test_graph_draws_what_is_there_without_torch(finished: Path) -> None:

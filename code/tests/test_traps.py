@@ -15,6 +15,29 @@ def test_volumes_are_never_trained_in_bfloat16_on_the_cpu() -> None:
         devices.precision("bfloat16", cpu, sound_on_cpu=False)
 
 
+def test_a_driver_that_cannot_be_used_is_a_warning_with_the_remedy(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def too_old() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", too_old)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(devices, "driver_present", lambda: True)
+    assert devices.choose("auto").type == "cpu"
+    said = capsys.readouterr().out
+    assert "too old" in said and "TORCH_INDEX" in said and said.count("\n") == 1
+    with pytest.raises(InputError, match="--device cpu"):
+        devices.choose("cuda")
+    assert devices.choose("cpu").type == "cpu" and not capsys.readouterr().out
+
+
+def test_as_many_runs_at_a_time_as_cores_and_memory_allow() -> None:
+    cpu = torch.device("cpu")
+    assert devices.workers(3, cpu, threads=1, voxels=1, filters=16) == 3
+    assert devices.workers(0, cpu, threads=1, voxels=1, filters=16) == devices.cores()
+    assert devices.workers(0, cpu, threads=1, voxels=10**12, filters=16) == 1
+
+
 @pytest.mark.slow
 def test_bfloat16_conv3d_on_the_cpu_now_and_then_has_non_finite_gradients() -> None:
     """The reason for the rule above; once this fails on a newer torch, the rule may go."""
