@@ -80,9 +80,10 @@ def main() -> int:
     settings = from_flags(globals())
     check(settings)
     device = devices.choose(settings.DEVICE)
+    precision = devices.precision(settings.PRECISION, device, sound_on_cpu=False)
     if settings.DEMO:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
-    study = make_study(settings, device)
+    study = make_study(settings, precision)
     workers = devices.workers(settings.WORKERS, device, threads=settings.THREADS,
                               voxels=settings.BATCH_SIZE * settings.RESOLUTION**3,
                               filters=settings.FILTERS)
@@ -114,7 +115,7 @@ def check(settings: Settings) -> None:
                              f"{smallest}; raise RESOLUTION or lower LEVELS")
 
 
-def make_study(settings: Settings, device: torch.device) -> experiment.Study:
+def make_study(settings: Settings, precision: str) -> experiment.Study:
     """Read and preprocess the scans, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
@@ -133,8 +134,7 @@ def make_study(settings: Settings, device: torch.device) -> experiment.Study:
         make_encoder=partial(model.Encoder, len(dataset.channels), settings.FILTERS,
                              settings.LEVELS),
         make_network=partial(model.UNet, classes=len(dataset.classes)),
-        memory_format=torch.channels_last_3d,
-        precision=devices.precision(settings.PRECISION, device, sound_on_cpu=False),
+        memory_format=torch.channels_last_3d, precision=precision,
         rule="highest mean foreground Dice on validation")
 
 

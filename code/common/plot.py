@@ -57,7 +57,8 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
         width = 5.6 + 3.4 * wide + (2.2 if published else 0)
         figure = plt.figure(figsize=(width, 5.0))
         layout = figure.add_gridspec(rows, len(ratios), width_ratios=ratios, hspace=0.38,
-                                     wspace=0.26, left=0.86 / width, right=0.985, top=0.845, bottom=0.245)
+                                     wspace=0.26, left=0.86 / width, right=0.985, top=0.845,
+                                     bottom=0.245)
         main = figure.add_subplot(layout[:, 0])
         _panel(main, curves, curves.measures[0])
         main.set_ylabel(axis)
