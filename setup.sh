@@ -92,6 +92,7 @@ checks() {
     local tree
     cd "$root/code"
     "$python" -m ruff check .
+    MYPYPATH=. "$python" -m mypy --explicit-package-bases common
     for tree in 3d; do
         (cd "$tree" && MYPYPATH=.. "$python" -m mypy --config-file ../pyproject.toml ./*.py)
     done
