@@ -85,12 +85,9 @@ def main() -> int:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
     study = make_study(settings, precision)
     workers = devices.workers(settings.WORKERS, device, threads=settings.THREADS,
-                              voxels=settings.BATCH_SIZE * settings.RESOLUTION**3,
-                              filters=settings.FILTERS)
-    jobs = grid.plan(study)
-    grid.check_stale(jobs, rerun=settings.RERUN)
-    grid.announce(study, jobs, device, workers)
-    return grid.work(study, device, workers)
+                              step_bytes=model.STEP_BYTES * settings.FILTERS / 16
+                              * settings.BATCH_SIZE * settings.RESOLUTION**3)
+    return grid.run(study, device, workers)
 
 
 def check(settings: Settings) -> None:

@@ -30,7 +30,7 @@ from common.splits import terciles
 BODY = 0.05       # scaled intensity above which a voxel belongs to the body; official code
 PERCENTILES = (0.5, 99.5)  # of a volume's voxels, clipped to; "minmax" is (0, 100)
 SMALLEST_AXIS = 8  # voxels; fewer cannot be told from a mistaken axis
-VERSION = 1       # raise when preprocessing changes: caches are then made anew
+VERSION = 2       # raise when preprocessing changes: caches are then made anew
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
 
     Canonical orientation, percentile intensities per channel, box of the body, linear resize for
     the image, nearest for labels: linear would invent class 1 at every border of 0 and 2.
-    Facts: spacing (mm), shape (voxels), pixels (digest of the voxels), contains (classes present),
-    foreground (mm^3).
+    Facts: spacing (mm), shape (voxels), pixels and truth (digests of image and labels), contains
+    (classes present), foreground (mm^3).
     """
     volume, spacing, axes = read_volume(source.image)
     volume = volume[..., None] if volume.ndim == 3 else volume
@@ -145,6 +145,7 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
     label = None
     if source.label is not None:
         label = _read_label(source, volume.shape[:3], axes, classes)
+        facts["truth"] = hashlib.sha256(label.tobytes()).hexdigest()[:16]
         facts["contains"] = [number for number in range(classes) if (label == number).any()]
         facts["foreground"] = float(np.count_nonzero(label) * np.prod(spacing))
     scaled = [scale(volume[..., c], intensity, source.image) for c in range(channels)]

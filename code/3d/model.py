@@ -13,6 +13,7 @@ from torch.nn import functional as F
 EPS = 1e-3       # BatchNorm; official code (Keras)
 MOMENTUM = 0.1   # official: .01; with few steps its running statistics are still the initial ones
 DROPOUT = 0.5    # official code
+STEP_BYTES = 1500  # activations of a training step, per voxel at 16 filters, float32 (counted)
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:

@@ -8,7 +8,6 @@ import torch
 
 from common.errors import InputError
 
-BYTES_PER_VOXEL = 1500  # activations of one training step at full resolution, float32 (counted)
 BASE_BYTES = 1.2e9      # a process with torch loaded, its model and optimiser
 
 
@@ -59,7 +58,8 @@ def precision(wanted: str, device: torch.device, *, sound_on_cpu: bool) -> str:
     """Resolve PRECISION = auto, float32 or bfloat16 for a device.
 
     bfloat16 conv3d on the CPU now and then returns non-finite weight gradients at 2x2x2 inputs
-    (torch 2.13 and 2.14; tests/test_traps.py reproduces it), so 3D stays float32 there.
+    (torch 2.13 and 2.14; tests/test_traps.py reproduces it), so 3D stays float32 there. 2D takes
+    it under auto where the processor has instructions for it; elsewhere it would be slow.
     """
     if wanted not in ("auto", "float32", "bfloat16"):
         raise InputError(f"PRECISION = {wanted}: expected auto, float32 or bfloat16")
@@ -67,7 +67,16 @@ def precision(wanted: str, device: torch.device, *, sound_on_cpu: bool) -> str:
     if wanted == "bfloat16" and not sound:
         raise InputError("PRECISION = bfloat16: 3D convolutions in bfloat16 on the CPU now and then"
                          " return non-finite gradients; take float32, or a GPU")
-    return ("bfloat16" if sound else "float32") if wanted == "auto" else wanted
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if sound and (device.type == "cuda" or bfloat16_on_cpu()) else "float32"
+
+
+def bfloat16_on_cpu() -> bool:
+    """Whether the processor multiplies in bfloat16 (Linux on x86; elsewhere taken as no)."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text(encoding="utf-8", errors="replace").split() if info.exists() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def cores() -> int:
@@ -76,15 +85,14 @@ def cores() -> int:
         os.cpu_count() or 1)
 
 
-def workers(wanted: int, device: torch.device, *, threads: int, voxels: int, filters: int) -> int:
+def workers(wanted: int, device: torch.device, *, threads: int, step_bytes: float) -> int:
     """Runs at a time: WORKERS, or as many as there are GPUs, or as cores and memory allow.
 
-    ``voxels`` is those of the largest batch, ``filters`` the channels of the first level.
+    ``step_bytes`` is what the activations of the largest training step take in float32.
     """
     if wanted:
         return wanted
     if device.type == "cuda":
         return torch.cuda.device_count() if device.index is None else 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    needed = BASE_BYTES + BYTES_PER_VOXEL * voxels * filters / 16
-    return max(1, min(cores() // threads, int(0.8 * memory / needed)))
+    return max(1, min(cores() // threads, int(0.8 * memory / (BASE_BYTES + step_bytes))))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -122,7 +122,7 @@ def load_cases(study: Study, device: torch.device) -> Cases:
     """The cached arrays: on the device if they fit in half its free memory, else on the host."""
     images, maps = torch.from_numpy(study.cache.images()), study.cache.labels()
     labels = torch.from_numpy(maps) if maps is not None else torch.tensor(
-        [fact["target"] for fact in list(study.cache.facts.values())[:study.cache.labelled]])
+        [fact["truth"] for fact in list(study.cache.facts.values())[:study.cache.labelled]])
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         if images.nbytes + labels.nbytes < free / 2:
@@ -219,15 +219,16 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, datase
     path = folder / "splits.json"
     labelled = list(cache.facts)[:cache.labelled]
     contents = {case: cache.contents[case] for case in labelled}
-    groups, dropped = duplicates(cache)
-    if settings.STRICT and (groups or dropped):
-        raise InputError(f"{dataset}: exact duplicates found ({_few([*groups, *dropped])}); remove "
-                         "them, or leave --strict out to keep each group on one side")
-    made = splits.hold_out({case: strata[case] for case in labelled}, groups,
+    twins = duplicates(cache)
+    if settings.STRICT and any(twins):
+        raise InputError(f"{dataset}: exact duplicates found "
+                         f"({_few([case for part in twins for case in part])}); remove them, or "
+                         "leave --strict out to keep each group on one side")
+    made = splits.hold_out({case: strata[case] for case in labelled
+                            if case not in twins.contradicting}, twins.groups,
                            seed=settings.SPLIT_SEED)
     content = {"dataset": dataset, "generated": generated, **made.to_json(),
-               "strata": dict(strata), "duplicates": {"same_side": groups, "left_out": dropped},
-               "contents": contents}
+               "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
     if path.exists():
         old = records.read_json(path)
         if not isinstance(old, dict) or not {"train", "val", "test", "seed"} <= old.keys():
@@ -245,23 +246,33 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, datase
     return made
 
 
-def duplicates(cache: Cache) -> tuple[dict[str, str], list[str]]:
-    """Exact duplicate images: labelled id -> its group's name; unlabelled ids equal to a labelled.
+class Duplicates(NamedTuple):
+    """Exact duplicate images of a data set, and what becomes of them; science.md 4.10."""
 
-    The first stay on one side of the splits, the others leave the pretraining pool.
-    """
-    first: dict[str, list[str]] = {}
+    groups: dict[str, str]    # labelled id -> its group's name; a group stays on one side
+    contradicting: list[str]  # labelled ids of groups whose labels differ; left out of all splits
+    unlabelled: list[str]     # ids equal to a labelled image; left out of the pretraining pool
+
+
+def duplicates(cache: Cache) -> Duplicates:
+    """Find the exact duplicates by the digest of their pixels."""
+    same: dict[str, list[str]] = {}
     for case in list(cache.facts)[:cache.labelled]:
-        first.setdefault(cache.facts[case]["pixels"], []).append(case)
-    groups = {case: cases[0] for cases in first.values() if len(cases) > 1 for case in cases}
-    dropped = [case for case in list(cache.facts)[cache.labelled:]
-               if cache.facts[case]["pixels"] in first]
-    return groups, dropped
+        same.setdefault(cache.facts[case]["pixels"], []).append(case)
+    twins = [cases for cases in same.values() if len(cases) > 1]
+    agree = [len({cache.facts[case]["truth"] for case in cases}) == 1 for cases in twins]
+    return Duplicates(
+        {case: cases[0] for cases, same_label in zip(twins, agree, strict=True) if same_label
+         for case in cases},
+        [case for cases, same_label in zip(twins, agree, strict=True) if not same_label
+         for case in cases],
+        [case for case in list(cache.facts)[cache.labelled:]
+         if cache.facts[case]["pixels"] in same])
 
 
 def pool_of(cache: Cache, parts: splits.Splits) -> list[str]:
     """Ids pretrained on: training cases and unlabelled ones; asserted free of the held-out."""
-    dropped = set(duplicates(cache)[1])
+    dropped = set(duplicates(cache).unlabelled)
     rest = [case for case in list(cache.facts)[cache.labelled:] if case not in dropped]
     pool = [*parts.train, *rest]
     splits.assert_no_leakage(parts, pool)

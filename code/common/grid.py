@@ -18,7 +18,7 @@ import torch
 
 from common import records
 from common.errors import InputError, RunFailed
-from common.experiment import BASELINE, Study, load_cases, train
+from common.experiment import BASELINE, Study, duplicates, load_cases, train
 from common.progress import Progress
 from common.records import Run
 from common.task import Batch
@@ -43,6 +43,14 @@ class Job:
     def ready(self) -> bool:
         """Whether the encoder it starts from exists."""
         return self.needs is None or self.needs().done()
+
+
+def run(study: Study, device: torch.device, workers: int) -> int:
+    """Say what will be done, and do what is not done yet; exit status 1 if any run failed."""
+    jobs = plan(study)
+    check_stale(jobs, rerun=study.settings.RERUN)
+    announce(study, jobs, device, workers)
+    return work(study, device, workers)
 
 
 def plan(study: Study) -> list[Job]:
@@ -112,11 +120,15 @@ def announce(study: Study, jobs: Sequence[Job], device: torch.device, workers: i
     done = sum(job.make().done() for job in jobs)
     first = sum(job.make().identity["stage"] == "pretrain" for job in jobs)
     leaked = len(set(study.pool) & {*parts.test, *parts.val})
+    twins = duplicates(study.cache)
     print(f"data      {study.dataset}{' (generated)' if study.generated else ''}: "
           f"{study.cache.labelled} labelled, {len(study.cache.facts) - study.cache.labelled} "
           f"unlabelled cases; classes {', '.join(study.classes)}\n"
           f"splits    {len(parts.train)} train, {len(parts.val)} validation, {len(parts.test)} test"
           f" ({study.folder / 'splits.json'})\n"
+          f"twins     exact duplicates: {len(twins.groups)} cases kept on one side, "
+          f"{len(twins.contradicting)} left out for contradicting labels, "
+          f"{len(twins.unlabelled)} unlabelled left out\n"
           f"pool      {len(study.pool)} cases to pretrain on; "
           f"test cases in the pretraining pool: {leaked}\n"
           f"runs      {len(jobs)}: {first} pretraining, {len(jobs) - first} finetuning; "

@@ -19,7 +19,8 @@ from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
-         "THREADS", "PRECISION", "DEMO", "RERUN", "STRICT")  # a run records its own precision
+         "THREADS", "PRECISION", "DEMO", "RERUN", "STRICT", "ID_COLUMN", "GRADE_COLUMN")
+# (PRECISION: a run's identity has the precision itself. The columns reach it by way of its data.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")

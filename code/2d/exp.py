@@ -1,0 +1,163 @@
+"""How many labels does self-supervised pretraining save in 2D? Taleb et al. 2020, section 4.
+
+    python code/2d/exp.py                        APTOS 2019; ./setup.sh fetches the photographs
+    python code/2d/exp.py --data FOLDER          any folder of images and a CSV of grades
+    python code/2d/exp.py --demo                 generated photographs, minutes on a CPU
+
+Trains a baseline and every pretext task's encoder on each labelled fraction and seed. Stop and
+start it at will: finished runs are skipped, others go on. Records: results/2d/<dataset>/; then
+python code/2d/graph.py draws the curve. The default grid needs a GPU.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import loader
+import model
+import phantom
+import pretext
+import torch
+
+from common import augment, devices, experiment, grid
+from common.downstream import Grading
+from common.errors import InputError, exit_status
+from common.records import ROOT
+from common.settings import Settings, check_common, from_flags
+
+# What is run, and where; none of these changes a number of a run.
+DATA = "data/fundus"           # folder with train.csv and images; relative to the repository
+ID_COLUMN = "id_code"          # of the CSV: the image's name, with or without extension
+GRADE_COLUMN = "diagnosis"     # of the CSV: 0 to GRADES - 1
+RESULTS = "results"            # records go to RESULTS/2d/<dataset>
+CACHE = "data"                 # preprocessed arrays go to CACHE/<dataset>/cache
+TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar"]  # arms of the curve, baseline first
+FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the paper's
+SEEDS = [0, 1, 2]              # each with its own encoder, subsets and initialisation; at least 3
+DEVICE = "auto"                # auto, cpu, cuda or cuda:N
+PRECISION = "auto"             # auto: bfloat16 where the device has it, else float32
+WORKERS = 0                    # runs at a time; 0: as many as GPUs, or as cores and memory allow
+THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
+RERUN = False                  # set runs made with other settings aside and train them anew
+STRICT = False                 # stop at exact duplicates instead of keeping them on one side
+
+# Both stages.
+RESOLUTION = 224               # pixels a side after resizing; at least 29, with patch tasks 96
+BLOCKS = [6, 12, 24, 16]       # dense layers of the four blocks: DenseNet-121
+GROWTH = 32                    # channels each of them adds: DenseNet-121
+SPLIT_SEED = 0                 # of the test and validation split, the same for every run
+
+# Pretraining.
+PRETEXT_EPOCHS = 200           # passes over the pool at most (official); lower it to shorten runs
+PRETEXT_PATIENCE = 50          # epochs without a better 5-epoch mean of the validation loss
+PRETEXT_MIN_STEPS = 2000       # patience counts from here; small pools have few steps an epoch
+PRETEXT_LR = 1e-4              # Adam; official 1e-5, which assumes 1000 epochs
+PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (32, exemplar 16)
+UNLABELLED = True              # images without a grade join the pretraining pool
+
+# Finetuning.
+GRADES = 5                     # 0 to 4, the International Clinical Diabetic Retinopathy scale
+FINETUNE_EPOCHS = 20           # equal steps at every fraction; raise it for sets of some hundreds
+WARMUP_EPOCHS: int | None = None  # epochs with a frozen encoder; None: 3/20 of FINETUNE_EPOCHS
+WARMUP_SHARE = 3 / 20          # official: 3 of 20
+BATCH_SIZE = 32                # images; official
+FINETUNE_LR = 5e-5             # Adam; official
+FINETUNE_CLIP = 0.0            # global norm of the gradient; official; 0: none
+EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper
+VALIDATIONS = 20               # evenly over a run; the best on validation is reported on test
+AUGMENT_ZOOM = 0.15            # each axis scaled by 1 - this to 1 + this; official
+AUGMENT_FLIPS = True           # both axes mirrored, half of the time each; official
+
+DEMO = {                       # what --demo changes: the whole job in minutes on two cores
+    "DATA": "results/demo/data/fundusphantom", "RESULTS": "results/demo",
+    "CACHE": "results/demo/data", "FRACTIONS": [5, 25, 100], "SEEDS": [0, 1],
+    "RESOLUTION": 96, "BLOCKS": [2, 4, 4, 2], "GROWTH": 16, "PRETEXT_EPOCHS": 10,
+    "PRETEXT_LR": 1e-3, "PRETEXT_BATCH_SIZE": 16, "BATCH_SIZE": 16, "FINETUNE_EPOCHS": 20,
+    "FINETUNE_LR": 1e-3, "VALIDATIONS": 8,
+}
+PHANTOMS = {"labelled": 285, "unlabelled": 60, "size": 128}  # photographs of the demo: 200 train
+
+
+def main() -> int:
+    """Every experiment of this tree, in the order of the paper."""
+    settings = from_flags(globals())
+    check(settings)
+    device = devices.choose(settings.DEVICE)
+    precision = devices.precision(settings.PRECISION, device, sound_on_cpu=True)
+    if settings.DEMO:
+        phantom.generate(ROOT / settings.DATA, **PHANTOMS)
+    study = make_study(settings, precision)
+    workers = devices.workers(settings.WORKERS, device, threads=settings.THREADS,
+                              step_bytes=model.STEP_BYTES * settings.GROWTH / 32
+                              * settings.BATCH_SIZE * settings.RESOLUTION**2)
+    return grid.run(study, device, workers)
+
+
+def check(settings: Settings) -> None:
+    """Check the constants against each other, before anything is read or written."""
+    check_common(settings, [experiment.BASELINE, *pretext.PRETEXTS])
+    if len(settings.BLOCKS) != 4 or min(settings.BLOCKS) < 1 or settings.GROWTH < 1:
+        raise InputError(f"BLOCKS = {settings.BLOCKS}, GROWTH = {settings.GROWTH}: four numbers "
+                         "of layers and one of channels expected, all at least 1")
+    if settings.GRADES < 2:
+        raise InputError(f"GRADES = {settings.GRADES}: must be at least 2")
+    if not 0 <= settings.AUGMENT_ZOOM < 1:
+        raise InputError(f"AUGMENT_ZOOM = {settings.AUGMENT_ZOOM}: must be 0 or more, and below 1")
+    for name in settings.TASKS:
+        smallest = smallest_resolution(name)
+        if settings.RESOLUTION < smallest:
+            raise InputError(f"RESOLUTION = {settings.RESOLUTION}: a DenseNet needs views of "
+                             f"{model.SMALLEST} pixels a side, for {name} that means at least "
+                             f"--resolution {smallest}; raise it, or leave {name} out of TASKS")
+
+
+def smallest_resolution(name: str) -> int:
+    """The smallest RESOLUTION at which a task's views are large enough for the network."""
+    size = model.SMALLEST
+    while name != experiment.BASELINE:
+        cells = getattr(pretext.PRETEXTS[name](size), "grid", None)
+        if cells is None or cells.patch >= model.SMALLEST:
+            break
+        size += 1
+    return size
+
+
+def make_study(settings: Settings, precision: str) -> experiment.Study:
+    """Read and preprocess the photographs, split them, and say what is trained on them."""
+    dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED,
+                                  id_column=settings.ID_COLUMN, grades=settings.GRADES,
+                                  grade_column=settings.GRADE_COLUMN)
+    cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
+                               workers=devices.cores())
+    strata = loader.strata(cache)
+    folder = experiment.results_folder(settings) / "2d" / dataset.name
+    parts = experiment.make_splits(cache, strata, folder, dataset=dataset.name,
+                                   generated=dataset.generated, settings=settings)
+    return experiment.Study(
+        settings=settings, dataset=dataset.name, tree="2d", generated=dataset.generated,
+        cache=cache, splits=parts, strata=strata, pool=experiment.pool_of(cache, parts),
+        pretexts=pretext.PRETEXTS,
+        downstream=partial(Grading, settings.GRADES,
+                           partial(augmented, zoom=settings.AUGMENT_ZOOM,
+                                   flips=settings.AUGMENT_FLIPS)),
+        classes=[f"grade {grade}" for grade in range(settings.GRADES)], channels=3, dimensions=2,
+        probe=max(model.SMALLEST, min(96, settings.RESOLUTION)), encoder_share=1.0,
+        make_encoder=partial(model.Encoder, settings.BLOCKS, settings.GROWTH),
+        make_network=partial(model.Grader, classes=settings.GRADES),
+        memory_format=torch.channels_last, precision=precision,
+        rule="highest quadratic-weighted kappa on validation")
+
+
+def augmented(images: torch.Tensor, rng: torch.Generator, *, zoom: float,
+              flips: bool) -> torch.Tensor:
+    """Zoom and mirror training images (B, 3, H, W), the same way for every arm."""
+    matrix = augment.zooms(len(images), 2, 1 - zoom, 1 + zoom, rng)
+    if flips:
+        matrix = augment.flips(len(images), 2, rng) @ matrix
+    return augment.resample(images, matrix)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,59 @@
+"""Draw the 2D data-efficiency curves: records -> results/train_<dataset>.png, .md, .csv.
+
+    python code/2d/graph.py                    every data set in results/2d
+    python code/2d/graph.py --published        fundus: with the paper's curves beside
+    python code/2d/graph.py --demo             the generated data of exp.py --demo
+    python code/2d/graph.py --records DIR      published records
+
+Needs neither torch nor the data; takes seconds.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import reporting
+from common.errors import exit_status
+from common.plot import Published
+from common.records import ROOT, Json, read_json
+from common.stats import Measure, accuracy_of, kappa_of
+
+SHORT = {"jig": "jigsaw", "rot": "rotation", "exe": "exemplar"}  # names in the paper's figure
+
+
+def main() -> None:
+    """Draw what is there."""
+    reporting.run(TREE, str(__doc__))
+
+
+def measures(run: Json) -> list[Measure]:
+    """Quadratic-weighted kappa and accuracy."""
+    return [kappa_of("kappa", "Quadratic-weighted kappa", len(run["classes"])),
+            accuracy_of("accuracy", "Accuracy")]
+
+
+def axis(run: Json) -> str:
+    """Metric and number of cases, for the axis."""
+    return (f"Test quadratic-weighted kappa\n(n = {run['test_cases']} photographs of "
+            f"{run['resolution']} x {run['resolution']} px)")
+
+
+def published() -> list[Published]:
+    """The paper's Fig. 4 (pretrained on the same images) and the earlier code's curves."""
+    data = read_json(ROOT / "code/common/published_curves.json")
+    paper = {name.removesuffix("-kaggle"): values
+             for name, values in data["paper_fig4_retinopathy"]["curves"].items()
+             if not name.endswith("-ukb")}  # those were pretrained on UK Biobank
+    return [Published("paper, Fig. 4 (read off, ±0.004; mean of 5 folds)", data["fractions"],
+                      {SHORT.get(task, task): values for task, values in paper.items()}),
+            Published("earlier code (mean of 5 folds, last epoch)", data["fractions"],
+                      data["earlier_retinopathy"]["curves"], dashed=True)]
+
+
+TREE = reporting.Tree(name="2d", default="fundus", measures=measures,
+                      panels=lambda every: every[1:], paper=lambda every: every[0],
+                      axis=axis, published=published)
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

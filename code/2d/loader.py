@@ -1,0 +1,234 @@
+"""Fundus photographs and a CSV of grades (APTOS 2019 layout) -> cached arrays; checks its input.
+
+    <folder>/train.csv  train_images/<id>.png  [test_images/*]      the layout of APTOS 2019
+    <folder>/any.csv    <id>.jpg ...                                any folder of images and a CSV
+
+Unlabelled test_images, and images without a row in the CSV, join the pretraining pool. Nothing is
+skipped silently: what cannot be used is an InputError naming the file, or the row of the CSV.
+"""
+
+import csv
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common.cache import Cache, Prepared, Source, build
+from common.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # in any case
+DARK = 7          # grey value of 255 up to which a pixel is surround, as is usual for these images
+SPECKS = 0.01     # of a row or column: fewer bright pixels are noise of the surround, not retina
+VERSION = 1       # raise when preprocessing changes: caches are then made anew
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder of photographs: its name in lower case, and its cases."""
+
+    name: str
+    folder: Path
+    sources: list[Source]  # labelled cases first, each part sorted by id
+    generated: bool
+
+
+def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_code",
+                 grade_column: str = "diagnosis", grades: int = 5) -> Dataset:
+    """Read the CSV and find the image of every row; InputError for what is missing or odd."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; ./setup.sh data fundus downloads APTOS 2019, "
+                         "or give --data a folder of images and a CSV")
+    table = _find_csv(folder)
+    images = next((folder / name for name in ("train_images", "images")
+                   if (folder / name).is_dir()), folder)
+    files = _images(images)
+    by_name = _by_name(files)
+    labelled = []
+    for line, name, grade in _rows(table, id_column, grade_column, grades):
+        if name not in by_name:
+            raise InputError(f"{table}, line {line}: no image {name} ({', '.join(SUFFIXES)}) in "
+                             f"{images}; restore the image or remove the row")
+        if len(by_name[name]) > 1:
+            raise InputError(f"{table}, line {line}: {name} may be "
+                             f"{' or '.join(file.name for file in by_name[name])}; write the name "
+                             "with its extension")
+        labelled.append(Source(by_name[name][0].stem, by_name[name][0], target=grade))
+    listed = {source.image for source in labelled}
+    rest = [Source(file.stem, file) for file in [*files, *_images(folder / "test_images")]
+            if unlabelled and file not in listed]
+    _check_sources(table, labelled, rest)
+    mark = folder / "generated.json"
+    return Dataset(folder.resolve().name.lower(), folder,
+                   sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id),
+                   mark.is_file() and bool(json.loads(mark.read_text()).get("generated")))
+
+
+def _find_csv(folder: Path) -> Path:
+    """train.csv, or the only CSV of the folder."""
+    found = [file for file in sorted(folder.iterdir())
+             if file.suffix.lower() == ".csv" and not file.name.startswith("._")]
+    chosen = [file for file in found if file.name.lower() == "train.csv"] or found
+    if len(chosen) != 1:
+        what = "no CSV" if not chosen else f"{len(chosen)} CSVs and none called train.csv"
+        raise InputError(f"{folder}: {what} found; expected train.csv with the columns id_code and "
+                         "diagnosis")
+    return chosen[0]
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images of a folder, sorted; none if there is no such folder."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(file for file in files
+                  if file.suffix.lower() in SUFFIXES and not file.name.startswith("._"))
+
+
+def _by_name(files: list[Path]) -> dict[str, list[Path]]:
+    """Images by name with extension and without."""
+    names: dict[str, list[Path]] = {}
+    for file in files:
+        names.setdefault(file.stem, []).append(file)
+        names[file.name] = [file]
+    return names
+
+
+def _rows(table: Path, id_column: str, grade_column: str, grades: int
+          ) -> list[tuple[int, str, int]]:
+    """(line, id, grade) of every row. Accepts a byte-order mark, Windows line ends and quotes."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            for wanted, flag in ((id_column, "--id-column"), (grade_column, "--grade-column")):
+                if wanted not in columns:
+                    raise InputError(f"{table}: no column {wanted}, found "
+                                     f"{', '.join(columns) or 'nothing'}; name it with {flag}")
+            rows = [(reader.line_num, (row[id_column] or "").strip(),
+                     _grade(table, reader.line_num, row[grade_column], grades)) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a CSV in UTF-8 ({error}); export it again") from None
+    if not rows:
+        raise InputError(f"{table}: no rows; expected one for each labelled image")
+    found = sorted({grade for _, _, grade in rows})
+    if len(found) < 2:
+        raise InputError(f"{table}: every image has grade {found[0]}; at least two grades are "
+                         "needed to learn grading")
+    return rows
+
+
+def _grade(table: Path, line: int, text: str | None, grades: int) -> int:
+    """The grade as a whole number in range ("2.0" is one, as spreadsheets write it)."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = float("nan")
+    if value not in range(grades):
+        raise InputError(f"{table}, line {line}: grade {text!r} found, a whole number from 0 to "
+                         f"{grades - 1} expected; correct the row, or set GRADES")
+    return int(value)
+
+
+def _check_sources(table: Path, labelled: list[Source], rest: list[Source]) -> None:
+    """No id twice: not in the CSV, and not under two files."""
+    seen: dict[str, Source] = {}
+    for source in [*labelled, *rest]:
+        other = seen.setdefault(source.id, source)
+        if other is source:
+            continue
+        if source.labelled:
+            raise InputError(f"{table}: {source.id} has more than one row; each id must be unique")
+        raise InputError(f"{source.image}: has the same id as {other.image}; each id must be "
+                         "unique, rename one of them")
+
+
+def build_cache(dataset: Dataset, root: Path, *, resolution: int, workers: int) -> Cache:
+    """Return the preprocessed arrays: images (N, 3, R, R) uint8; says if some were enlarged."""
+    prepare = partial(preprocess, resolution=resolution)
+    cache = build(dataset.sources, root / dataset.name / "cache", prepare,
+                  settings={"resolution": resolution, "version": VERSION},
+                  shape=(3, resolution, resolution), image_type=np.uint8, label_maps=False,
+                  workers=workers)
+    sides = [max(fact["retina"]) for fact in cache.facts.values()]
+    small = sum(side < resolution for side in sides)
+    if small:
+        print(f"note      {small} of {len(sides)} images show less than {resolution} px of retina "
+              f"(smallest {min(sides)}) and were enlarged")
+    return cache
+
+
+def preprocess(source: Source, *, resolution: int) -> Prepared:
+    """Turn one photograph into (3, R, R) uint8, no label map, and facts.
+
+    RGB, box of the retina, resized with antialiasing so that its longer side is R, padded with
+    black to a square. Facts: shape and retina (width, height in pixels), pixels (digest), truth
+    (the grade) and contains ([the grade]).
+    """
+    image = read_image(source.image)
+    pixels = np.asarray(image)
+    facts = {"shape": list(image.size),
+             "pixels": hashlib.sha256(repr(image.size).encode() + pixels.tobytes()
+                                      ).hexdigest()[:16]}
+    if source.target is not None:
+        facts |= {"truth": source.target, "contains": [source.target]}
+    box = retina_box(pixels, source.image)
+    facts["retina"] = [box[2] - box[0], box[3] - box[1]]
+    scale = resolution / max(facts["retina"])
+    size = [max(1, round(side * scale)) for side in facts["retina"]]
+    small = image.resize((size[0], size[1]), Image.Resampling.BILINEAR, box=box)
+    square = Image.new("RGB", (resolution, resolution))
+    square.paste(small, ((resolution - size[0]) // 2, (resolution - size[1]) // 2))
+    return np.asarray(square).transpose(2, 0, 1), None, facts
+
+
+def read_image(file: Path) -> Image.Image:
+    """Decode a photograph as 8-bit RGB, upright: grey, palette, transparent and 16-bit too."""
+    try:
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError,
+            Image.DecompressionBombError) as error:
+        raise InputError(f"{file}: not a readable image ({' '.join(str(error).split())[:100]}); "
+                         "download or export it again") from None
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.mode == "F":
+        raise InputError(f"{file}: floating-point pixels; expected 8 or 16 bits, export it again")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Reduce 9 to 16 bits a pixel to 8; the depth is that of the brightest pixel."""
+    values = np.asarray(image).astype(np.int64)
+    depth = max(8, int(values.max()).bit_length())
+    return Image.fromarray((values >> (depth - 8)).clip(0, 255).astype(np.uint8))
+
+
+def retina_box(pixels: Bytes, file: Path) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) of what is brighter than the surround, ends excluded.
+
+    Single bright pixels in the surround do not widen it. InputError for a picture of nothing.
+    """
+    if pixels.min() == pixels.max():
+        raise InputError(f"{file}: all pixels are {pixels.min()}; a constant image shows nothing, "
+                         "remove the case")
+    bright = pixels.max(axis=2) > DARK  # (H, W)
+    rows, columns = (np.flatnonzero(bright.mean(axis=axis) > SPECKS) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        raise InputError(f"{file}: no pixel above {DARK} of 255; a black image shows nothing, "
+                         "remove the case")
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def strata(cache: Cache) -> dict[str, int]:
+    """Grade of each labelled case; science.md 4.1."""
+    return {case: fact["truth"] for case, fact in cache.facts.items() if "truth" in fact}

@@ -1,0 +1,66 @@
+"""DenseNet-121 (Huang et al. 2017; torchvision's wiring) and the head that grades; knows no tasks.
+
+Images are (B, 3, H, W). With the default width and depth the encoder has 6,953,856 parameters,
+randomly initialised: nothing is pretrained on photographs of other things.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import DenseNet
+
+from common.task import dense
+
+BLOCKS = (6, 12, 24, 16)  # dense layers of each block: DenseNet-121
+GROWTH = 32               # channels each layer adds: DenseNet-121
+SMALLEST = 29             # pixels a side; below it the last pooling has nothing left
+EPS = 1e-3                # BatchNorm of the head; official code (Keras)
+DROPOUT = 0.5             # official code
+STEP_BYTES = 5000         # activations of a training step, per pixel, float32 (counted)
+HIDDEN = 1024             # of the grading head; official code
+
+
+class Encoder(nn.Module):
+    """Features and global average pooling: (B, 3, H, W) -> (B, 1024), for any side from 29 px."""
+
+    def __init__(self, blocks: Sequence[int] = BLOCKS, growth: int = GROWTH) -> None:
+        super().__init__()
+        if len(blocks) != 4:
+            raise ValueError(f"{len(blocks)} blocks given; a DenseNet has 4")
+        layers = (blocks[0], blocks[1], blocks[2], blocks[3])
+        self.features = DenseNet(growth, layers, 2 * growth).features
+        self.width: int = self.features.norm5.num_features  # of the code
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the map of every dense block, each half the side of the one before, then the code.
+
+        The last map is normalised and rectified, as the code is made from it.
+        """
+        maps = []
+        for name, layer in self.features.named_children():
+            images = layer(images)
+            if name.startswith("denseblock"):
+                maps.append(images)
+        maps[-1] = F.relu(images)
+        return [*maps, F.adaptive_avg_pool2d(maps[-1], 1).flatten(1)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the code: (B, 3, H, W) -> (B, 1024)."""
+        return self.stages(images)[-1]
+
+
+class Grader(nn.Module):
+    """Encoder and grading head: images (B, 3, H, W) -> ordinal logits (B, classes)."""
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Sequential(dense(encoder.width, HIDDEN), nn.ReLU(),
+                                  nn.BatchNorm1d(HIDDEN, eps=EPS), nn.Dropout(DROPOUT),
+                                  dense(HIDDEN, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logit k says that the grade is at least k: (B, classes)."""
+        logits: Tensor = self.head(self.encoder(images))
+        return logits

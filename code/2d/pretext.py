@@ -1,0 +1,72 @@
+"""The 2D pretext tasks. Adding one = one class here and its name in PRETEXTS.
+
+Sizes are those of science.md for 224 x 224, written in terms of the resolution.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from common import augment, pretexts
+from common.task import Pretext
+
+
+def jitter(size: int) -> int:
+    """Pixels a patch may move inside its cell: 8 at 224, and never none."""
+    return max(1, round(8 * size / 224))
+
+
+class Rotation(pretexts.Rotation):
+    """Four classes: quarter turns."""
+
+    batch_size = 32
+
+    def __init__(self, size: int) -> None:
+        del size  # whole images: nothing depends on it
+        super().__init__(dimensions=2)
+
+
+class Jigsaw(pretexts.Jigsaw):
+    """9 patches, 100 permutations at least 6 places apart."""
+
+    batch_size = 32
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, jitter(size), dimensions=2)
+
+
+class RelativePatch(pretexts.RelativePatch):
+    """The centre patch and one of the 8 around it."""
+
+    batch_size = 32
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, jitter(size), dimensions=2)
+
+
+class Exemplar(pretexts.Exemplar):
+    """Image triplets; the official augmentation, its spatial part resampled once."""
+
+    batch_size = 16
+
+    def __init__(self, size: int) -> None:
+        del size  # whole images: nothing depends on it
+
+    def augment(self, images: Tensor, rng: Generator) -> Tensor:
+        """Quarter turns, both flips, brightness and contrast; science.md 3."""
+        count = len(images)
+        angles = torch.randint(4, (count,), generator=rng) * (math.pi / 2)
+        matrix = augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)
+        changed = augment.resample(images, matrix)
+        return augment.brightness_contrast(changed, augment.uniform(count, -0.2, 0.2, rng),
+                                           augment.uniform(count, 0.8, 1.2, rng))
+
+
+PRETEXTS: dict[str, Callable[[int], Pretext]] = {
+    "rotation": Rotation,
+    "jigsaw": Jigsaw,
+    "rpl": RelativePatch,
+    "exemplar": Exemplar,
+}
