@@ -107,7 +107,7 @@ def check(settings: Settings) -> None:
         raise InputError(f"AUGMENT_ZOOM = {settings.AUGMENT_ZOOM}: must be 0 or more, and below 1")
     for name in settings.TASKS:
         smallest = smallest_resolution(name)
-        if settings.RESOLUTION < smallest:
+        if smallest > settings.RESOLUTION:
             raise InputError(f"RESOLUTION = {settings.RESOLUTION}: a DenseNet needs views of "
                              f"{model.SMALLEST} pixels a side, for {name} that means at least "
                              f"--resolution {smallest}; raise it, or leave {name} out of TASKS")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from common.cache import Cache, Prepared, Source, build
+from common.cache import Cache, Facts, Prepared, Source, build
 from common.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # in any case
@@ -171,9 +171,9 @@ def preprocess(source: Source, *, resolution: int) -> Prepared:
     """
     image = read_image(source.image)
     pixels = np.asarray(image)
-    facts = {"shape": list(image.size),
-             "pixels": hashlib.sha256(repr(image.size).encode() + pixels.tobytes()
-                                      ).hexdigest()[:16]}
+    facts: Facts = {"shape": list(image.size),
+                    "pixels": hashlib.sha256(repr(image.size).encode() + pixels.tobytes()
+                                             ).hexdigest()[:16]}
     if source.target is not None:
         facts |= {"truth": source.target, "contains": [source.target]}
     box = retina_box(pixels, source.image)
