@@ -8,9 +8,11 @@ python="$root/venv/bin/python"
 
 usage() {
     cat <<TEXT
-./setup.sh                  environment in venv/, then the pancreas scans (MSD Task07, 11 GB) in data/
-./setup.sh data TASK...     environment, then other scans, as Task04_Hippocampus (any of the ten MSD tasks)
-./setup.sh demo             environment, then the whole experiment on generated scans, minutes on a CPU
+./setup.sh                  environment in venv/, then in data/ the pancreas scans (MSD Task07, 11 GB) and the
+                            fundus photographs (APTOS 2019, 10 GB; needs a Kaggle account)
+./setup.sh data NAME...     environment, then single data sets: fundus, or any of the ten MSD tasks, as
+                            Task04_Hippocampus
+./setup.sh demo             environment, then both experiments on generated images, minutes on a CPU
 ./setup.sh test [ARGS]      environment, then lint, types and tests; ARGS go to pytest
 TEXT
 }
@@ -74,14 +76,30 @@ environment() {  # venv/ with requirements.txt, and those of the tests for "envi
     echo "$("$python" -c 'import sys; print(sys.version)') $wanted" >"$name"
 }
 
-data() {
-    "$python" "$root/code/common/download.py" --archives "$root/code/3d/msd_archives.json" \
-        --to "$root/data" "$@"
+data() {  # data NAME... : fundus from Kaggle, all others from the Decathlon
+    local name
+    for name in "$@"; do
+        if [ "$name" = fundus ]; then
+            "$python" "$root/code/common/competition.py" --to "$root/data/fundus" || return
+        else
+            "$python" "$root/code/common/download.py" --to "$root/data" \
+                --archives "$root/code/3d/msd_archives.json" "$name" || return
+        fi
+    done
+}
+
+both() {  # the data of both trees; one alone is enough to go on with
+    local name got="" missing=""
+    for name in Task07_Pancreas fundus; do
+        if data "$name"; then got="$got $name"; else missing="$missing $name"; fi
+    done
+    [ -n "$got" ] || fail "neither data set could be fetched, see above"
+    [ -z "$missing" ] || echo "set up:$got. Missing, see above:$missing; ./setup.sh data$missing tries again"
 }
 
 demo() {
     local tree
-    for tree in 3d; do
+    for tree in 3d 2d; do
         "$python" "$root/code/$tree/exp.py" --demo
         "$python" "$root/code/$tree/graph.py" --demo
     done
@@ -93,14 +111,14 @@ checks() {
     cd "$root/code"
     "$python" -m ruff check .
     MYPYPATH=. "$python" -m mypy --explicit-package-bases common
-    for tree in 3d; do
+    for tree in 3d 2d; do
         (cd "$tree" && MYPYPATH=.. "$python" -m mypy --config-file ../pyproject.toml ./*.py)
     done
     "$python" -m pytest "$@"
 }
 
 case "${1:-all}" in
-    all) environment && data Task07_Pancreas ;;
+    all) environment && both ;;
     data)
         shift
         [ $# -gt 0 ] || fail "data needs a name, as ./setup.sh data Task04_Hippocampus"

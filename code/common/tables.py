@@ -27,6 +27,9 @@ def markdown(curves: Curves) -> str:
                       [[point.task, f"{point.fraction} %", _listed(point.difference.seeds),
                         shown(point.difference, sign=True), _p(point.difference.p),
                         _p(point.adjusted)] for point in paired if point.difference])]
+    if "confusion" in curves.runs[0]["test"]:
+        parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
+                  "fraction.", _confusion_table(curves)]
     if curves.pretraining:
         parts += ["## Pretext tasks", "On the validation cases, fixed views.",
                   _table(["task", "seeds", "accuracy", "chance", "epochs run", "epoch kept"],
@@ -114,6 +117,20 @@ def _pretext_rows(curves: Curves) -> list[list[str]]:
                          ", ".join(str(run["epochs"]) for run in runs),
                          ", ".join(str(run["best_epoch"]) for run in runs)])
     return rows
+
+
+def _confusion_table(curves: Curves) -> str:
+    """Cases by true and predicted class, summed over seeds."""
+    classes = curves.runs[0]["classes"]
+    rows = []
+    for point in curves.points:
+        if point.fraction in (curves.fractions[0], curves.fractions[-1]):
+            tables = [run["test"]["confusion"] for run in curves.runs
+                      if (run["task"], run["fraction"]) == (point.task, point.fraction)]
+            rows += [[point.task, f"{point.fraction} %", name,
+                      *(str(sum(table[i][j] for table in tables)) for j in range(len(classes)))]
+                     for i, name in enumerate(classes)]
+    return _table(["task", "labels", "truth", *(f"predicted {name}" for name in classes)], rows)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

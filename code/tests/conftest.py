@@ -14,6 +14,14 @@ for folder in (CODE, CODE / "3d"):  # exp.py imports its siblings by their bare 
 
 
 @pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty graded and two ungraded generated photographs in the APTOS layout."""
+    folder = tmp_path_factory.mktemp("data") / "fundusphantom"
+    importlib.import_module("2d.phantom").generate(folder, labelled=20, unlabelled=2, size=40)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def phantom() -> ModuleType:
     return importlib.import_module("3d.phantom")
 

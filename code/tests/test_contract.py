@@ -9,14 +9,14 @@ import torch
 from common.task import Batch, PretextModel, code_width
 from common.training import generator
 
-TREES = {"3d": (3, 36)}  # spatial axes, and a side that gives 12-voxel cells and 11-voxel patches
+TREES = {"3d": (3, 36, 1), "2d": (2, 96, 3)}  # spatial axes, a side that serves, channels
 TASKS = [(tree, name) for tree in TREES
          for name in importlib.import_module(f"{tree}.pretext").PRETEXTS]
 
 
 def batch_of(tree: str, count: int = 3) -> Batch:
-    dimensions, side = TREES[tree]
-    images = torch.rand(count, 1, *(side,) * dimensions, generator=generator(0, "images"))
+    dimensions, side, channels = TREES[tree]
+    images = torch.rand(count, channels, *(side,) * dimensions, generator=generator(0, "images"))
     return Batch(images, None, list(range(count)))
 
 
@@ -25,7 +25,8 @@ def task_of(tree: str, name: str) -> Any:
 
 
 def encoder_of(tree: str) -> torch.nn.Module:
-    encoder: torch.nn.Module = importlib.import_module(f"{tree}.model").Encoder(1, 4, 2)
+    small = {"3d": (1, 4, 2), "2d": ((1, 1, 1, 1), 8)}[tree]
+    encoder: torch.nn.Module = importlib.import_module(f"{tree}.model").Encoder(*small)
     return encoder
 
 
@@ -33,9 +34,9 @@ def encoder_of(tree: str) -> torch.nn.Module:
 @pytest.mark.parametrize("training", [True, False])
 def test_views_targets_and_scores_have_the_contracts_shapes(tree: str, name: str,
                                                             training: bool) -> None:
-    task, batch, dimensions = task_of(tree, name), batch_of(tree), TREES[tree][0]
+    task, batch, (dimensions, _, channels) = task_of(tree, name), batch_of(tree), TREES[tree]
     views, targets = task.prepare(batch, generator(0, "x"), training=training)
-    assert views.shape[0] == 3 and views.shape[2] == 1 and views.dim() == 3 + dimensions
+    assert views.shape[0] == 3 and views.shape[2] == channels and views.dim() == 3 + dimensions
     assert views.dtype == torch.float32 and targets.shape == (3,)
     encoder = encoder_of(tree)
     model = PretextModel(encoder, task.head([code_width(encoder, views)]))

@@ -1,0 +1,97 @@
+"""Both user commands of the 2D tree in a subprocess; what differs from 3D (test_commands_3d.py)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = Path(__file__).resolve().parents[1]
+TINY = ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4", "--batch-size", "4",
+        "--pretext-epochs", "2", "--finetune-epochs", "3", "--warmup-epochs", "1",
+        "--validations", "2", "--device", "cpu", "--workers", "1", "--fractions", "50", "100",
+        "--seeds", "0", "--tasks", "baseline", "rotation"]
+
+
+def call(script: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, str(CODE / "2d" / script), *map(str, arguments)],
+                          capture_output=True, text=True, check=False, cwd="/")
+
+
+def scores(results: Path) -> dict[str, str]:
+    return {str(path.relative_to(results)): path.read_text()
+            for name in ("scores.json", "log.jsonl") for path in results.rglob(name)}
+
+
+@pytest.fixture(scope="module")
+def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exp")
+    result = call("exp.py", "--data", photographs, "--results", folder / "results",
+                  "--cache", folder / "data", *TINY)
+    assert result.returncode == 0, result.stderr
+    for said in ("test cases in the pretraining pool: 0", "5: 1 pretraining, 4 finetuning",
+                 "14 train, 2 validation, 4 test", "16 cases to pretrain on"):
+        assert said in result.stdout
+    return folder
+
+
+def test_records_hold_kappa_accuracy_and_the_confusion_matrix(finished: Path) -> None:
+    run = finished / "results/2d/fundusphantom/finetune/rotation/fraction050/seed0"
+    content = json.loads((run / "scores.json").read_text())
+    assert {"kappa", "accuracy", "confusion"} <= content["test"].keys()
+    assert len(content["cases"]) == 4 == sum(map(sum, content["test"]["confusion"]))
+    right = sum(case["truth"] == case["predicted"] for case in content["cases"].values())
+    assert content["test"]["accuracy"] == right / 4
+    assert content["generated"] is True and content["labelled"] == 7
+
+
+def test_a_second_start_repeats_nothing_and_two_workers_agree(finished: Path, photographs: Path,
+                                                              tmp_path: Path) -> None:
+    before = scores(finished)
+    given = ["--data", photographs, "--cache", finished / "data", *TINY]
+    result = call("exp.py", *given, "--results", finished / "results")
+    assert result.returncode == 0 and "5 done, 0 to do" in result.stdout
+    result = call("exp.py", *given, "--results", tmp_path / "results", "--workers", 2)
+    assert result.returncode == 0, result.stderr
+    assert scores(tmp_path) == before == scores(finished)
+
+
+def test_patch_tasks_name_the_smallest_resolution_that_serves(photographs: Path,
+                                                              tmp_path: Path) -> None:
+    for task in ("rpl", "jigsaw"):
+        result = call("exp.py", "--data", photographs, "--results", tmp_path / "r", *TINY,
+                      "--tasks", "baseline", task)
+        assert result.returncode == 2 and "--resolution 96" in result.stderr
+    result = call("exp.py", "--data", photographs, "--results", tmp_path / "r", *TINY,
+                  "--resolution", 28)
+    assert result.returncode == 2 and "--resolution 29" in result.stderr
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--grades", "1"], "at least 2"), (["--grades", "3"], "expected; correct the row"),
+    (["--blocks", "1", "1"], "four numbers"), (["--augment-zoom", "1"], "below 1"),
+    (["--grade-column", "level"], "no column level"), (["--data", "/nowhere"], "no such folder"),
+    (["--tasks", "baseline", "examplar"], "did you mean 'exemplar'"),
+])
+def test_bad_flags_are_one_line_and_status_2(flags: list[str], message: str, photographs: Path,
+                                             tmp_path: Path) -> None:
+    result = call("exp.py", "--data", photographs, "--results", tmp_path / "r", "--cache",
+                  tmp_path / "c", *TINY, *flags)
+    assert result.returncode == 2 and message in result.stderr, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_graph_draws_what_is_there_without_torch(finished: Path) -> None:
+    program = ("import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+               "runpy.run_path(sys.argv[0], run_name='__main__')")
+    command = [sys.executable, "-c", program, str(CODE / "2d/graph.py"), "--results",
+               str(finished / "results")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    drawn = finished / "results/train_fundusphantom"
+    assert drawn.with_suffix(".png").stat().st_size > 20000
+    table = drawn.with_suffix(".md").read_text()
+    assert "Quadratic-weighted kappa" in table and "| rotation | 50 % | 7 | 0 |" in table
+    assert "generated data" in table and "Confusion" in table
