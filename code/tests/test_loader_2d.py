@@ -38,8 +38,7 @@ def build(folder: Path, resolution: int = 32) -> loader.Cache:
     return loader.build_cache(dataset, folder.parent / "cache", resolution=resolution, workers=1)
 
 
-def test_the_cache_holds_images_grades_and_the_ungraded(folder: Path,
-                                                        capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cache_holds_images_grades_and_the_ungraded(folder: Path) -> None:
     (folder / "test_images").mkdir()
     Image.fromarray(retina(99)).save(folder / "test_images/u0.PNG")
     Image.fromarray(retina(98)).save(folder / "train_images/unlisted.jpg")
@@ -50,7 +49,6 @@ def test_the_cache_holds_images_grades_and_the_ungraded(folder: Path,
     assert cache.labelled == 10 and list(cache.facts)[10:] == ["u0", "unlisted"]
     assert loader.strata(cache) == {f"a{number}": number % 5 for number in range(10)}
     assert cache.facts["a7"]["contains"] == [2]
-    assert "12 of 12 images" in capsys.readouterr().out or max(cache.facts["a0"]["retina"]) >= 32
     assert len(loader.open_dataset(folder, unlabelled=False).sources) == 10
 
 
@@ -81,7 +79,9 @@ def test_every_kind_of_pixel_becomes_the_same_rgb(mode: str, tmp_path: Path) -> 
     elif mode == "twelve bits":
         Image.fromarray(grey[..., 0].astype(np.uint16) << 4).save(file)
     else:
-        image.convert(mode).save(file)
+        image = image.convert(mode)
+        image.save(file)
+        grey = np.asarray(image.convert("RGB"))  # a palette and CMYK are not exact
     read = np.asarray(loader.read_image(file)).astype(int)
     assert read.shape == grey.shape and np.abs(read - grey).max() <= 1
 
@@ -165,5 +165,4 @@ def test_an_unusable_image_stops_with_its_name(damage: str, folder: Path) -> Non
     with pytest.raises(InputError, match=r"a3\.png: ") as caught:
         build(folder)
     assert "\n" not in str(caught.value)
-    assert not list((folder.parent / "cache").rglob("images.npy")) or not [
-        path for path in (folder.parent / "cache").rglob("manifest.json")]
+    assert not list((folder.parent / "cache").rglob("manifest.json"))
