@@ -129,6 +129,12 @@ def _write(sources: Sequence[Source], folder: Path, prepare: Callable[[Source], 
     images = open_memmap(folder / "images.npy", "w+", image_type, (len(sources), *shape))
     labels = open_memmap(folder / "labels.npy", "w+", np.uint8,
                          (labelled, *shape[1:])) if label_maps else None
+    needed = images.nbytes + (labels.nbytes if labels is not None else 0)
+    free = shutil.disk_usage(folder).free
+    if needed > free:  # a memory map on a full disk would kill the process without a word
+        raise InputError(f"{folder}: {needed / 1e9:.1f} GB are needed for preprocessed images, "
+                         f"{free / 1e9:.1f} GB are free; make room, or name another place with "
+                         "--cache")
     facts: dict[str, Facts] = {}
     for row, (image, label, fact) in enumerate(_pooled(prepare, sources, workers)):
         images[row] = image

@@ -1,8 +1,10 @@
 """Saving and loading training state and encoders; tensors and plain values only."""
 
+import errno
 import hashlib
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,10 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     try:
         torch.save(dict(state), partial)
         os.replace(partial, path)
+    except RuntimeError as error:  # torch's word for a disk that takes no more
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(errno.ENOSPC, f"cannot be written ({free / 1e9:.2f} GB are free: "
+                      f"{str(error).splitlines()[0][:80]})", str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
 

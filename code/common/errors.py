@@ -1,5 +1,6 @@
 """The one exception a user is meant to see, and how a script ends on it."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -14,10 +15,30 @@ class RunFailed(Exception):  # noqa: N818 - an outcome, caught and reported
     """A run that could not be trained to its end: one line with the run, the epoch and the step."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends as Ctrl-C does, clean-up runs and worker processes go too."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ENTRY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+def disk_problem(error: OSError) -> str | None:
+    """One line on a full or unwritable disk, with the remedy; None for any other OSError."""
+    if error.errno in NO_ROOM:
+        return (f"{error.filename or 'disk'}: {error.strerror}; make room, or name another place "
+                "with --results and --cache, and give the same command again")
+    if error.errno in NO_ENTRY:
+        return (f"{error.filename or 'disk'}: {error.strerror}; change its permissions, or name "
+                "another place with --results and --cache")
+    return None
+
+
 def exit_status(main: Callable[[], int | None]) -> int:
     """Run ``main`` and translate how it ended into an exit status.
 
-    0 (or what main returns) as usual, 2 after one line on stderr for an InputError, 130 for Ctrl-C.
+    0 (or what main returns) as usual, 2 after one line on stderr for an InputError or a disk that
+    cannot be written, 130 for Ctrl-C, 143 for SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -25,12 +46,16 @@ def exit_status(main: Callable[[], int | None]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    except OSError as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        where = f" at {stop}" if stop.args else ""
+        print(f"stopped{where}; the same command goes on from here", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
-    """End as Ctrl-C does: clean-up runs, worker processes go too."""
-    print("terminated; the same command goes on from here", file=sys.stderr)
-    raise SystemExit(128 + number)
+    raise Terminated

@@ -196,6 +196,17 @@ def finetune(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     return f"test {downstream.monitor} {figures[downstream.monitor] or 0:.3f}"
 
 
+def encoder_damage(run: Run) -> str | None:
+    """Why a finished run's encoder.pt cannot be used, in one line; None if it can."""
+    if not run.encoder.exists():
+        return f"{run.encoder}: missing"
+    try:
+        same = checkpoint.weights_digest(checkpoint.load(run.encoder)) == run.scores()["encoder"]
+    except (InputError, AttributeError, TypeError) as error:
+        return str(error)
+    return None if same else f"{run.encoder}: not the weights this run has trained"
+
+
 def _place(study: Study, model: nn.Module, device: torch.device) -> None:
     """Move a model to its device, on the CPU in the memory format that is faster there."""
     model.to(device)

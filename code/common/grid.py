@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +18,15 @@ from typing import Any
 import torch
 
 from common import records
-from common.errors import InputError, RunFailed
-from common.experiment import BASELINE, Study, duplicates, load_cases, train
+from common.errors import InputError, RunFailed, disk_problem
+from common.experiment import (
+    BASELINE,
+    Study,
+    duplicates,
+    encoder_damage,
+    load_cases,
+    train,
+)
 from common.progress import Progress
 from common.records import Run
 from common.task import Batch
@@ -48,6 +56,7 @@ class Job:
 def run(study: Study, device: torch.device, workers: int) -> int:
     """Say what will be done, and do what is not done yet; exit status 1 if any run failed."""
     jobs = plan(study)
+    mend(jobs)
     check_stale(jobs, rerun=study.settings.RERUN)
     announce(study, jobs, device, workers)
     return work(study, device, workers)
@@ -82,6 +91,21 @@ def _view_voxels(study: Study, name: str) -> int:
     batch = Batch(torch.zeros(2, 1, *space), None, [0, 1])
     views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
     return int(views[0].numel())
+
+
+def mend(jobs: Sequence[Job]) -> None:
+    """Set runs with damaged records or encoders aside, saying so; they are then trained anew."""
+    for job in jobs:  # pretraining first: finetuning runs read its scores
+        run = job.make()
+        damage = run.damage()
+        if damage is None and run.identity["stage"] == "pretrain" and run.done():
+            damage = encoder_damage(run)
+        if damage is None:
+            continue
+        with run.claim() as mine:
+            if mine:
+                print(f"warning: {damage}; {run.name} is set aside as {run.set_aside().name} and "
+                      "trained anew", file=sys.stderr)
 
 
 def check_stale(jobs: Sequence[Job], *, rerun: bool) -> None:
@@ -157,6 +181,16 @@ def work(study: Study, device: torch.device, workers: int) -> int:
     for job in jobs:
         (job.make().folder / "failed.json").unlink(missing_ok=True)  # another start, another try
     progress = Progress(sum(job.work for job in jobs if not job.make().done()))
+    try:
+        _share(study, device, workers, progress)
+    except KeyboardInterrupt as stop:
+        raise type(stop)(progress.where()) from None
+    progress.close()
+    return _summary(study, progress.failures)
+
+
+def _share(study: Study, device: torch.device, workers: int, progress: Progress) -> None:
+    """Train in this process, or in several that share the runs by their claims."""
     if workers == 1:
         _work(study, device, progress.put)
     else:
@@ -168,8 +202,6 @@ def work(study: Study, device: torch.device, workers: int) -> int:
         for process in processes:
             process.start()
         progress.follow(queue, processes)
-    progress.close()
-    return _summary(study, progress.failures)
 
 
 def _own(device: torch.device, index: int) -> torch.device:
@@ -188,6 +220,8 @@ def _worker(study: Study, device: torch.device, put: Callable[[Any], None], pare
     try:
         _work(study, device, put_or_end)
     except KeyboardInterrupt:
+        sys.exit(130)
+    except RunFailed:  # already told; without a record of it this worker would try for ever
         sys.exit(130)
 
 
@@ -235,13 +269,29 @@ def _train_if_free(study: Study, job: Job, cases: Any, provenance: records.Json,
             line = train(study, run, cases, report)
             put(("work", run.name, (job.steps - reported) * unit))  # patience may have saved steps
             put(("done", run.name, f"{line}, {time.monotonic() - started:.0f} s"))
-        except (RunFailed, torch.OutOfMemoryError) as error:
-            text = str(error).splitlines()[0]
-            if isinstance(error, torch.OutOfMemoryError):
-                text = f"{run.name}: out of GPU memory; lower BATCH_SIZE, RESOLUTION or WORKERS"
-            records.write_json(run.folder / "failed.json", {"reason": text})
+        except (RunFailed, InputError, OSError, RuntimeError) as error:
+            if (text := _reason(run, error)) is None:
+                raise
+            with suppress(OSError):  # a full disk takes no more records
+                records.write_json(run.folder / "failed.json", {"reason": text})
             put(("failed", run.name, text))
+            if not _failed(job):
+                raise RunFailed(text) from None
     return True
+
+
+def _reason(run: Run, error: Exception) -> str | None:
+    """One line on why a run could not be trained; None if it is a defect of the program."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"{run.name}: out of GPU memory; lower BATCH_SIZE, RESOLUTION or WORKERS"
+    if isinstance(error, OSError):
+        problem = disk_problem(error)
+        return f"{run.name}: {problem}" if problem else None
+    if isinstance(error, RuntimeError):
+        full = "allocate memory" in str(error)
+        return f"{run.name}: out of memory; lower BATCH_SIZE, RESOLUTION or WORKERS" if full else (
+            None)
+    return str(error).splitlines()[0]
 
 
 def _summary(study: Study, failures: list[str]) -> int:

@@ -20,6 +20,7 @@ class Progress:
         self.total, self.made = total, 0.0
         self.started = self.shown = time.monotonic()
         self.failures: list[str] = []
+        self.last = ""
         form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
         self.bar = tqdm(total=total, desc="train", disable=not self.terminal, bar_format=form,
                         dynamic_ncols=True)
@@ -29,6 +30,7 @@ class Progress:
         kind, run, what = event
         if kind == "work":
             self.made += what
+            self.last = run
             self.bar.set_postfix_str(run, refresh=False)
             self.bar.update(what)
             self._plain_line()
@@ -61,6 +63,12 @@ class Progress:
             if process.exitcode not in (0, 130):
                 self.failures.append(f"a worker ended with status {process.exitcode} (killed, or "
                                      "out of memory: lower WORKERS)")
+
+    def where(self) -> str:
+        """How far it has come, for whoever stops it."""
+        self.bar.close()
+        share = 100 * self.made / self.total if self.total else 100
+        return f"{share:.0f} %" + (f" ({self.last})" if self.last else "")
 
     def close(self) -> None:
         """End the bar."""

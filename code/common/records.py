@@ -106,7 +106,26 @@ class Run:
     def changes(self) -> list[str]:
         """What differs between the identity on disk and this one; empty for a new or equal run."""
         stored = self.stored()
-        return [] if stored is None else differences(stored, plain(self.identity))
+        if stored is None:
+            return []
+        mine = plain(self.identity)
+        encoder = stored.get("encoder")
+        if encoder and mine.get("encoder") and "weights" not in mine["encoder"]:
+            encoder.pop("weights", None)  # known once the encoder is trained again, if it has to be
+        return differences(stored, mine)
+
+    def damage(self) -> str | None:
+        """What cannot be read of the run's records, in one line; None if they are sound."""
+        config, scores = self.folder / "config.json", self.folder / "scores.json"
+        try:
+            for path, key in ((config, "identity"), (scores, "stage")):
+                if path.exists() and key not in read_json(path):
+                    return f"{path}: not the record of a run"
+        except (InputError, TypeError) as error:
+            return str(error)
+        if scores.exists() and not config.exists():
+            return f"{scores}: has no config.json beside it"
+        return None
 
     def done(self) -> bool:
         """Whether this very run has been finished."""

@@ -1,0 +1,235 @@
+"""Nothing lost, nothing silently wrong: kills, damage, two at once, disks; in both trees."""
+
+import errno
+import importlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from common import cache, checkpoint, errors
+from common.errors import InputError, exit_status
+
+CODE = Path(__file__).resolve().parents[1]
+COMMON = ["--pretext-epochs", "3", "--finetune-epochs", "3", "--warmup-epochs", "1",
+          "--validations", "2", "--device", "cpu", "--workers", "1", "--fractions", "50", "100",
+          "--seeds", "0", "--tasks", "baseline", "rotation"]
+TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2"],
+        "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
+               "--batch-size", "4"]}
+
+
+class Trial(NamedTuple):
+    """A data set, and the uninterrupted run of the command that the others are compared with."""
+
+    tree: str
+    data: Path
+    folder: Path
+
+    def command(self, folder: Path, *more: object) -> list[str]:
+        """The command of the trial with records and cache in ``folder``."""
+        return [sys.executable, str(CODE / self.tree / "exp.py"), "--data", str(self.data),
+                "--results", str(folder / "results"), "--cache", str(folder / "data"),
+                *TINY[self.tree], *COMMON, *map(str, more)]
+
+    def run(self, folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
+        """Run the command to its end."""
+        return subprocess.run(self.command(folder, *more), capture_output=True, text=True,
+                              check=False)
+
+    def runs(self, folder: Path) -> Path:
+        """Where the command leaves its runs."""
+        return next((folder / "results" / self.tree).iterdir())
+
+
+def numbers(folder: Path) -> dict[str, str]:
+    """All records that must agree bit for bit."""
+    return {str(path.relative_to(folder)): path.read_text()
+            for name in ("scores.json", "log.jsonl", "splits.json")
+            for path in folder.rglob(name) if ".old-" not in str(path)}
+
+
+@pytest.fixture(scope="module", params=["3d", "2d"])
+def trial(request: pytest.FixtureRequest, scans: Path, photographs: Path,
+          tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    made = Trial(request.param, {"3d": scans, "2d": photographs}[request.param],
+                 tmp_path_factory.mktemp("whole"))
+    result = made.run(made.folder)
+    assert result.returncode == 0, result.stderr
+    return made
+
+
+def kill_and_go_on(trial: Trial, folder: Path, kills: int, seed: int) -> None:
+    """Kill the command at random moments, then let it end; the numbers must be the same."""
+    draw = random.Random(seed)
+    for _ in range(kills):
+        process = subprocess.Popen(trial.command(folder, "--workers", draw.choice((1, 2))),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(draw.uniform(2.0, 9.0))
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 60  # workers notice that their parent is gone, then end
+    while (result := trial.run(folder)).returncode == 1 and time.monotonic() < deadline:
+        time.sleep(1)
+    assert result.returncode == 0, result.stderr
+    assert numbers(folder) == numbers(trial.folder)
+
+
+def test_killed_three_times_gives_the_same_numbers(trial: Trial, tmp_path: Path) -> None:
+    kill_and_go_on(trial, tmp_path, 3, seed=1)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_gives_the_same_numbers(trial: Trial, tmp_path: Path) -> None:
+    for round_ in range(5):
+        kill_and_go_on(trial, tmp_path / str(round_), 4, seed=10 + round_)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_signals_stop_in_one_line_and_leave_no_worker(trial: Trial, tmp_path: Path, workers: int,
+                                                      number: int, status: int) -> None:
+    process = subprocess.Popen(
+        trial.command(tmp_path, "--workers", workers, "--finetune-epochs", 4000),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("finetune/**/log.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    stops = [line for line in stderr.splitlines() if line.startswith("stopped at ")]
+    assert len(stops) == 1 and "the same command goes on" in stops[0] and "Traceback" not in stderr
+    time.sleep(1)
+    alive = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True,
+                           check=False).stdout
+    assert not alive.strip()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def foreign(path: Path) -> None:
+    path.write_text('{"some": "other file"}')
+
+
+@pytest.mark.parametrize("harm", [truncate, foreign, Path.unlink])
+@pytest.mark.parametrize("name", [
+    "pretrain/rotation/seed0/encoder.pt", "pretrain/rotation/seed0/scores.json",
+    "finetune/rotation/fraction050/seed0/scores.json",
+    "finetune/baseline/fraction100/seed0/config.json"])
+def test_damaged_records_are_named_and_made_again(trial: Trial, tmp_path: Path, name: str,
+                                                  harm: Callable[[Path], None]) -> None:
+    copy(trial, tmp_path)
+    harm(trial.runs(tmp_path) / name)
+    result = trial.run(tmp_path)
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    if not (harm is Path.unlink and name.endswith("scores.json")):  # then it is just not done
+        assert Path(name).name in result.stderr and "set aside" in result.stderr
+    assert numbers(tmp_path) == numbers(trial.folder)
+
+
+def copy(trial: Trial, folder: Path) -> None:
+    subprocess.run(["cp", "-a", f"{trial.folder}/.", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("harm", [truncate, foreign])
+def test_damaged_splits_stop_with_one_line(trial: Trial, tmp_path: Path,
+                                           harm: Callable[[Path], None]) -> None:
+    copy(trial, tmp_path)
+    harm(trial.runs(tmp_path) / "splits.json")
+    result = trial.run(tmp_path)
+    assert result.returncode == 2 and "splits.json" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["images.npy", "manifest.json"])
+def test_a_damaged_cache_is_named_and_made_again(trial: Trial, tmp_path: Path, name: str) -> None:
+    copy(trial, tmp_path)
+    truncate(next(tmp_path.rglob(name)))
+    result = trial.run(tmp_path)
+    assert result.returncode == 0 and "damaged" in result.stderr
+    assert numbers(tmp_path) == numbers(trial.folder)
+
+
+def test_two_at_once_share_the_work(trial: Trial, tmp_path: Path) -> None:
+    both = [subprocess.Popen(trial.command(tmp_path), stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.PIPE) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    done = [line.split(":")[0] for out, _ in said for line in out.splitlines()
+            if line.startswith("done ")]
+    assert len(done) == len(set(done)) == 5  # no run was trained twice
+    assert numbers(tmp_path) == numbers(trial.folder)
+
+
+def test_a_changed_data_set_is_named(trial: Trial, tmp_path: Path) -> None:
+    copy(trial, tmp_path)
+    data = tmp_path / "changed" / trial.data.name
+    subprocess.run(["cp", "-a", str(trial.data), str(data.parent)], check=False)
+    data.parent.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", str(trial.data), str(data)], check=True)
+    if trial.tree == "2d":
+        table = data / "train.csv"
+        lines = table.read_text().splitlines()
+        table.write_text("\n".join(lines[:-1]) + "\n")
+        gone = lines[-1].split(",")[0]
+    else:
+        content = json.loads((data / "dataset.json").read_text())
+        entry = content["training"].pop()
+        (data / "dataset.json").write_text(json.dumps(content))
+        gone = Path(entry["image"]).name.removesuffix(".nii.gz")
+    result = Trial(trial.tree, data, tmp_path).run(tmp_path)
+    assert result.returncode == 2 and gone in result.stderr and "--rerun" in result.stderr
+    assert numbers(tmp_path) == numbers(trial.folder)
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "make room"),
+                                              (errno.EROFS, "permissions")])
+def test_a_disk_that_cannot_be_written_is_one_line(number: int, said: str,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OSError(number, "no", "/some/file")
+    assert exit_status(fail) == 2
+    line = capsys.readouterr().err
+    assert said in line and "/some/file" in line and line.count("\n") == 1
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_results_below_a_file_are_refused(trial: Trial, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = trial.run(trial.folder, "--results", tmp_path / "file")
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_old_one(tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"a": 1})
+
+    def full(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="GB are free") as caught:
+        checkpoint.save(path, {"a": 2})
+    assert errors.disk_problem(caught.value) and checkpoint.load(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_cache_that_does_not_fit_says_how_much_it_needs(photographs: Path, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = importlib.import_module("2d.loader")
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match="are needed for preprocessed images"):
+        loader.build_cache(loader.open_dataset(photographs), tmp_path, resolution=32, workers=1)
+    assert not list(tmp_path.rglob("manifest.json"))
