@@ -34,7 +34,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> Any:
     """Read a checkpoint; InputError naming the file if it is truncated or not one of ours."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile,
+            KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a readable checkpoint ({reason[:120]}); move it away and "
                          "start the same command again") from None

@@ -109,9 +109,11 @@ def test_signals_stop_in_one_line_and_leave_no_worker(trial: Trial, tmp_path: Pa
     stops = [line for line in stderr.splitlines() if line.startswith("stopped at ")]
     assert len(stops) == 1 and "the same command goes on" in stops[0] and "Traceback" not in stderr
     time.sleep(1)
-    alive = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True,
-                           check=False).stdout
-    assert not alive.strip()
+    table = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True,
+                           check=True).stdout.splitlines()
+    alive = [line for line in table if line.split()[0] == str(process.pid)
+             and not line.split()[1].startswith("Z")]  # a zombie has ended
+    assert not alive, alive
 
 
 def truncate(path: Path) -> None:
