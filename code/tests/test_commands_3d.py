@@ -1,10 +1,13 @@
 """Both user commands in a subprocess, as from a shell."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -112,6 +115,25 @@ def test_bad_flags_are_one_line_and_status_2(flags: list[str], message: str, sca
                   tmp_path / "c", *TINY, *flags)
     assert result.returncode == 2 and message in result.stderr, result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_asked_for_where_there_is_none_is_one_line(scans: Path, tmp_path: Path) -> None:
+    result = call("exp.py", "--data", scans, "--results", tmp_path / "r", *TINY, "--device", "cuda")
+    assert result.returncode == 2 and "--device cpu" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_set_without_any_foreground_is_one_line(scans: Path, tmp_path: Path) -> None:
+    data = tmp_path / scans.name
+    shutil.copytree(scans, data)
+    for file in (data / "labelsTr").glob("[!.]*.nii.gz"):
+        label = nib.load(file)
+        nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), file)
+    result = call("exp.py", "--data", data, "--results", tmp_path / "r", "--cache", tmp_path / "c",
+                  *TINY)
+    assert result.returncode == 2 and "no label map has any foreground" in result.stderr
     assert not (tmp_path / "r").exists()
 
 

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from filelock import FileLock
 
 from common import cache, checkpoint, errors
 from common.errors import InputError, exit_status
@@ -235,3 +237,31 @@ def test_a_cache_that_does_not_fit_says_how_much_it_needs(photographs: Path, tmp
     with pytest.raises(InputError, match="are needed for preprocessed images"):
         loader.build_cache(loader.open_dataset(photographs), tmp_path, resolution=32, workers=1)
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_preprocessing_is_done_by_one_while_the_other_waits_and_says_so(
+        photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loader = importlib.import_module("2d.loader")
+    dataset = loader.open_dataset(photographs)
+
+    def build() -> None:
+        loader.build_cache(dataset, tmp_path, resolution=32, workers=1)
+    build()
+    lock = next(tmp_path.rglob("*.lock"))
+    with FileLock(lock):  # as another process would
+        other = threading.Thread(target=build)
+        other.start()
+        other.join(timeout=1.5)
+        assert other.is_alive()
+    other.join(timeout=30)
+    assert not other.is_alive()
+    assert "another process is preprocessing fundusphantom; waiting" in capsys.readouterr().out
+
+
+def test_a_lock_left_by_a_dead_process_does_not_block(trial: Trial, tmp_path: Path) -> None:
+    copy(trial, tmp_path)
+    for lock in tmp_path.rglob("*.lock"):
+        lock.write_text("99999")
+    (trial.runs(tmp_path) / "finetune/rotation/fraction050/seed0/scores.json").unlink()
+    assert trial.run(tmp_path).returncode == 0
+    assert numbers(tmp_path) == numbers(trial.folder)
