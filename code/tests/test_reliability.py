@@ -265,3 +265,14 @@ def test_a_lock_left_by_a_dead_process_does_not_block(trial: Trial, tmp_path: Pa
     (trial.runs(tmp_path) / "finetune/rotation/fraction050/seed0/scores.json").unlink()
     assert trial.run(tmp_path).returncode == 0
     assert numbers(tmp_path) == numbers(trial.folder)
+
+
+def test_a_run_that_is_not_finite_fails_alone_and_can_be_tried_again(trial: Trial,
+                                                                     tmp_path: Path) -> None:
+    result = trial.run(tmp_path, "--pretext-lr", "1e30")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "pretrain/rotation/seed0: the loss is not finite at epoch" in result.stderr
+    assert "3 runs are not done" in result.stderr  # the encoder and what would start from it
+    done = {path.relative_to(trial.runs(tmp_path)).parts[1]
+            for path in tmp_path.rglob("scores.json")}
+    assert done == {"baseline"}
