@@ -269,10 +269,20 @@ def test_a_lock_left_by_a_dead_process_does_not_block(trial: Trial, tmp_path: Pa
 
 def test_a_run_that_is_not_finite_fails_alone_and_can_be_tried_again(trial: Trial,
                                                                      tmp_path: Path) -> None:
-    result = trial.run(tmp_path, "--pretext-lr", "1e30")
-    assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "pretrain/rotation/seed0: the loss is not finite at epoch" in result.stderr
+    program = ("import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv.pop(0))\n"
+               "from common import pretexts\n"
+               "pretexts.Rotation.loss = lambda self, outputs, targets: outputs.sum() * float('nan')"
+               "\nrunpy.run_path(sys.argv[0], run_name='__main__')")
+    command = trial.command(tmp_path)
+    scripts = str(CODE / trial.tree)  # where the script finds its siblings
+    result = subprocess.run([command[0], "-c", f"import sys; sys.path.insert(0, {scripts!r})\n"
+                             + program, str(CODE), *command[1:]], capture_output=True, text=True,
+                            check=False)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "pretrain/rotation/seed0: the loss is not finite at epoch 1, step 1" in result.stderr
     assert "3 runs are not done" in result.stderr  # the encoder and what would start from it
     done = {path.relative_to(trial.runs(tmp_path)).parts[1]
             for path in tmp_path.rglob("scores.json")}
     assert done == {"baseline"}
+    assert trial.run(tmp_path).returncode == 0  # another start, another try
+    assert numbers(tmp_path) == numbers(trial.folder)
