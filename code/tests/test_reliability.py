@@ -271,8 +271,8 @@ def test_a_run_that_is_not_finite_fails_alone_and_can_be_tried_again(trial: Tria
                                                                      tmp_path: Path) -> None:
     program = ("import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv.pop(0))\n"
                "from common import pretexts\n"
-               "pretexts.Rotation.loss = lambda self, outputs, targets: outputs.sum() * float('nan')"
-               "\nrunpy.run_path(sys.argv[0], run_name='__main__')")
+               "pretexts.Rotation.loss = lambda self, out, targets: out.sum() * float('nan')\n"
+               "runpy.run_path(sys.argv[0], run_name='__main__')")
     command = trial.command(tmp_path)
     scripts = str(CODE / trial.tree)  # where the script finds its siblings
     result = subprocess.run([command[0], "-c", f"import sys; sys.path.insert(0, {scripts!r})\n"
