@@ -9,13 +9,16 @@ set or setting gets a new folder, the old one stays. A folder appears whole or n
 
 import hashlib
 import json
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -153,7 +156,8 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
     def results() -> Any:
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
-        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
+                                 initializer=_end_with, initargs=(os.getpid(),)) as pool:
             waiting: list[Future[Prepared]] = []
             for source in sources:
                 waiting.append(pool.submit(prepare, source))
@@ -162,6 +166,15 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
             for future in waiting:
                 yield future.result()
     return progress(results(), len(sources), "preprocess")
+
+
+def _end_with(parent: int) -> None:
+    """Let this worker end when its parent is gone; one that is killed cannot tell its workers."""
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+    Thread(target=watch, daemon=True).start()
 
 
 def progress(items: Any, total: int, what: str) -> "tqdm[Any]":

@@ -78,11 +78,23 @@ def kill_and_go_on(trial: Trial, folder: Path, kills: int, seed: int) -> None:
         time.sleep(draw.uniform(2.0, 9.0))
         process.kill()
         process.wait()
+    time.sleep(3)
+    assert not workers_without_parent(folder), "a killed command left processes behind"
     deadline = time.monotonic() + 60  # workers notice that their parent is gone, then end
     while (result := trial.run(folder)).returncode == 1 and time.monotonic() < deadline:
         time.sleep(1)
     assert result.returncode == 0, result.stderr
     assert numbers(folder) == numbers(trial.folder)
+
+
+def workers_without_parent(folder: Path) -> list[str]:
+    """Processes of this interpreter that init has inherited and that began since ``folder``."""
+    age = time.time() - folder.stat().st_ctime if folder.exists() else 0
+    table = subprocess.run(["ps", "-eo", "ppid,etimes,stat,args"], capture_output=True, text=True,
+                           check=True).stdout.splitlines()[1:]
+    lines = [line.split(maxsplit=3) for line in table]
+    return [line[3] for line in lines if line[0] == "1" and line[2][0] != "Z" and "spawn_main"
+            in line[3] and sys.executable in line[3] and 3 < int(line[1]) < age]
 
 
 def test_killed_three_times_gives_the_same_numbers(trial: Trial, tmp_path: Path) -> None:
@@ -101,7 +113,8 @@ def test_signals_stop_in_one_line_and_leave_no_worker(trial: Trial, tmp_path: Pa
                                                       number: int, status: int) -> None:
     process = subprocess.Popen(
         trial.command(tmp_path, "--workers", workers, "--finetune-epochs", 4000),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # may be ignored out here
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("finetune/**/log.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.2)
