@@ -50,7 +50,7 @@ GROWTH = 32                    # channels each of them adds: DenseNet-121
 SPLIT_SEED = 0                 # of the test and validation split, the same for every run
 
 # Pretraining.
-PRETEXT_EPOCHS = 200           # passes over the pool at most (official); lower it to shorten runs
+PRETEXT_EPOCHS = 200           # passes over the pool at most; lower it to shorten runs
 PRETEXT_PATIENCE = 50          # epochs without a better 5-epoch mean of the validation loss
 PRETEXT_MIN_STEPS = 2000       # patience counts from here; small pools have few steps an epoch
 PRETEXT_LR = 1e-4              # Adam; official 1e-5, which assumes 1000 epochs

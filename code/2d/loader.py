@@ -9,7 +9,6 @@ skipped silently: what cannot be used is an InputError naming the file, or the r
 
 import csv
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.cache import Cache, Facts, Prepared, Source, build
 from common.errors import InputError
+from common.records import read_json
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # in any case
 DARK = 15         # brightest channel, of 255, of the surround; up to 13 in IDRiD (measured)
@@ -66,7 +66,7 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
     mark = folder / "generated.json"
     return Dataset(folder.resolve().name.lower(), folder,
                    sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id),
-                   mark.is_file() and bool(json.loads(mark.read_text()).get("generated")))
+                   mark.is_file() and bool(read_json(mark).get("generated")))
 
 
 def _find_csv(folder: Path) -> Path:

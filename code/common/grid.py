@@ -97,15 +97,20 @@ def mend(jobs: Sequence[Job]) -> None:
     """Set runs with damaged records or encoders aside, saying so; they are then trained anew."""
     for job in jobs:  # pretraining first: finetuning runs read its scores
         run = job.make()
-        damage = run.damage()
-        if damage is None and run.identity["stage"] == "pretrain" and run.done():
-            damage = encoder_damage(run)
-        if damage is None:
+        if _damage(run) is None:
             continue
-        with run.claim() as mine:
-            if mine:
+        with run.claim() as mine:  # looked at again: another process may have mended it meanwhile
+            if mine and (damage := _damage(run)):
                 print(f"warning: {damage}; {run.name} is set aside as {run.set_aside().name} and "
                       "trained anew", file=sys.stderr)
+
+
+def _damage(run: Run) -> str | None:
+    """What is wrong with a run's records or its encoder, in one line; None if they are sound."""
+    damage = run.damage()
+    if damage is None and run.identity["stage"] == "pretrain" and run.done():
+        return encoder_damage(run)
+    return damage
 
 
 def check_stale(jobs: Sequence[Job], *, rerun: bool) -> None:
@@ -221,8 +226,6 @@ def _worker(study: Study, device: torch.device, put: Callable[[Any], None], pare
         _work(study, device, put_or_end)
     except KeyboardInterrupt:
         sys.exit(130)
-    except RunFailed:  # already told; without a record of it this worker would try for ever
-        sys.exit(130)
 
 
 def _work(study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
@@ -234,8 +237,11 @@ def _work(study: Study, device: torch.device, put: Callable[[Any], None]) -> Non
     jobs = plan(study)
     while jobs:
         jobs = [job for job in jobs if not job.make().done() and not _failed(job)]
-        if not any(_train_if_free(study, job, cases, provenance, put) for job in jobs):
-            time.sleep(LOOK_AGAIN)
+        try:
+            if not any(_train_if_free(study, job, cases, provenance, put) for job in jobs):
+                time.sleep(LOOK_AGAIN)
+        except RunFailed:  # told already, but not recorded: going on would try it for ever
+            return
 
 
 def _failed(job: Job) -> bool:

@@ -280,22 +280,66 @@ def test_a_lock_left_by_a_dead_process_does_not_block(trial: Trial, tmp_path: Pa
     assert numbers(tmp_path) == numbers(trial.folder)
 
 
-def test_a_run_that_is_not_finite_fails_alone_and_can_be_tried_again(trial: Trial,
-                                                                     tmp_path: Path) -> None:
-    program = ("import runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv.pop(0))\n"
-               "from common import pretexts\n"
-               "pretexts.Rotation.loss = lambda self, out, targets: out.sum() * float('nan')\n"
-               "runpy.run_path(sys.argv[0], run_name='__main__')")
-    command = trial.command(tmp_path)
-    scripts = str(CODE / trial.tree)  # where the script finds its siblings
-    result = subprocess.run([command[0], "-c", f"import sys; sys.path.insert(0, {scripts!r})\n"
-                             + program, str(CODE), *command[1:]], capture_output=True, text=True,
-                            check=False)
+def run_patched(trial: Trial, folder: Path, patch: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a process whose modules ``patch`` has changed first."""
+    command = trial.command(folder)
+    program = (f"import runpy, sys\nsys.path[:0] = {[str(CODE / trial.tree), str(CODE)]!r}\n"
+               f"sys.argv = sys.argv[1:]\n{patch}\nrunpy.run_path(sys.argv[0], "
+               "run_name='__main__')")
+    return subprocess.run([command[0], "-c", program, *command[1:]], capture_output=True,
+                          text=True, check=False)
+
+
+ROTATION_LOSS = "from common import pretexts\npretexts.Rotation.loss = lambda self, out, targets: "
+
+
+@pytest.mark.parametrize(("loss", "said"), [
+    ("out.sum() * float('nan')", "the loss is not finite at epoch 1, step 1"),
+    ("(_ for _ in ()).throw(__import__('torch').OutOfMemoryError('CUDA out of memory'))",
+     "out of GPU memory; lower BATCH_SIZE, RESOLUTION or WORKERS")])
+def test_a_run_that_cannot_be_trained_fails_alone_and_can_be_tried_again(
+        trial: Trial, tmp_path: Path, loss: str, said: str) -> None:
+    result = run_patched(trial, tmp_path, ROTATION_LOSS + loss)
     assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    assert "pretrain/rotation/seed0: the loss is not finite at epoch 1, step 1" in result.stderr
+    assert f"pretrain/rotation/seed0: {said}" in result.stderr
     assert "3 runs are not done" in result.stderr  # the encoder and what would start from it
     done = {path.relative_to(trial.runs(tmp_path)).parts[1]
             for path in tmp_path.rglob("scores.json")}
     assert done == {"baseline"}
     assert trial.run(tmp_path).returncode == 0  # another start, another try
     assert numbers(tmp_path) == numbers(trial.folder)
+
+
+FULL = """
+import errno
+from common import checkpoint, records
+def full(*_):
+    raise RuntimeError("PytorchStreamWriter failed writing file")
+checkpoint.torch.save = full
+write = records.write_json
+def write_json(path, content):
+    if {fails} and path.name == "failed.json":
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    write(path, content)
+records.write_json = write_json
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])  # whether the failure itself cannot be recorded
+def test_a_full_disk_is_told_and_after_room_is_made_the_command_goes_on(
+        trial: Trial, tmp_path: Path, fails: bool) -> None:
+    result = run_patched(trial, tmp_path, FULL.replace("{fails}", str(fails)))
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert "last.pt" in result.stderr and "GB are free" in result.stderr
+    assert "make room" in result.stderr and not list(tmp_path.rglob("last.pt"))
+    assert trial.run(tmp_path).returncode == 0
+    assert numbers(tmp_path) == numbers(trial.folder)
+
+
+def test_finetuning_from_an_encoder_of_other_settings_is_stale(trial: Trial,
+                                                               tmp_path: Path) -> None:
+    copy(trial, tmp_path)
+    result = trial.run(tmp_path, "--pretext-epochs", 4)
+    assert result.returncode == 2 and "PRETEXT_EPOCHS: 3 -> 4" in result.stderr
+    assert "2 more runs" in result.stderr  # the encoder and the two runs that started from it
+    assert trial.run(tmp_path, "--pretext-epochs", 4, "--tasks", "baseline").returncode == 0
