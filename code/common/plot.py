@@ -130,8 +130,8 @@ def _published(axes: Axes, curves: Curves, published: Sequence[Published]) -> No
                        label=f"{task} (published only)") for task in alone]
     axes.relim()
     axes.autoscale(axis="y")
-    axes.legend(handles=handles, fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.13),
-                columnspacing=1.2, borderaxespad=0)  # below: there is no free corner for sure
+    axes.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.13),
+                borderaxespad=0)  # below: there is no free corner for sure
 
 
 def _words(figure: plt.Figure, curves: Curves) -> None:
