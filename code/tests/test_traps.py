@@ -33,9 +33,9 @@ def test_a_driver_that_cannot_be_used_is_a_warning_with_the_remedy(
 
 def test_as_many_runs_at_a_time_as_cores_and_memory_allow() -> None:
     cpu = torch.device("cpu")
-    assert devices.workers(3, cpu, threads=1, voxels=1, filters=16) == 3
-    assert devices.workers(0, cpu, threads=1, voxels=1, filters=16) == devices.cores()
-    assert devices.workers(0, cpu, threads=1, voxels=10**12, filters=16) == 1
+    assert devices.workers(3, cpu, threads=1, step_bytes=1500) == 3
+    assert devices.workers(0, cpu, threads=1, step_bytes=1500) == devices.cores()
+    assert devices.workers(0, cpu, threads=1, step_bytes=1500e12) == 1
 
 
 @pytest.mark.slow
