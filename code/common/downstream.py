@@ -23,30 +23,30 @@ class Segmentation:
         self.classes = list(classes)  # background first
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
-        """The images as they are (official code: no augmentation), labels (B, *space) as int64."""
+        """The images as they are (official code: no augmentation), labels (B, *space) as uint8."""
         assert batch.labels is not None
-        return batch.images, batch.labels.long()
+        return batch.images, batch.labels
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Soft Dice loss: 1 - 2 sum(p t) / sum(p + t), sums over batch and space, mean of classes.
 
         Source: official code (weighted_dice_coefficient_loss, equal weights), Milletari 2016.
         """
-        probability = outputs.float().softmax(1)  # (B, K, *space)
-        truth = F.one_hot(targets, outputs.shape[1]).movedim(-1, 1)  # one batch at a time, as bytes
-        axes = [0, *range(2, outputs.dim())]
-        both = (probability * truth).sum(axes)
-        total = probability.sum(axes) + truth.sum(axes)
-        return 1 - (2 * both / total.clamp(min=1e-6)).mean()
+        both, total = [], []
+        # Class by class: a third of the time of one-hot labels (measured), and no copy of them.
+        for label, probability in enumerate(outputs.float().softmax(1).unbind(1)):  # (B, *space)
+            truth = targets == label
+            both.append((probability * truth).sum())
+            total.append(probability.sum() + truth.sum())
+        return 1 - (2 * torch.stack(both) / torch.stack(total).clamp(min=1e-6)).mean()
 
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Voxels of each (truth, predicted) pair of every case: (B, K, K)."""
-        count, classes = outputs.shape[:2]
-        case = torch.arange(count, device=outputs.device).view(-1, *[1] * (targets.dim() - 1))
-        pairs = (case * classes + targets) * classes + outputs.argmax(1)
-        table = torch.zeros(count * classes**2, dtype=torch.int64, device=outputs.device)
-        table.scatter_add_(0, pairs.flatten(), torch.ones_like(pairs).flatten())
-        return {"confusion": table.view(count, classes, classes)}
+        classes = outputs.shape[1]
+        predicted = outputs.max(1).indices  # argmax takes ten times as long on the CPU (measured)
+        pairs = (targets.int() * classes + predicted.int()).flatten(1)  # (B, voxels)
+        table = torch.stack([case.bincount(minlength=classes**2) for case in pairs])
+        return {"confusion": table.view(-1, classes, classes)}
 
     def summarise(self, scores: Scores) -> dict[str, float | None]:
         """Mean over cases of foreground Dice, of each class, and the paper's pooled Dice."""

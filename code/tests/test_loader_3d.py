@@ -79,7 +79,8 @@ def test_histogram_percentiles_are_those_of_the_voxels() -> None:
 def test_the_box_includes_the_last_plane_and_channels_are_kept_apart(tmp_path: Path) -> None:
     body = np.zeros((10, 10, 10), np.float32)
     body[2:9, 3:10, 0:5] = 1
-    assert loader.body_box([body]) == (slice(2, 9), slice(3, 10), slice(0, 5))
+    box = (slice(2, 9), slice(3, 10), slice(0, 5))
+    assert loader.body_box(body[..., None], [(0.0, 1.0)]) == box
     four = np.stack([volume(), 2 * volume(), volume(), -volume()], axis=-1)
     image, _, _ = prepared(scan(tmp_path, four), channels=4)
     assert image.shape == (4, 16, 16, 16)
