@@ -1,0 +1,263 @@
+"""What happens before the network: preprocessing, views, batches, counts, growth, start-up."""
+
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import plain
+import torch
+from measure import MIB, Anonymous, Row, high_water, in_new_process, seconds
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.cache import Source, build
+from common.downstream import Segmentation
+from common.records import ROOT
+from common.training import Cases, generator
+
+loader = importlib.import_module("3d.loader")
+pretext = importlib.import_module("3d.pretext")
+phantom = importlib.import_module("3d.phantom")
+photographs = importlib.import_module("2d.loader")
+fundus = importlib.import_module("2d.phantom")
+
+SCAN = (512, 512, 95)    # voxels; the pancreas set's median
+NOISE = 20.0             # HU; without it gunzip would be too easy
+SIZE = 128               # voxels a side after preprocessing
+CLASSES = ["background", "pancreas", "tumour"]
+VIEWS = {"rotation": 12, "rpl": 3, "jigsaw": 12, "exemplar": 300}  # ms to reach
+POOL = (8, 24)           # pairs; the difference leaves out the start of the pool
+PANCREAS = {"labelled": 281, "unlabelled": 139}
+GROWTH = (10, 100, 1000)  # scans
+JITTER = 3               # voxels; science.md 3
+
+PEAK = """
+import importlib, json, sys
+sys.path[:0] = ["bench", "."]
+from pathlib import Path
+if sys.argv[1] == "with torch": import torch
+if sys.argv[1] == "plain":
+    import plain
+    plain.preprocess(Path(sys.argv[2]), Path(sys.argv[3]), 128)
+else:
+    from common.cache import Source
+    loader = importlib.import_module("3d.loader")
+    loader.preprocess(Source("scan", Path(sys.argv[2]), Path(sys.argv[3])), classes=3, channels=1,
+                      resolution=128, intensity="percentile")
+status = Path("/proc/self/status").read_text()
+print(json.dumps(int(status.split("VmHWM:")[1].split()[0]) / 1024))
+"""
+
+GROW = """
+import json, sys
+sys.path[:0] = ["bench", "."]
+import data_rows
+print(json.dumps(data_rows.grow(*map(int, sys.argv[1:2]), sys.argv[2])))
+"""
+
+
+def write_scan(folder: Path) -> Source:
+    """A CT-like pair of SCAN voxels, int16 and uint8, with the noise of a scanner."""
+    small, label = phantom.make_case(0, size=128, seed=0)
+    rng = np.random.default_rng(0)
+    nearest = [np.linspace(0, side - 1, wanted).round().astype(int)
+               for side, wanted in zip(small.shape, SCAN, strict=True)]
+    files = []
+    for name, scan in (("image", small), ("label", label)):
+        voxels = np.asanyarray(scan.dataobj)[np.ix_(*nearest)]
+        if name == "image":
+            noise = rng.standard_normal(SCAN, np.float32) * NOISE
+            voxels = (voxels + noise).astype(np.int16)
+        files.append(folder / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(voxels, np.diag([-0.8, 0.8, 2.5, 1])), files[-1])
+    return Source("scan", *files)
+
+
+def preprocessing(folder: Path, rounds: int) -> list[Row]:
+    """One scan in one process, its memory, and a pool of two."""
+    source = write_scan(folder)
+    assert source.label is not None
+    label = source.label
+    ours = partial(loader.preprocess, source, classes=3, channels=1, resolution=SIZE,
+                   intensity="percentile")
+    cpu = torch.device("cpu")
+    mine, theirs, gunzip = seconds(cpu, rounds, ours,
+                                   lambda: plain.preprocess(source.image, label, SIZE),
+                                   lambda: [loader.read_volume(file) for file in source.files])
+    few, many = (_pooled(source, folder, count) for count in POOL)
+    pool = (many - few) / (POOL[1] - POOL[0])
+    peaks = {kind: in_new_process(PEAK, kind, str(source.image), str(label))
+             for kind in ("alone", "with torch", "plain")}
+    text = "x".join(map(str, SCAN))
+    return [
+        Row(f"preprocess a {text} int16 pair, one process", mine, theirs, "s", "0.4 s, 3x",
+            mine < 0.4 and theirs / mine >= 3,
+            f"reading and gunzip alone {gunzip:.2f} s; ours has checks, percentiles, digests"),
+        Row("the same with a pool of 2, a pair", pool, theirs, "s", "5x", theirs / pool >= 5,
+            f"{POOL[1]} pairs less {POOL[0]}; starting the pool takes {few - POOL[0] * pool:.1f} s "
+            "once"),
+        Row("peak memory of that, whole process", peaks["alone"], peaks["plain"], "MiB",
+            "750 MiB", peaks["alone"] < 750,
+            f"{peaks['with torch']:.0f} MiB in a process that has imported torch"),
+    ]
+
+
+def _pooled(source: Source, folder: Path, count: int) -> float:
+    """Seconds to preprocess the pair ``count`` times in a pool of two."""
+    prepare = partial(loader.preprocess, classes=3, channels=1, resolution=SIZE,
+                      intensity="percentile")
+    sources = [Source(f"scan{n}", source.image, source.label) for n in range(count)]
+    started = time.perf_counter()
+    build(sources, folder / f"pool{count}", prepare, settings={}, shape=(1, SIZE, SIZE, SIZE),
+          image_type=np.float16, label_maps=True, workers=2)
+    return time.perf_counter() - started
+
+
+def cases(count: int = 8) -> Cases:
+    """Random volumes as the cache holds them."""
+    rng = generator(0, "bench")
+    images = torch.rand(count, 1, SIZE, SIZE, SIZE, generator=rng).half()
+    labels = torch.randint(0, len(CLASSES), (count, SIZE, SIZE, SIZE), generator=rng)
+    return Cases(images, labels.to(torch.uint8), [str(n) for n in range(count)],
+                 torch.device("cpu"))
+
+
+def views(rounds: int) -> list[Row]:
+    """A batch of 4 from the cache to float32 views, for every pretext task."""
+    data, rows = cases(), [0, 3, 5, 6]
+    stored = data.images.numpy()[rows]
+    draw = np.random.default_rng(0)
+    others: dict[str, Callable[[], Any]] = {
+        "rotation": lambda: plain.rotation(stored, draw.integers(9, size=4).tolist()),
+        "rpl": lambda: plain.relative_patch(stored, JITTER, draw),
+        "jigsaw": lambda: plain.jigsaw(stored, JITTER, draw),
+        "exemplar": lambda: plain.exemplar(stored, draw)}
+    found = []
+    for name, other in others.items():
+        task, rng = pretext.PRETEXTS[name](SIZE), generator(0, name)
+        batch = data.batch(rows, labelled=False)
+        mine, theirs = seconds(torch.device("cpu"), 4 * rounds,
+                               partial(task.prepare, batch, rng, training=True), other)
+        note = ("the plain way has quarter turns only; ours any angle, zoom, one resampling"
+                if name == "exemplar" else "")
+        found.append(Row(f"views for a batch of 4 at {SIZE}³: {name}", 1e3 * mine, 1e3 * theirs,
+                         "ms", f"{VIEWS[name]} ms", 1e3 * mine < VIEWS[name], note))
+    return found
+
+
+def finetune_batch(rounds: int) -> list[Row]:
+    """A labelled batch of 4, its bytes, and the bookkeeping of its Dice."""
+    data, rows = cases(), [0, 3, 5, 6]
+    task, rng = Segmentation(CLASSES), generator(0, "batch")
+    images, labels = data.images.numpy(), data.labels
+    assert labels is not None
+    maps = labels.numpy()
+
+    def ours() -> tuple[Tensor, Tensor]:
+        return task.prepare(data.batch(rows, labelled=True), rng, training=True)
+
+    def theirs() -> list[Tensor]:
+        return plain.segmentation_batch(images, maps, rows, len(CLASSES))
+    cpu = torch.device("cpu")
+    mine, other = seconds(cpu, 4 * rounds, ours, theirs)
+    stored = (data.images[rows].nbytes + labels[rows].nbytes) / MIB
+    bytes_ = [sum(tensor.nbytes for tensor in made) / MIB for made in (ours(), theirs())]
+    outputs = torch.randn(4, len(CLASSES), SIZE, SIZE, SIZE)
+    targets = labels[rows]
+    truth = F.one_hot(targets.long(), len(CLASSES)).movedim(-1, 1).double()
+    with torch.inference_mode():
+        counts, usual = seconds(cpu, rounds, lambda: task.score(outputs, targets),
+                                lambda: plain.dice_scores(outputs, truth))
+    return [
+        Row("finetune batch of 4 assembled", 1e3 * mine, 1e3 * other, "ms", "15 ms",
+            1e3 * mine < 15),
+        Row("its memory, as float32 images and labels", bytes_[0], bytes_[1], "MiB", "24 MiB",
+            stored <= 24, f"{stored:.0f} MiB as gathered (float16, uint8); the network wants "
+            "float32"),
+        Row("Dice bookkeeping of a batch", counts, usual, "s", "0.15 s", counts < 0.15,
+            "at the 20 validations of a run only, never in a training step"),
+    ]
+
+
+def storage() -> list[Row]:
+    """Bytes of the whole pancreas set; counted, not measured."""
+    voxels = SIZE**3
+    ours = (PANCREAS["labelled"] * voxels * (2 + 1)) / 2**30
+    usual = PANCREAS["labelled"] * voxels * (4 + 8 * len(CLASSES)) / 2**30
+    return [Row("memory for 281 volumes and labels (counted)", ours, usual, "GiB", "1.7 GiB",
+                ours < 1.7, "memory-mapped, made once, shared by all runs; the plain way once a "
+                "run")]
+
+
+def decoding(folder: Path) -> list[Row]:
+    """How long photographs take the first time, and every time after."""
+    count = 48
+    fundus.generate(folder / "fundus", labelled=count, unlabelled=0, size=512)
+    dataset = photographs.open_dataset(folder / "fundus")
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        photographs.build_cache(dataset, folder, resolution=224, workers=2)
+        times.append(time.perf_counter() - started)
+    return [Row(f"{count} photographs of 512 px, from the second command on", times[1], times[0],
+                "s", "decoded once", times[1] < times[0] / 5,
+                "compared with the first command, which decodes them")]
+
+
+def grow(count: int, folder: str) -> dict[str, float]:
+    """Preprocess ``count`` scans and draw 100 batches: seconds a scan, own memory at most."""
+    dataset = loader.open_dataset(Path(folder) / f"scans{count}")
+    with Anonymous() as memory:
+        started = time.perf_counter()
+        cache = loader.build_cache(dataset, Path(folder), resolution=32, intensity="percentile",
+                                   workers=2)
+        taken = time.perf_counter() - started
+        data = Cases(torch.from_numpy(cache.images()), None, list(cache.facts),
+                     torch.device("cpu"))
+        rng = np.random.default_rng(0)
+        for _ in range(100):
+            data.batch(rng.choice(count, 4, replace=False).tolist(), labelled=False)
+    return {"seconds": taken, "anonymous": memory.most, "peak": high_water()}
+
+
+def growth(folder: Path, sizes: tuple[int, ...] = GROWTH) -> list[Row]:
+    """Time and memory of 10, 100 and 1000 generated scans, each in a fresh process."""
+    rows = []
+    for count in sizes:
+        phantom.generate(folder / f"scans{count}", labelled=5, unlabelled=count - 5, size=32)
+        made = in_new_process(GROW, str(count), str(folder))
+        rows.append(Row(f"{count} generated scans preprocessed, a scan",
+                        1e3 * made["seconds"] / count, None, "ms", note=f"{made['seconds']:.1f} s "
+                        f"in all; {made['anonymous']:.0f} MiB of own memory at most"))
+    return rows
+
+
+def commands(folder: Path) -> list[Row]:
+    """Start-up to the first step with a warm cache, and graph.py."""
+    phantom.generate(folder / "Task00_Tiny", labelled=10, unlabelled=0, size=24)
+    small = ["--data", str(folder / "Task00_Tiny"), "--cache", str(folder), "--resolution", "32",
+             "--levels", "2", "--filters", "2", "--tasks", "baseline", "--fractions", "100",
+             "--seeds", "0", "--finetune-epochs", "1", "--device", "cpu", "--workers", "1"]
+    taken = [_timed("3d/exp.py", *small, "--results", str(folder / f"results{n}"))
+             for n in range(3)]
+    records = ROOT / "results/published/ctphantom-demo"
+    drawn = [_timed("3d/graph.py", "--records", str(records), "--results", str(folder / "drawn"))
+             for _ in range(3)]
+    return [Row("exp.py from start to end of a two-step run, warm cache", min(taken[1:]), None,
+                "s", "10 s", min(taken[1:]) < 10),
+            Row("graph.py on the records of the demo (30 runs)", min(drawn), None, "s", "3 s",
+                min(drawn) < 3)]
+
+
+def _timed(script: str, *arguments: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, str(ROOT / "code" / script), *arguments], check=True,
+                   capture_output=True)
+    return time.perf_counter() - started

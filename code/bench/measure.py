@@ -1,0 +1,117 @@
+"""Time and memory: medians over interleaved rounds, peaks of fresh processes, counted FLOPs."""
+
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: the project beside the plain way, measured in the same run."""
+
+    what: str
+    ours: float
+    plain: float | None      # None: nothing to compare with
+    unit: str
+    target: str = ""         # issue's words, for two idle CPU cores
+    met: bool | None = None  # None: no target on this device
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times less the project takes than the plain way."""
+        return None if self.plain is None or not self.ours else self.plain / self.ours
+
+
+def wait(device: torch.device) -> None:
+    """Let queued work of a GPU end, so that time is that of the work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(device: torch.device, rounds: int, *jobs: Callable[[], Any]) -> list[float]:
+    """Median time of each job over ``rounds``, in turns so that noise meets all of them alike.
+
+    One round before is not counted: memory formats, kernels and caches settle in it.
+    """
+    times: list[list[float]] = [[] for _ in jobs]
+    for turn in range(rounds + 1):
+        for taken, job in zip(times, jobs, strict=True):
+            gc.collect()
+            wait(device)
+            started = time.perf_counter()
+            job()
+            wait(device)
+            if turn:
+                taken.append(time.perf_counter() - started)
+    return [median(taken) for taken in times]
+
+
+def gpu_peak(device: torch.device, job: Callable[[], Any]) -> float | None:
+    """MiB of GPU memory a job takes at most; None on the CPU."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    job()
+    return torch.cuda.max_memory_allocated(device) / MIB
+
+
+def flops(job: Callable[[], Any]) -> float:
+    """Floating-point operations of matrix products and convolutions in a job."""
+    with FlopCounterMode(display=False) as counter:
+        job()
+    return float(counter.get_total_flops())
+
+
+def in_new_process(program: str, *arguments: str) -> Any:
+    """Run a Python program that prints one JSON value last; return that value."""
+    code = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=code, check=True,
+                          capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def high_water() -> float:
+    """The most memory this process has held, MiB (Linux)."""
+    return _status("VmHWM")
+
+
+def _status(field: str) -> float:
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+class Anonymous:
+    """The most memory this process holds of its own, pages mapped from files not counted, MiB."""
+
+    def __init__(self) -> None:
+        self.most, self.over = 0.0, Event()
+        self.thread = Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.01):
+            self.most = max(self.most, _status("RssAnon"))
+
+    def __enter__(self) -> "Anonymous":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join()
