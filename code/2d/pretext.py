@@ -12,6 +12,8 @@ from torch import Generator, Tensor
 from common import augment, pretexts
 from common.task import Pretext
 
+UPRIGHT = math.radians(15)  # most that exemplar_upright turns an image
+
 
 def jitter(size: int) -> int:
     """Pixels a patch may move inside its cell: 8 at 224, and never none."""
@@ -55,13 +57,34 @@ class Exemplar(pretexts.Exemplar):
         del size  # whole images: nothing depends on it
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
-        """Quarter turns, both flips, brightness and contrast; science.md 3."""
+        """One resampling, then brightness and contrast; science.md 3."""
         count = len(images)
-        angles = torch.randint(4, (count,), generator=rng) * (math.pi / 2)
-        matrix = augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)
-        changed = augment.resample(images, matrix)
+        changed = augment.resample(images, self.turned(count, rng))
         return augment.brightness_contrast(changed, augment.uniform(count, -0.2, 0.2, rng),
                                            augment.uniform(count, 0.8, 1.2, rng))
+
+    def turned(self, count: int, rng: Generator) -> Tensor:
+        """Quarter turns, and both flips half of the time each: (B, 2, 2)."""
+        angles = torch.randint(4, (count,), generator=rng) * (math.pi / 2)
+        return augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)
+
+
+class ExemplarHard(pretexts.HardestNegative, Exemplar):
+    """The negative is the hardest of the batch."""
+
+
+class ExemplarSemihard(pretexts.SemihardNegative, Exemplar):
+    """The negative is semi-hard."""
+
+
+class ExemplarUpright(Exemplar):
+    """Neither flips nor quarter turns: in a fundus photograph they tell left eye from right."""
+
+    name = "exemplar_upright"
+
+    def turned(self, count: int, rng: Generator) -> Tensor:
+        """Rotate a little: (B, 2, 2)."""
+        return augment.rotations(augment.uniform(count, -UPRIGHT, UPRIGHT, rng), (0, 1), 2)
 
 
 PRETEXTS: dict[str, Callable[[int], Pretext]] = {
@@ -69,4 +92,7 @@ PRETEXTS: dict[str, Callable[[int], Pretext]] = {
     "jigsaw": Jigsaw,
     "rpl": RelativePatch,
     "exemplar": Exemplar,
+    "exemplar_hard": ExemplarHard,
+    "exemplar_semihard": ExemplarSemihard,
+    "exemplar_upright": ExemplarUpright,
 }
