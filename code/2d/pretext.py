@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from common import augment, pretexts
+from common import augment, cpc, pretexts
 from common.task import Pretext
 
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns an image
@@ -26,8 +26,7 @@ class Rotation(pretexts.Rotation):
     batch_size = 32
 
     def __init__(self, size: int) -> None:
-        del size  # whole images: nothing depends on it
-        super().__init__(dimensions=2)
+        super().__init__(size, dimensions=2)
 
 
 class Jigsaw(pretexts.Jigsaw):
@@ -52,9 +51,6 @@ class Exemplar(pretexts.Exemplar):
     """Image triplets; the official augmentation, its spatial part resampled once."""
 
     batch_size = 16
-
-    def __init__(self, size: int) -> None:
-        del size  # whole images: nothing depends on it
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
         """One resampling, then brightness and contrast; science.md 3."""
@@ -87,11 +83,22 @@ class ExemplarUpright(Exemplar):
         return augment.rotations(augment.uniform(count, -UPRIGHT, UPRIGHT, rng), (0, 1), 2)
 
 
+class ContrastivePrediction(cpc.ContrastivePrediction):
+    """5 x 5 patches of 74 that overlap by half, crops of 67; negatives of the whole batch."""
+
+    batch_size = 64
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, n=5, jitter=-(size // 6), crop=67 / 74, dimensions=2,
+                         mirror=False, padded=False, across=True)
+
+
 PRETEXTS: dict[str, Callable[[int], Pretext]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,
     "rpl": RelativePatch,
     "exemplar": Exemplar,
+    "cpc": ContrastivePrediction,
     "exemplar_hard": ExemplarHard,
     "exemplar_semihard": ExemplarSemihard,
     "exemplar_upright": ExemplarUpright,

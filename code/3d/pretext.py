@@ -10,7 +10,7 @@ from itertools import combinations
 import torch
 from torch import Generator, Tensor
 
-from common import augment, pretexts
+from common import augment, cpc, pretexts
 from common.task import Pretext
 
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns a volume
@@ -27,7 +27,7 @@ class Rotation(pretexts.Rotation):
     batch_size = 4
 
     def __init__(self, size: int) -> None:
-        super().__init__(dimensions=3)
+        super().__init__(size, dimensions=3)
 
 
 class Jigsaw(pretexts.Jigsaw):
@@ -52,9 +52,6 @@ class Exemplar(pretexts.Exemplar):
     """Volume triplets; the official augmentation, its spatial part resampled once."""
 
     batch_size = 4  # official: 2, which leaves one negative and noisy BatchNorm
-
-    def __init__(self, size: int) -> None:
-        del size  # whole volumes: nothing depends on it
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
         """One resampling, then brightness and contrast in half of the cases; science.md 3."""
@@ -105,11 +102,22 @@ class ExemplarUpright(Exemplar):
         return matrix
 
 
+class ContrastivePrediction(cpc.ContrastivePrediction):
+    """4 x 4 x 4 patches of 32, crops of 28 filled up with zeros; negatives of the same volume."""
+
+    batch_size = 1
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, n=4, jitter=0, crop=28 / 32, dimensions=3,
+                         mirror=True, padded=True, across=False)
+
+
 PRETEXTS: dict[str, Callable[[int], Pretext]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,
     "rpl": RelativePatch,
     "exemplar": Exemplar,
+    "cpc": ContrastivePrediction,
     "exemplar_hard": ExemplarHard,
     "exemplar_semihard": ExemplarSemihard,
     "exemplar_upright": ExemplarUpright,

@@ -3,7 +3,7 @@
 import errno
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 
@@ -17,6 +17,12 @@ class RunFailed(Exception):  # noqa: N818 - an outcome, caught and reported
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends as Ctrl-C does, clean-up runs and worker processes go too."""
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Some names and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

@@ -20,7 +20,6 @@ import torch
 from common import records
 from common.errors import InputError, RunFailed, disk_problem
 from common.experiment import (
-    BASELINE,
     Study,
     duplicates,
     encoder_damage,
@@ -29,7 +28,7 @@ from common.experiment import (
 )
 from common.progress import Progress
 from common.records import Run
-from common.task import Batch
+from common.task import Batch, nested
 from common.training import generator
 
 LOOK_AGAIN = 1.0   # seconds between looks for a run that another process may have freed
@@ -65,7 +64,7 @@ def run(study: Study, device: torch.device, workers: int) -> int:
 def plan(study: Study) -> list[Job]:
     """Every run: pretraining first, the longest first, then finetuning by fraction."""
     s = study.settings
-    pretexts = [task for task in s.TASKS if task != BASELINE]
+    pretexts = [task for task in s.TASKS if study.pretrained_here(task)]
     jobs = []
     for task in pretexts:
         recipe = study.pretext_recipe(study.pretext(task), 0)
@@ -80,7 +79,7 @@ def plan(study: Study) -> list[Job]:
             steps = recipe.epochs * recipe.steps
             work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
             jobs += [Job(partial(study.finetune_run, task, fraction, seed),
-                         None if task == BASELINE else partial(study.pretrain_run, task, seed),
+                         partial(study.pretrain_run, task, seed) if task in pretexts else None,
                          steps, work) for seed in s.SEEDS]
     return jobs
 
@@ -90,7 +89,8 @@ def _view_voxels(study: Study, name: str) -> int:
     space = (study.settings.RESOLUTION,) * study.dimensions
     batch = Batch(torch.zeros(2, 1, *space), None, [0, 1])
     views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
-    return int(views[0].numel())
+    sizes = nested(lambda each: each[0].numel(), views)
+    return sum(sizes) if isinstance(sizes, tuple) else int(sizes)
 
 
 def mend(jobs: Sequence[Job]) -> None:

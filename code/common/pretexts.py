@@ -21,6 +21,7 @@ class Classification:
 
     labelled = False
     monitor = "-loss"
+    stages = False
     views = 1  # views a case, concatenated before the head
 
     def __init__(self, classes: int) -> None:
@@ -50,7 +51,8 @@ class Rotation(Classification):
 
     name = "rotation"
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, size: int, dimensions: int) -> None:
+        self.side = size
         self.turns = patches.quarter_turns(dimensions)
         super().__init__(len(self.turns))
 
@@ -70,6 +72,7 @@ class RelativePatch(Classification):
 
     def __init__(self, size: int, jitter: int, dimensions: int) -> None:
         self.grid = patches.Grid(size, 3, jitter, dimensions)
+        self.side = self.grid.patch
         self.centre = len(self.grid.cells) // 2
         super().__init__(len(self.grid.cells) - 1)
 
@@ -91,6 +94,7 @@ class Jigsaw(Classification):
 
     def __init__(self, size: int, jitter: int, dimensions: int) -> None:
         self.grid = patches.Grid(size, 3, jitter, dimensions)
+        self.side = self.grid.patch
         self.views = len(self.grid.cells)
         # The same puzzle for every seed: the classes are part of the task, not of a run.
         rng = torch.Generator().manual_seed(0)
@@ -118,10 +122,14 @@ class Exemplar:
     name = "exemplar"
     labelled = False
     monitor = "-loss"
+    stages = False
     chance = {"accuracy": 0.5}
     width = 1024  # of the code; official code
     margin = 1.0  # official code
     guess = margin
+
+    def __init__(self, size: int) -> None:
+        self.side = size
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
         """Change images (B, C, *space) in ways that keep what they show."""

@@ -6,6 +6,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # as the runs do; on shared cores more threads wait for each other
 
 CODE = Path(__file__).resolve().parents[1]
 for folder in (CODE, CODE / "3d"):  # exp.py imports its siblings by their bare names
