@@ -10,6 +10,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from common.devices import send
+
 
 def identity(batch: int, dimensions: int) -> Tensor:
     """The matrices that change nothing: (B, d, d)."""
@@ -50,7 +52,7 @@ def where(condition: Tensor, matrix: Tensor) -> Tensor:
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Apply matrices (B, d, d) about the centre with one linear resampling; 0 outside."""
-    theta = torch.cat([matrix, torch.zeros(*matrix.shape[:2], 1)], dim=2).to(images.device)
+    theta = send(torch.cat([matrix, torch.zeros(*matrix.shape[:2], 1)], dim=2), images.device)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
@@ -59,7 +61,7 @@ def brightness_contrast(images: Tensor, brightness: Tensor, contrast: Tensor) ->
     """Scale by ``contrast`` (B,) about each case's mean, then add ``brightness`` (B,)."""
     shape = (-1,) + (1,) * (images.dim() - 1)
     mean = images.flatten(1).mean(1).view(shape)
-    scale, shift = contrast.to(images.device).view(shape), brightness.to(images.device).view(shape)
+    scale, shift = (send(x, images.device).view(shape) for x in (contrast, brightness))
     return (images - mean) * scale + mean + shift
 
 

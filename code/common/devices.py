@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from common.errors import InputError
 
@@ -77,6 +78,17 @@ def bfloat16_on_cpu() -> bool:
     info = Path("/proc/cpuinfo")
     flags = info.read_text(encoding="utf-8", errors="replace").split() if info.exists() else []
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move to a device without waiting for it.
+
+    A copy from ordinary memory to a GPU first waits for all work that is queued there; from pinned
+    memory it is queued itself.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def cores() -> int:

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from common import patches
+from common.devices import send
 from common.task import Batch, Scores, big_head, dense, means
 
 PERMUTATIONS = 100  # jigsaw classes; official code
@@ -57,7 +58,7 @@ class Rotation(Classification):
         targets = torch.randint(self.classes, (len(batch.cases),), generator=rng)
         views = torch.stack([patches.turn(image, self.turns[target])
                              for image, target in zip(batch.images, targets.tolist(), strict=True)])
-        return views[:, None], targets.to(views.device)
+        return views[:, None], send(targets, views.device)
 
 
 class RelativePatch(Classification):
@@ -79,7 +80,7 @@ class RelativePatch(Classification):
         corners = self.grid.corners(count, rng, training=training)  # (B, cells, d)
         case = torch.arange(count)
         pairs = torch.stack([corners[case, self.centre], corners[case, other]], dim=1)
-        return self.grid.cut(batch.images, pairs), targets.to(batch.images.device)
+        return self.grid.cut(batch.images, pairs), send(targets, batch.images.device)
 
 
 class Jigsaw(Classification):
@@ -102,7 +103,7 @@ class Jigsaw(Classification):
         corners = self.grid.corners(count, rng, training=training)  # (B, V, d)
         order = self.permutations[targets]  # (B, V)
         shuffled = corners[torch.arange(count)[:, None], order]
-        return self.grid.cut(batch.images, shuffled), targets.to(batch.images.device)
+        return self.grid.cut(batch.images, shuffled), send(targets, batch.images.device)
 
 
 class Exemplar:
@@ -132,7 +133,7 @@ class Exemplar:
         shift = torch.randint(1, count, (count,), generator=rng)
         negative = (torch.arange(count) + shift) % count
         views = torch.stack([self.augment(batch.images, rng), batch.images], dim=1)
-        return views, negative.to(views.device)
+        return views, send(negative, views.device)
 
     def head(self, widths: Sequence[int]) -> nn.Module:
         """One dense layer shared by all views: (B, 2, F) -> (B, 2, 1024) in 0..1."""

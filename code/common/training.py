@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from common import checkpoint
+from common.devices import send
 from common.errors import InputError, RunFailed
 from common.records import Run
 from common.task import Batch, Scores, Task
@@ -43,13 +44,13 @@ class Cases:
 
     def batch(self, rows: list[int], *, labelled: bool) -> Batch:
         """Gather rows on the device, images as float32."""
-        index = torch.tensor(rows, device=self.images.device)
-        images = self.images[index].to(self.device, non_blocking=True).float()
+        index = send(torch.tensor(rows), self.images.device)
+        images = send(self.images[index], self.device).float()
         if self.images.dtype == torch.uint8:
             images /= 255
         labels = None
         if labelled and self.labels is not None:
-            labels = self.labels[index].to(self.device, non_blocking=True)
+            labels = send(self.labels[index], self.device)
         return Batch(images, labels, rows)
 
 
