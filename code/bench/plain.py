@@ -106,7 +106,7 @@ def stepper(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor],
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        float(value)
+        value.item()
         score(outputs.detach(), targets)
     return step
 
@@ -119,3 +119,17 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
 def grading_score(outputs: Tensor, targets: Tensor) -> float:
     """Share of correct ordinal codes, fetched from the device."""
     return float(((outputs > 0) == (targets > 0.5)).float().mean())
+
+
+def triplet(outputs: Tensor, _: Tensor) -> Tensor:
+    """Triplet loss of the codes of anchor, positive and negative: (B, 3, 1024), all encoded."""
+    anchor, positive, negative = outputs.unbind(1)
+    near, far = ((anchor - positive) ** 2).mean(1), ((anchor - negative) ** 2).mean(1)
+    return (near - far + 1).clamp(min=0).mean()
+
+
+def triplet_score(outputs: Tensor, _: Tensor) -> float:
+    """Share of triplets in the right order, fetched from the device."""
+    anchor, positive, negative = outputs.unbind(1)
+    near, far = ((anchor - positive) ** 2).mean(1), ((anchor - negative) ** 2).mean(1)
+    return float((near < far).float().mean())

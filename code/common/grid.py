@@ -5,6 +5,7 @@ each takes the next run whose encoder exists. Nothing else schedules runs, so to
 shells may start exp.py as often as they like.
 """
 
+import math
 import multiprocessing
 import os
 import sys
@@ -70,7 +71,7 @@ def plan(study: Study) -> list[Job]:
     for task in pretexts:
         recipe = study.pretext_recipe(study.pretext(task), 0)
         steps = recipe.epochs * recipe.steps
-        work = steps * recipe.batch_size * _view_voxels(study, task) * study.encoder_share
+        work = steps * recipe.batch_size * view_voxels(study, task) * study.encoder_share
         jobs += [Job(partial(study.pretrain_run, task, seed), None, steps, work)
                  for seed in s.SEEDS]
     jobs.sort(key=lambda job: -job.work)
@@ -85,9 +86,11 @@ def plan(study: Study) -> list[Job]:
     return jobs
 
 
-def _view_voxels(study: Study, name: str) -> int:
-    """Voxels of all views of one case of a pretext task."""
+def view_voxels(study: Study, name: str) -> int:
+    """Voxels of all views of one case of a pretext task, or of one case of the baseline."""
     space = (study.settings.RESOLUTION,) * study.dimensions
+    if name == BASELINE:
+        return int(math.prod(space))
     batch = Batch(torch.zeros(2, 1, *space), None, [0, 1])
     views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
     return int(views[0].numel())
