@@ -66,8 +66,8 @@ def open_2d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
 def _open(exp: ModuleType, data: Path, device: torch.device, flags: Sequence[str], *,
           sound_on_cpu: bool) -> Tree:
     folder = data.parent
-    settings = from_flags(vars(exp), ["--data", str(data), "--cache", str(folder / "cache"), "--results",
-                                      str(folder / "results"), *flags])
+    places = ["--data", data, "--cache", folder / "cache", "--results", folder / "results"]
+    settings = from_flags(vars(exp), [*map(str, places), *flags])
     exp.check(settings)
     precision = devices.precision(settings.PRECISION, device, sound_on_cpu=sound_on_cpu)
     study: Study = exp.make_study(settings, precision)

@@ -91,7 +91,7 @@ def view_voxels(study: Study, name: str) -> int:
     space = (study.settings.RESOLUTION,) * study.dimensions
     if name == BASELINE:
         return int(math.prod(space))
-    batch = Batch(torch.zeros(2, 1, *space), None, [0, 1])
+    batch = Batch(list(torch.zeros(2, 1, *space)), None, [0, 1])
     views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
     return int(views[0].numel())
 

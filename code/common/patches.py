@@ -3,6 +3,7 @@
 Images are (B, C, *space) with equal sides; a grid cuts them into n cells a side (science.md 3).
 """
 
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import torch
@@ -27,7 +28,7 @@ class Grid:
             offset = torch.full(shape, self.jitter // 2)
         return self.cells * self.cell + offset
 
-    def cut(self, images: Tensor, corners: Tensor) -> Tensor:
+    def cut(self, images: Sequence[Tensor], corners: Tensor) -> Tensor:
         """Cut patches with their first voxels at ``corners`` (B, V, d): (B, V, C, *patch)."""
         # Slices of the originals and one stack: half the time of a gather (measured).
         return torch.stack([

@@ -57,8 +57,8 @@ class Rotation(Classification):
         """One turned view of each case, and the number of its turn."""
         targets = torch.randint(self.classes, (len(batch.cases),), generator=rng)
         views = torch.stack([patches.turn(image, self.turns[target])
-                             for image, target in zip(batch.images, targets.tolist(), strict=True)])
-        return views[:, None], send(targets, views.device)
+                             for image, target in zip(batch.stored, targets.tolist(), strict=True)])
+        return batch.views(views)[:, None], send(targets, batch.device)
 
 
 class RelativePatch(Classification):
@@ -80,7 +80,8 @@ class RelativePatch(Classification):
         corners = self.grid.corners(count, rng, training=training)  # (B, cells, d)
         case = torch.arange(count)
         pairs = torch.stack([corners[case, self.centre], corners[case, other]], dim=1)
-        return self.grid.cut(batch.images, pairs), send(targets, batch.images.device)
+        views = batch.views(self.grid.cut(batch.stored, pairs))
+        return views, send(targets, batch.device)
 
 
 class Jigsaw(Classification):
@@ -103,7 +104,8 @@ class Jigsaw(Classification):
         corners = self.grid.corners(count, rng, training=training)  # (B, V, d)
         order = self.permutations[targets]  # (B, V)
         shuffled = corners[torch.arange(count)[:, None], order]
-        return self.grid.cut(batch.images, shuffled), send(targets, batch.images.device)
+        views = batch.views(self.grid.cut(batch.stored, shuffled))
+        return views, send(targets, batch.device)
 
 
 class Exemplar:
@@ -133,7 +135,7 @@ class Exemplar:
         shift = torch.randint(1, count, (count,), generator=rng)
         negative = (torch.arange(count) + shift) % count
         views = torch.stack([self.augment(batch.images, rng), batch.images], dim=1)
-        return views, send(negative, views.device)
+        return views, send(negative, batch.device)
 
     def head(self, widths: Sequence[int]) -> nn.Module:
         """One dense layer shared by all views: (B, 2, F) -> (B, 2, 1024) in 0..1."""

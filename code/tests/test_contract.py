@@ -84,3 +84,18 @@ def test_an_encoder_learns_a_fixed_batch(tree: str, name: str) -> None:
         optimiser.step()
         losses.append(loss.item())
     assert min(losses[-4:]) < losses[0]
+
+
+@pytest.mark.parametrize(("tree", "name"), TASKS)
+def test_a_step_fetches_nothing_from_the_device(tree: str, name: str) -> None:
+    # Tensors on "meta" have no values: whatever would wait for a GPU to read one fails here.
+    task, meta = task_of(tree, name), torch.device("meta")
+    batch = Batch(list(batch_of(tree).images.to(meta)), None, [0, 1, 2], meta)
+    views, targets = task.prepare(batch, generator(0, "x"), training=True)
+    encoder = encoder_of(tree)
+    features = code_width(encoder, torch.zeros(views.shape))
+    model = PretextModel(encoder, task.head([features])).to(meta)
+    loss = task.loss(model(views), targets)
+    assert views.is_meta and targets.is_meta and loss.is_meta
+    loss.backward()
+    assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())
