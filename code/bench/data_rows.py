@@ -45,7 +45,9 @@ if sys.argv[1] == "plain":
     import plain
     plain.preprocess(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 else:
+    from common import memory
     from common.cache import Source
+    memory.keep()
     loader = importlib.import_module("3d.loader")
     loader.preprocess(Source("scan", Path(sys.argv[2]), Path(sys.argv[3])), classes=3, channels=1,
                       resolution=int(sys.argv[4]), intensity="percentile")

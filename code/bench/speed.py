@@ -28,10 +28,11 @@ import torch
 import trees
 from measure import Row, Sizes
 
-from common import devices
+from common import devices, memory
 from common.errors import InputError, exit_status
 from common.records import ROOT, write_text
 
+THREADS = 1                               # of a run, as in both exp.py: one a core, none waits
 ROUNDS = 5                                # medians over this many; the first is never counted
 RESULTS = ROOT / "results/published/speed"
 FULL = Sizes(scan=(512, 512, 95), side=128, pool=(8, 24), pictures=48, growth=(10, 100, 1000),
@@ -58,6 +59,8 @@ def main() -> int:
     device = devices.choose(asked.device)
     sizes = SIZES["smoke" if asked.smoke else device.type]
     torch.backends.cudnn.benchmark = True  # as grid.py has it
+    torch.set_num_threads(THREADS)
+    memory.keep()  # as runs have it; serves the plain way alike
     rows: list[Row] = []
 
     def told(row: Row) -> None:
@@ -108,14 +111,11 @@ def _jobs(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
 
 def _steps(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
            told: Callable[[Row], None]) -> None:
-    """Training steps of both trees with the threads a run has, then what the grid would take."""
+    """Training steps of both trees, then what the grid would take."""
     volumes = trees.open_3d(folder, device, sizes)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(volumes.defaults.THREADS)
     timed = step_rows.steps(volumes, rounds, told)
     step_rows.projections(volumes, timed, told)
     step_rows.steps(trees.open_2d(folder, device, sizes), rounds, told)
-    torch.set_num_threads(threads)
 
 
 def _options(folder: Path, device: torch.device, rounds: int, sizes: Sizes,

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from common import records
+from common import memory, records
 from common.errors import InputError, RunFailed, disk_problem
 from common.experiment import (
     BASELINE,
@@ -234,6 +234,8 @@ def _worker(study: Study, device: torch.device, put: Callable[[Any], None], pare
 def _work(study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
     """Claim and train runs until none is left that could be trained."""
     torch.set_num_threads(study.settings.THREADS)
+    if device.type == "cpu":
+        memory.keep()
     torch.backends.cudnn.benchmark = True  # sizes never change within a run
     cases = load_cases(study, device)
     provenance = records.provenance(str(device), study.settings.THREADS)
