@@ -4,6 +4,7 @@ Volumes are (B, C, D, H, W). With 1 channel, 3 classes, 16 filters and 4 levels:
 trainable parameters, of them 3,535,440 in the encoder.
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 EPS = 1e-3       # BatchNorm; official code (Keras)
 MOMENTUM = 0.1   # official: .01; with few steps its running statistics are still the initial ones
-DROPOUT = 0.5    # official code
+DROPOUT = 0.5    # official code; Halving is made for it
 STEP_BYTES = 1500  # activations of a training step, per voxel at 16 filters, float32 (counted)
 
 
@@ -20,9 +21,28 @@ def block(inputs: int, outputs: int) -> nn.Sequential:
     """Twice conv 3, ReLU, BatchNorm, with dropout between: (B, in, ...) -> (B, out, ...)."""
     return nn.Sequential(
         _conv(inputs, outputs), nn.ReLU(inplace=True),
-        nn.BatchNorm3d(outputs, eps=EPS, momentum=MOMENTUM), nn.Dropout(DROPOUT),
+        nn.BatchNorm3d(outputs, eps=EPS, momentum=MOMENTUM), Halving(DROPOUT),
         _conv(outputs, outputs), nn.ReLU(inplace=True),
         nn.BatchNorm3d(outputs, eps=EPS, momentum=MOMENTUM))
+
+
+class Halving(nn.Dropout):
+    """Dropout of one half; on the CPU from random bits, not from one number a voxel.
+
+    The numbers were 14 % of a finetuning step (measured).
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Set half of the values to zero and double the others, in training."""
+        if not self.training or maps.device.type != "cpu" or self.p != 0.5:
+            return super().forward(maps)
+        words = torch.empty(math.ceil(maps.numel() / 64), dtype=torch.int64)
+        words.random_(-2**63, None)  # 64 coins each
+        octets = words.view(torch.uint8)
+        coins = torch.stack([octets.bitwise_and(2**bit).ne_(0) for bit in range(8)])
+        mask = torch.empty_like(maps)  # in the same memory format
+        mask.as_strided((maps.numel(),), (1,)).copy_(coins.mul_(2).flatten()[:maps.numel()])
+        return maps * mask
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv3d:

@@ -13,9 +13,10 @@ import nibabel as nib
 import numpy as np
 import plain
 import torch
-from measure import MIB, Anonymous, Row, high_water, in_new_process, seconds
+from measure import MIB, Anonymous, Row, Sizes, high_water, in_new_process, seconds
 from torch import Tensor
 from torch.nn import functional as F
+from trees import PANCREAS
 
 from common.cache import Source, build
 from common.downstream import Segmentation
@@ -28,15 +29,12 @@ phantom = importlib.import_module("3d.phantom")
 photographs = importlib.import_module("2d.loader")
 fundus = importlib.import_module("2d.phantom")
 
-SCAN = (512, 512, 95)    # voxels; the pancreas set's median
 NOISE = 20.0             # HU; without it gunzip would be too easy
-SIZE = 128               # voxels a side after preprocessing
+SIZE = 128               # voxels a side the targets are meant for
 CLASSES = ["background", "pancreas", "tumour"]
 VIEWS = {"rotation": 12, "rpl": 3, "jigsaw": 12, "exemplar": 300}  # ms to reach
-POOL = (8, 24)           # pairs; the difference leaves out the start of the pool
-PANCREAS = {"labelled": 281, "unlabelled": 139}
-GROWTH = (10, 100, 1000)  # scans
 JITTER = 3               # voxels; science.md 3
+LINEAR, FLAT = 1.5, 1.1  # growth: time a scan, and memory, may differ by this factor at most
 
 PEAK = """
 import importlib, json, sys
@@ -45,12 +43,14 @@ from pathlib import Path
 if sys.argv[1] == "with torch": import torch
 if sys.argv[1] == "plain":
     import plain
-    plain.preprocess(Path(sys.argv[2]), Path(sys.argv[3]), 128)
+    plain.preprocess(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 else:
+    from common import memory
     from common.cache import Source
+    memory.keep()
     loader = importlib.import_module("3d.loader")
     loader.preprocess(Source("scan", Path(sys.argv[2]), Path(sys.argv[3])), classes=3, channels=1,
-                      resolution=128, intensity="percentile")
+                      resolution=int(sys.argv[4]), intensity="percentile")
 status = Path("/proc/self/status").read_text()
 print(json.dumps(int(status.split("VmHWM:")[1].split()[0]) / 1024))
 """
@@ -59,49 +59,49 @@ GROW = """
 import json, sys
 sys.path[:0] = ["bench", "."]
 import data_rows
-print(json.dumps(data_rows.grow(*map(int, sys.argv[1:2]), sys.argv[2])))
+print(json.dumps(data_rows.grow(int(sys.argv[1]), sys.argv[2])))
 """
 
 
-def write_scan(folder: Path) -> Source:
-    """A CT-like pair of SCAN voxels, int16 and uint8, with the noise of a scanner."""
+def write_scan(folder: Path, shape: tuple[int, int, int]) -> Source:
+    """A CT-like pair of ``shape`` voxels, int16 and uint8, with the noise of a scanner."""
     small, label = phantom.make_case(0, size=128, seed=0)
     rng = np.random.default_rng(0)
     nearest = [np.linspace(0, side - 1, wanted).round().astype(int)
-               for side, wanted in zip(small.shape, SCAN, strict=True)]
+               for side, wanted in zip(small.shape, shape, strict=True)]
     files = []
     for name, scan in (("image", small), ("label", label)):
         voxels = np.asanyarray(scan.dataobj)[np.ix_(*nearest)]
         if name == "image":
-            noise = rng.standard_normal(SCAN, np.float32) * NOISE
+            noise = rng.standard_normal(shape, np.float32) * NOISE
             voxels = (voxels + noise).astype(np.int16)
         files.append(folder / f"{name}.nii.gz")
         nib.save(nib.Nifti1Image(voxels, np.diag([-0.8, 0.8, 2.5, 1])), files[-1])
-    return Source("scan", *files)
+    return Source("scan", files[0], files[1])
 
 
-def preprocessing(folder: Path, rounds: int) -> list[Row]:
+def preprocessing(folder: Path, rounds: int, sizes: Sizes) -> list[Row]:
     """One scan in one process, its memory, and a pool of two."""
-    source = write_scan(folder)
+    source, side = write_scan(folder, sizes.scan), sizes.side
     assert source.label is not None
     label = source.label
-    ours = partial(loader.preprocess, source, classes=3, channels=1, resolution=SIZE,
+    ours = partial(loader.preprocess, source, classes=3, channels=1, resolution=side,
                    intensity="percentile")
     cpu = torch.device("cpu")
     mine, theirs, gunzip = seconds(cpu, rounds, ours,
-                                   lambda: plain.preprocess(source.image, label, SIZE),
+                                   lambda: plain.preprocess(source.image, label, side),
                                    lambda: [loader.read_volume(file) for file in source.files])
-    few, many = (_pooled(source, folder, count) for count in POOL)
-    pool = (many - few) / (POOL[1] - POOL[0])
-    peaks = {kind: in_new_process(PEAK, kind, str(source.image), str(label))
+    (less, more), pairs = sizes.pool, [_pooled(source, folder, n, side) for n in sizes.pool]
+    pool = (pairs[1] - pairs[0]) / (more - less)
+    peaks = {kind: in_new_process(PEAK, kind, str(source.image), str(label), str(side))
              for kind in ("alone", "with torch", "plain")}
-    text = "x".join(map(str, SCAN))
+    text = "x".join(map(str, sizes.scan))
     return [
         Row(f"preprocess a {text} int16 pair, one process", mine, theirs, "s", "0.4 s, 3x",
             mine < 0.4 and theirs / mine >= 3,
             f"reading and gunzip alone {gunzip:.2f} s; ours has checks, percentiles, digests"),
         Row("the same with a pool of 2, a pair", pool, theirs, "s", "5x", theirs / pool >= 5,
-            f"{POOL[1]} pairs less {POOL[0]}; starting the pool takes {few - POOL[0] * pool:.1f} s "
+            f"{more} pairs less {less}; starting the pool takes {pairs[0] - less * pool:.1f} s "
             "once"),
         Row("peak memory of that, whole process", peaks["alone"], peaks["plain"], "MiB",
             "750 MiB", peaks["alone"] < 750,
@@ -109,81 +109,92 @@ def preprocessing(folder: Path, rounds: int) -> list[Row]:
     ]
 
 
-def _pooled(source: Source, folder: Path, count: int) -> float:
+def _pooled(source: Source, folder: Path, count: int, side: int) -> float:
     """Seconds to preprocess the pair ``count`` times in a pool of two."""
-    prepare = partial(loader.preprocess, classes=3, channels=1, resolution=SIZE,
+    prepare = partial(loader.preprocess, classes=3, channels=1, resolution=side,
                       intensity="percentile")
     sources = [Source(f"scan{n}", source.image, source.label) for n in range(count)]
     started = time.perf_counter()
-    build(sources, folder / f"pool{count}", prepare, settings={}, shape=(1, SIZE, SIZE, SIZE),
+    build(sources, folder / f"pool{count}", prepare, settings={}, shape=(1, side, side, side),
           image_type=np.float16, label_maps=True, workers=2)
     return time.perf_counter() - started
 
 
-def cases(count: int = 8) -> Cases:
+def cases(device: torch.device, side: int, count: int = 8) -> Cases:
     """Random volumes as the cache holds them."""
     rng = generator(0, "bench")
-    images = torch.rand(count, 1, SIZE, SIZE, SIZE, generator=rng).half()
-    labels = torch.randint(0, len(CLASSES), (count, SIZE, SIZE, SIZE), generator=rng)
-    return Cases(images, labels.to(torch.uint8), [str(n) for n in range(count)],
-                 torch.device("cpu"))
+    images = torch.rand(count, 1, side, side, side, generator=rng).half()
+    labels = torch.randint(0, len(CLASSES), (count, side, side, side), generator=rng)
+    return Cases(images.to(device), labels.to(torch.uint8).to(device),
+                 [str(n) for n in range(count)], device)
 
 
-def views(rounds: int) -> list[Row]:
+def views(rounds: int, device: torch.device, sizes: Sizes) -> list[Row]:
     """A batch of 4 from the cache to float32 views, for every pretext task."""
-    data, rows = cases(), [0, 3, 5, 6]
-    stored = data.images.numpy()[rows]
+    data, rows = cases(device, sizes.side), [0, 3, 5, 6]
+    stored = data.images.cpu().numpy()[rows]
     draw = np.random.default_rng(0)
-    others: dict[str, Callable[[], Any]] = {
+    others: dict[str, Callable[[], Tensor]] = {
         "rotation": lambda: plain.rotation(stored, draw.integers(9, size=4).tolist()),
         "rpl": lambda: plain.relative_patch(stored, JITTER, draw),
         "jigsaw": lambda: plain.jigsaw(stored, JITTER, draw),
         "exemplar": lambda: plain.exemplar(stored, draw)}
     found = []
     for name, other in others.items():
-        task, rng = pretext.PRETEXTS[name](SIZE), generator(0, name)
-        batch = data.batch(rows, labelled=False)
-        mine, theirs = seconds(torch.device("cpu"), 4 * rounds,
-                               partial(task.prepare, batch, rng, training=True), other)
+        mine, theirs = seconds(device, 4 * rounds, _viewer(name, data, rows, sizes.side),
+                               partial(_moved, other, device))
         note = ("the plain way has quarter turns only; ours any angle, zoom, one resampling"
                 if name == "exemplar" else "")
-        found.append(Row(f"views for a batch of 4 at {SIZE}³: {name}", 1e3 * mine, 1e3 * theirs,
-                         "ms", f"{VIEWS[name]} ms", 1e3 * mine < VIEWS[name], note))
+        found.append(Row(f"views for a batch of 4 at {sizes.side}³: {name}", 1e3 * mine,
+                         1e3 * theirs, "ms", f"{VIEWS[name]} ms", 1e3 * mine < VIEWS[name], note))
     return found
 
 
-def finetune_batch(rounds: int) -> list[Row]:
+def _moved(make: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """Make views the plain way and move them."""
+    return make().to(device)
+
+
+def _viewer(name: str, data: Cases, rows: list[int], side: int) -> Callable[[], Any]:
+    """A job that gathers a batch and makes the views of a pretext task."""
+    task, rng = pretext.PRETEXTS[name](side), generator(0, name)
+    return lambda: task.prepare(data.batch(rows, labelled=False), rng, training=True)
+
+
+def finetune_batch(rounds: int, device: torch.device, sizes: Sizes) -> list[Row]:
     """A labelled batch of 4, its bytes, and the bookkeeping of its Dice."""
-    data, rows = cases(), [0, 3, 5, 6]
+    data, rows = cases(device, sizes.side), [0, 3, 5, 6]
     task, rng = Segmentation(CLASSES), generator(0, "batch")
-    images, labels = data.images.numpy(), data.labels
-    assert labels is not None
-    maps = labels.numpy()
+    assert data.labels is not None
+    images, maps = data.images.cpu().numpy(), data.labels.cpu().numpy()
 
     def ours() -> tuple[Tensor, Tensor]:
         return task.prepare(data.batch(rows, labelled=True), rng, training=True)
 
     def theirs() -> list[Tensor]:
-        return plain.segmentation_batch(images, maps, rows, len(CLASSES))
-    cpu = torch.device("cpu")
-    mine, other = seconds(cpu, 4 * rounds, ours, theirs)
-    stored = (data.images[rows].nbytes + labels[rows].nbytes) / MIB
+        made = plain.segmentation_batch(images, maps, rows, len(CLASSES))
+        return [tensor.to(device) for tensor in made]
+    mine, other = seconds(device, 4 * rounds, ours, theirs)
+    stored = (data.images[rows].nbytes + data.labels[rows].nbytes) / MIB
     bytes_ = [sum(tensor.nbytes for tensor in made) / MIB for made in (ours(), theirs())]
-    outputs = torch.randn(4, len(CLASSES), SIZE, SIZE, SIZE)
-    targets = labels[rows]
-    truth = F.one_hot(targets.long(), len(CLASSES)).movedim(-1, 1).double()
-    with torch.inference_mode():
-        counts, usual = seconds(cpu, rounds, lambda: task.score(outputs, targets),
-                                lambda: plain.dice_scores(outputs, truth))
     return [
         Row("finetune batch of 4 assembled", 1e3 * mine, 1e3 * other, "ms", "15 ms",
             1e3 * mine < 15),
-        Row("its memory, as float32 images and labels", bytes_[0], bytes_[1], "MiB", "24 MiB",
-            stored <= 24, f"{stored:.0f} MiB as gathered (float16, uint8); the network wants "
-            "float32"),
-        Row("Dice bookkeeping of a batch", counts, usual, "s", "0.15 s", counts < 0.15,
-            "at the 20 validations of a run only, never in a training step"),
-    ]
+        Row("its memory, as gathered from the cache", stored, bytes_[1], "MiB", "24 MiB",
+            stored <= 24, f"float16 images, uint8 labels; {bytes_[0]:.0f} MiB once images are "
+            "float32, which the network wants"),
+        _bookkeeping(rounds, task, data.labels[rows])]
+
+
+def _bookkeeping(rounds: int, task: Segmentation, targets: Tensor) -> Row:
+    """Dice counts of a batch, both ways."""
+    outputs = torch.randn(4, len(CLASSES), *targets.shape[1:], device=targets.device)
+    truth = F.one_hot(targets.long(), len(CLASSES)).movedim(-1, 1).double()
+    with torch.inference_mode():
+        counts, usual = seconds(targets.device, rounds, lambda: task.score(outputs, targets),
+                                lambda: plain.dice_scores(outputs, truth))
+    return Row("Dice bookkeeping of a batch", counts, usual, "s", "0.15 s", counts < 0.15,
+               "at the validations of a run only, never in a training step")
 
 
 def storage() -> list[Row]:
@@ -196,9 +207,8 @@ def storage() -> list[Row]:
                 "run")]
 
 
-def decoding(folder: Path) -> list[Row]:
+def decoding(folder: Path, count: int) -> list[Row]:
     """How long photographs take the first time, and every time after."""
-    count = 48
     fundus.generate(folder / "fundus", labelled=count, unlabelled=0, size=512)
     dataset = photographs.open_dataset(folder / "fundus")
     times = []
@@ -227,16 +237,24 @@ def grow(count: int, folder: str) -> dict[str, float]:
     return {"seconds": taken, "anonymous": memory.most, "peak": high_water()}
 
 
-def growth(folder: Path, sizes: tuple[int, ...] = GROWTH) -> list[Row]:
-    """Time and memory of 10, 100 and 1000 generated scans, each in a fresh process."""
-    rows = []
+def growth(folder: Path, sizes: tuple[int, ...]) -> list[Row]:
+    """Time and memory of ever more generated scans, each number in a fresh process."""
+    rows, found = [], []
     for count in sizes:
         phantom.generate(folder / f"scans{count}", labelled=5, unlabelled=count - 5, size=32)
         made = in_new_process(GROW, str(count), str(folder))
-        rows.append(Row(f"{count} generated scans preprocessed, a scan",
-                        1e3 * made["seconds"] / count, None, "ms", note=f"{made['seconds']:.1f} s "
-                        f"in all; {made['anonymous']:.0f} MiB of own memory at most"))
-    return rows
+        found.append(made | {"each": 1e3 * made["seconds"] / count})
+        rows.append(Row(f"{count} generated scans preprocessed, a scan", found[-1]["each"], None,
+                        "ms", note=f"{made['seconds']:.1f} s in all, with the start of the pool; "
+                        f"{made['anonymous']:.0f} MiB of own memory at most", details=made))
+    times = found[-1]["each"] / found[-2]["each"]
+    memory = found[-1]["anonymous"] / found[0]["anonymous"]
+    return [*rows,
+            Row(f"time a scan at {sizes[-1]} beside {sizes[-2]}", times, None, "x",
+                f"linear: under {LINEAR}x", times < LINEAR),
+            Row(f"own memory at {sizes[-1]} beside {sizes[0]}", memory, None, "x",
+                f"flat: under {FLAT}x", memory < FLAT, "pages of files, which the system takes "
+                "back when it needs them, not counted")]
 
 
 def commands(folder: Path) -> list[Row]:

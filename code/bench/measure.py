@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -16,6 +16,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 MIB = 2**20
+MATRIX = {"cpu": 2048, "cuda": 8192}  # rows and columns of the product that rates a device
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the work is that is measured."""
+
+    scan: tuple[int, int, int]     # voxels of the scan that is preprocessed
+    side: int                      # voxels a side of views and batches
+    pool: tuple[int, int]          # pairs preprocessed by a pool; the difference excludes its start
+    pictures: int                  # photographs decoded
+    growth: tuple[int, ...]        # scans
+    volumes: tuple[str, ...]       # flags of code/3d/exp.py
+    photographs: tuple[str, ...]   # flags of code/2d/exp.py
 
 
 @dataclass(frozen=True)
@@ -23,12 +37,13 @@ class Row:
     """One line of the table: the project beside the plain way, measured in the same run."""
 
     what: str
-    ours: float
+    ours: float | None       # None: it could not be done, the note says why
     plain: float | None      # None: nothing to compare with
     unit: str
     target: str = ""         # issue's words, for two idle CPU cores
     met: bool | None = None  # None: no target on this device
     note: str = ""
+    details: dict[str, float] = field(default_factory=dict)  # for the JSON
 
     @property
     def ratio(self) -> float | None:
@@ -75,6 +90,13 @@ def flops(job: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False) as counter:
         job()
     return float(counter.get_total_flops())
+
+
+def matrix_rate(device: torch.device, precision: torch.dtype, size: int = 0) -> float:
+    """FLOP/s of a large matrix product: what the device reaches at best in practice."""
+    size = size or MATRIX[device.type]
+    a = torch.rand(size, size, device=device).to(precision)
+    return 2 * size**3 / seconds(device, 5, lambda: a @ a)[0]
 
 
 def in_new_process(program: str, *arguments: str) -> Any:

@@ -97,7 +97,10 @@ def dice_scores(outputs: Tensor, truth: Tensor) -> list[float]:
 
 def stepper(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor],
             score: Callable[[Tensor, Tensor], Any], lr: float) -> Callable[[Tensor, Tensor], None]:
-    """A training step with plain Adam that fetches loss and metrics every time."""
+    """A training step with plain Adam and dropout that fetches loss and metrics every time."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.__class__ = nn.Dropout  # the library's own, with the same settings
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
 
     def step(images: Tensor, targets: Tensor) -> None:
@@ -106,7 +109,7 @@ def stepper(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor],
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        float(value)
+        value.item()
         score(outputs.detach(), targets)
     return step
 
@@ -119,3 +122,22 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
 def grading_score(outputs: Tensor, targets: Tensor) -> float:
     """Share of correct ordinal codes, fetched from the device."""
     return float(((outputs > 0) == (targets > 0.5)).float().mean())
+
+
+def triplet(outputs: Tensor, _: Tensor) -> Tensor:
+    """Triplet loss of the codes of anchor, positive and negative: (B, 3, 1024), all encoded."""
+    anchor, positive, negative = outputs.unbind(1)
+    near, far = ((anchor - positive) ** 2).mean(1), ((anchor - negative) ** 2).mean(1)
+    return (near - far + 1).clamp(min=0).mean()
+
+
+def triplet_score(outputs: Tensor, _: Tensor) -> float:
+    """Share of triplets in the right order, fetched from the device."""
+    anchor, positive, negative = outputs.unbind(1)
+    near, far = ((anchor - positive) ** 2).mean(1), ((anchor - negative) ** 2).mean(1)
+    return float((near < far).float().mean())
+
+
+def mean_score(task: Any, outputs: Any, targets: Tensor) -> list[float]:
+    """The task's own figures, each fetched from the device."""
+    return [float(values.mean()) for values in task.score(outputs, targets).values()]

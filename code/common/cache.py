@@ -27,6 +27,7 @@ from isal import isal_zlib
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
+from common import memory
 from common.errors import InputError
 from common.records import digest, read_json, write_json
 
@@ -161,7 +162,7 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
         with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
-                                 initializer=_end_with, initargs=(os.getpid(),)) as pool:
+                                 initializer=_begin, initargs=(os.getpid(),)) as pool:
             waiting: list[Future[Prepared]] = []
             for source in sources:
                 waiting.append(pool.submit(prepare, source))
@@ -172,8 +173,12 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
     return progress(results(), len(sources), "preprocess")
 
 
-def _end_with(parent: int) -> None:
-    """Let this worker end when its parent is gone; one that is killed cannot tell its workers."""
+def _begin(parent: int) -> None:
+    """Let this worker keep memory for the next case, and end when its parent is gone.
+
+    (A parent that is killed cannot tell its workers.)
+    """
+    memory.keep()
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)

@@ -153,21 +153,15 @@ def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     task = study.pretext(run.identity["task"])
     seed = run.identity["seed"]
     recipe = study.pretext_recipe(task, seed)
-    torch.manual_seed(seed)
-    encoder = study.make_encoder()
     rows = cases.rows(study.splits.val)
-    views, _ = task.prepare(cases.batch(rows[:2], labelled=task.labelled),
-                            generator(seed, "shape"), training=False)
-    encoder.to(cases.device)
-    model = PretextModel(encoder, task, views)
-    _place(study, model, cases.device)
+    model = pretext_model(study, task, cases, seed)
     state = fit(model, task, cases, train=cases.rows(study.pool), val=rows, run=run,
                 recipe=recipe, report=report)
     assert state.best_weights is not None
     model.load_state_dict(state.best_weights)
     figures, _ = evaluate(model, task, cases, rows, recipe)
     weights = {name: tensor.cpu().contiguous() for name, tensor in
-               checkpoint.weights(encoder).items()}
+               checkpoint.weights(model.encoder).items()}
     checkpoint.save(run.encoder, weights)
     run.finish({"stage": "pretrain", "task": task.name, "seed": seed,
                 "score": {name: figures[name] for name in task.chance}, "chance": task.chance,
@@ -180,6 +174,19 @@ def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     return f"{shown} after {state.epoch} epochs"
 
 
+def pretext_model(study: Study, task: Pretext, cases: Cases, seed: int) -> PretextModel:
+    """A fresh encoder under the head of ``task``, on the device of ``cases``."""
+    torch.manual_seed(seed)
+    encoder = study.make_encoder()
+    rows = cases.rows(study.splits.val)[:2]
+    views, _ = task.prepare(cases.batch(rows, labelled=task.labelled),
+                            generator(seed, "shape"), training=False)
+    encoder.to(cases.device)
+    model = PretextModel(encoder, task, views)
+    place(study, model, cases.device)
+    return model
+
+
 def finetune(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:
     """Finetune one arm on one labelled subset; returns one line on how it ended."""
     task, fraction, seed = (run.identity[key] for key in ("task", "fraction", "seed"))
@@ -188,7 +195,7 @@ def finetune(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     encoder = study.make_encoder()
     model = study.make_network(encoder)
     study.load_start(encoder, task, seed)
-    _place(study, model, cases.device)
+    place(study, model, cases.device)
     labelled, val, test = (cases.rows(ids) for ids in (study.labelled(fraction, seed),
                                                        study.splits.val, study.splits.test))
     state = fit(model, downstream, cases, train=labelled, val=val, run=run, recipe=recipe,
@@ -224,7 +231,7 @@ def encoder_damage(run: Run) -> str | None:
     return None if same else f"{run.encoder}: not the weights this run has trained"
 
 
-def _place(study: Study, model: nn.Module, device: torch.device) -> None:
+def place(study: Study, model: nn.Module, device: torch.device) -> None:
     """Move a model to its device, on the CPU in the memory format that is faster there."""
     model.to(device)
     if device.type == "cpu" and study.memory_format is not None:

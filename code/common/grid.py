@@ -5,6 +5,7 @@ each takes the next run whose encoder exists. Nothing else schedules runs, so to
 shells may start exp.py as often as they like.
 """
 
+import math
 import multiprocessing
 import os
 import sys
@@ -17,7 +18,8 @@ from typing import Any
 
 import torch
 
-from common import records
+from common import memory, records
+from common.arms import BASELINE
 from common.errors import InputError, RunFailed, disk_problem
 from common.experiment import (
     Study,
@@ -69,7 +71,7 @@ def plan(study: Study) -> list[Job]:
     for task in pretexts:
         recipe = study.pretext_recipe(study.pretext(task), 0)
         steps = recipe.epochs * recipe.steps
-        work = steps * recipe.batch_size * _view_voxels(study, task) * study.encoder_share
+        work = steps * recipe.batch_size * view_voxels(study, task) * study.encoder_share
         jobs += [Job(partial(study.pretrain_run, task, seed), None, steps, work)
                  for seed in s.SEEDS]
     jobs.sort(key=lambda job: -job.work)
@@ -84,10 +86,12 @@ def plan(study: Study) -> list[Job]:
     return jobs
 
 
-def _view_voxels(study: Study, name: str) -> int:
-    """Voxels of all views of one case of a pretext task."""
+def view_voxels(study: Study, name: str) -> int:
+    """Voxels of all views of one case of a pretext task, or of one case of the baseline."""
     space = (study.settings.RESOLUTION,) * study.dimensions
-    batch = Batch(torch.zeros(2, 1, *space), None, [0, 1])
+    if name == BASELINE:
+        return int(math.prod(space))
+    batch = Batch(list(torch.zeros(2, 1, *space)), None, [0, 1])
     views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
     sizes = nested(lambda each: each[0].numel(), views)
     return sum(sizes) if isinstance(sizes, tuple) else int(sizes)
@@ -231,6 +235,8 @@ def _worker(study: Study, device: torch.device, put: Callable[[Any], None], pare
 def _work(study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
     """Claim and train runs until none is left that could be trained."""
     torch.set_num_threads(study.settings.THREADS)
+    if device.type == "cpu":
+        memory.keep()
     torch.backends.cudnn.benchmark = True  # sizes never change within a run
     cases = load_cases(study, device)
     provenance = records.provenance(str(device), study.settings.THREADS)

@@ -3,6 +3,7 @@
 Images are (B, C, *space) with equal sides; a grid cuts them into n cells a side (science.md 3).
 """
 
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import torch
@@ -31,7 +32,7 @@ class Grid:
             offset = torch.full(shape, self.jitter // 2)
         return self.cells * self.cell + offset
 
-    def cut(self, images: Tensor, corners: Tensor, side: int = 0) -> Tensor:
+    def cut(self, images: Sequence[Tensor], corners: Tensor, side: int = 0) -> Tensor:
         """Cut patches, or cubes of ``side``, with first voxels ``corners``: (B, V, C, *side).
 
         ``corners`` is (B, V, d).

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from common import patches
+from common.devices import send
 from common.task import Batch, Scores, big_head, dense, means
 
 PERMUTATIONS = 100  # jigsaw classes; official code
@@ -60,8 +61,8 @@ class Rotation(Classification):
         """One turned view of each case, and the number of its turn."""
         targets = torch.randint(self.classes, (len(batch.cases),), generator=rng)
         views = torch.stack([patches.turn(image, self.turns[target])
-                             for image, target in zip(batch.images, targets.tolist(), strict=True)])
-        return views[:, None], targets.to(views.device)
+                             for image, target in zip(batch.stored, targets.tolist(), strict=True)])
+        return batch.views(views)[:, None], send(targets, batch.device)
 
 
 class RelativePatch(Classification):
@@ -84,7 +85,8 @@ class RelativePatch(Classification):
         corners = self.grid.corners(count, rng, training=training)  # (B, cells, d)
         case = torch.arange(count)
         pairs = torch.stack([corners[case, self.centre], corners[case, other]], dim=1)
-        return self.grid.cut(batch.images, pairs), targets.to(batch.images.device)
+        views = batch.views(self.grid.cut(batch.stored, pairs))
+        return views, send(targets, batch.device)
 
 
 class Jigsaw(Classification):
@@ -108,7 +110,8 @@ class Jigsaw(Classification):
         corners = self.grid.corners(count, rng, training=training)  # (B, V, d)
         order = self.permutations[targets]  # (B, V)
         shuffled = corners[torch.arange(count)[:, None], order]
-        return self.grid.cut(batch.images, shuffled), targets.to(batch.images.device)
+        views = batch.views(self.grid.cut(batch.stored, shuffled))
+        return views, send(targets, batch.device)
 
 
 class Exemplar:
@@ -144,7 +147,7 @@ class Exemplar:
         shift = torch.randint(1, count, (count,), generator=rng)
         other = (torch.arange(count) + shift) % count
         views = torch.stack([self.augment(batch.images, rng), batch.images], dim=1)
-        return views, other.to(views.device)
+        return views, send(other, batch.device)
 
     def head(self, widths: Sequence[int]) -> nn.Module:
         """One dense layer shared by all views: (B, 2, F) -> (B, 2, 1024) in 0..1."""

@@ -4,8 +4,9 @@ Views have one shape everywhere: (B, V, C, *space), V views a case. Views, targe
 a Tensor or a tuple of them; the loop in training.py never looks inside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,17 +14,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from common.devices import send
+
 Nested = Any  # a Tensor or a tuple of Tensors
 Scores = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Cases on the device: images (B, C, *space) float32, labels (B, ...) or None, row numbers."""
+    """Cases: images as stored, B of (C, *space); labels (B, ...) on the device; row numbers."""
 
-    images: Tensor
+    stored: Sequence[Tensor]  # float16 or uint8, not copied, wherever the cases lie
     labels: Tensor | None
     cases: list[int]
+    device: torch.device = torch.device("cpu")
+
+    @cached_property
+    def images(self) -> Tensor:
+        """All images on the device: (B, C, *space) float32."""
+        return self.views(torch.stack(tuple(self.stored)))
+
+    def views(self, stored: Tensor) -> Tensor:
+        """Move what was cut or turned from ``stored`` to the device, as float32."""
+        values = send(stored, self.device).float()
+        return values.div_(255) if stored.dtype == torch.uint8 else values
 
 
 class Task(Protocol):
@@ -34,7 +48,7 @@ class Task(Protocol):
     monitor: str  # key of the validation figures that chooses the weights; "-loss": the lowest loss
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Nested, Nested]:
-        """Make views and targets of a whole batch, on its device.
+        """Make views (float32) and targets of a whole batch, on its device.
 
         ``rng`` is a CPU generator, the only source of chance. ``training=False``: centred patches
         and no augmentation beyond what the task itself needs.

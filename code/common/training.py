@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from common import checkpoint
+from common.devices import send
 from common.errors import InputError, RunFailed
 from common.records import Run
 from common.task import Batch, Scores, Task
@@ -42,15 +43,11 @@ class Cases:
         return [place[case] for case in ids]
 
     def batch(self, rows: list[int], *, labelled: bool) -> Batch:
-        """Gather rows on the device, images as float32."""
-        index = torch.tensor(rows, device=self.images.device)
-        images = self.images[index].to(self.device, non_blocking=True).float()
-        if self.images.dtype == torch.uint8:
-            images /= 255
+        """The images of rows, and their labels gathered on the device."""
         labels = None
         if labelled and self.labels is not None:
-            labels = self.labels[index].to(self.device, non_blocking=True)
-        return Batch(images, labels, rows)
+            labels = send(torch.stack([self.labels[row] for row in rows]), self.device)
+        return Batch([self.images[row] for row in rows], labels, rows, self.device)
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def _step(model: nn.Module, task: Task, batch: Batch, rng: Generator, recipe: Re
           optimiser: torch.optim.Optimizer) -> Tensor:
     """One optimiser step; the loss stays on the device, so that nothing waits for it."""
     views, targets = task.prepare(batch, rng, training=True)
-    with autocast(batch.images.device, recipe.precision):
+    with autocast(batch.device, recipe.precision):
         loss = task.loss(model(views), targets)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common import joint
-from common.task import Batch, Nested, PretextModel
+from common.task import Batch, Nested, PretextModel, nested
 from common.training import generator
 
 TREES = {"3d": (3, 36, 1), "2d": (2, 96, 3)}  # spatial axes, a side that serves, channels
@@ -94,3 +94,18 @@ def test_an_encoder_learns_a_fixed_batch(tree: str, name: str) -> None:
         optimiser.step()
         losses.append(loss.item())
     assert min(losses[-4:]) < losses[0]
+
+
+@pytest.mark.parametrize(("tree", "name"), TASKS)
+def test_a_step_fetches_nothing_from_the_device(tree: str, name: str) -> None:
+    # Tensors on "meta" have no values: whatever would wait for a GPU to read one fails here.
+    task, meta = task_of(tree, name), torch.device("meta")
+    batch = Batch(list(batch_of(tree).images.to(meta)), None, [0, 1, 2], meta)
+    views, targets = task.prepare(batch, generator(0, "x"), training=True)
+    encoder = encoder_of(tree)
+    shapes = nested(lambda view: torch.zeros(view.shape), views)
+    model = PretextModel(encoder, task, shapes).to(meta)
+    loss = task.loss(model(views), targets)
+    assert all(tensor.is_meta for tensor in (*each(views), *each(targets), loss))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())

@@ -74,7 +74,7 @@ def test_sixteen_pairs_of_each_kind_and_an_untrained_loss_of_a_guess() -> None:
     torch.manual_seed(0)
     task = pretext3d.PRETEXTS["cpc"](64)
     head = task.head([64])
-    outputs = head(torch.randn(2, 64, 64))
+    outputs = tuple(part.detach() for part in head(torch.randn(2, 64, 64)))
     negative = task._negatives(2, generator(0, "l"))
     own, other = task.logits(outputs, negative)
     assert own.shape == other.shape == (2, 16)

@@ -7,10 +7,13 @@ from common import devices
 from common.errors import InputError
 
 
-def test_volumes_are_never_trained_in_bfloat16_on_the_cpu() -> None:
+def test_volumes_are_never_trained_in_bfloat16_on_the_cpu(monkeypatch: pytest.MonkeyPatch
+                                                          ) -> None:
     cpu = torch.device("cpu")
-    assert devices.precision("auto", cpu, sound_on_cpu=False) == "float32"
-    assert devices.precision("auto", cpu, sound_on_cpu=True) == "bfloat16"
+    for has, photographs in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(devices, "bfloat16_on_cpu", lambda has=has: has)
+        assert devices.precision("auto", cpu, sound_on_cpu=False) == "float32"
+        assert devices.precision("auto", cpu, sound_on_cpu=True) == photographs
     with pytest.raises(InputError, match="non-finite"):
         devices.precision("bfloat16", cpu, sound_on_cpu=False)
 

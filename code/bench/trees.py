@@ -1,0 +1,89 @@
+"""The two experiments as users run them, on generated data of a size that suits the measurement."""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from measure import Sizes
+
+from common import devices, experiment, grid
+from common.experiment import Study
+from common.records import ROOT
+from common.settings import Settings, from_flags
+from common.splits import hold_out
+from common.training import Cases
+
+SIBLINGS = ("loader", "model", "phantom", "pretext")
+SCANS = 14          # generated scans; enough for splits, and for jigsaw's batch of 8
+SCAN_SIDE = 48      # voxels; what the network sees is resized
+PHOTOGRAPHS = 48    # more than a batch of 32 to train on
+PANCREAS = {"labelled": 281, "unlabelled": 139}  # MSD Task07_Pancreas
+STRATA = 3          # terciles of foreground; science.md 4.1
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree's study of generated data, its cases on the device, and its default settings."""
+
+    study: Study
+    cases: Cases
+    defaults: Settings
+
+
+def script(tree: str) -> ModuleType:
+    """A tree's exp.py as a module; it imports its siblings by their bare names."""
+    folder = ROOT / "code" / tree
+    spec = importlib.util.spec_from_file_location(f"exp_{tree}", folder / "exp.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    for name in SIBLINGS:  # the other tree's
+        sys.modules.pop(name, None)
+    sys.path.insert(0, str(folder))  # stays: the processes that preprocess need it too
+    spec.loader.exec_module(module)
+    return module
+
+
+def open_3d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
+    """Volumes: the default study, or a smaller one, on generated scans."""
+    exp = script("3d")
+    data = folder / "Task00_Steps"
+    exp.phantom.generate(data, labelled=SCANS, unlabelled=0, size=SCAN_SIDE)
+    return _open(exp, data, device, sizes.volumes, sound_on_cpu=False)
+
+
+def open_2d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
+    """Photographs: the default study, or a smaller one, on generated photographs."""
+    exp = script("2d")
+    data = folder / "steps"
+    exp.phantom.generate(data, labelled=PHOTOGRAPHS, unlabelled=0, size=128)
+    return _open(exp, data, device, sizes.photographs, sound_on_cpu=True)
+
+
+def _open(exp: ModuleType, data: Path, device: torch.device, flags: Sequence[str], *,
+          sound_on_cpu: bool) -> Tree:
+    folder = data.parent
+    places = ["--data", data, "--cache", folder / "cache", "--results", folder / "results"]
+    settings = from_flags(vars(exp), [*map(str, places), *flags])
+    exp.check(settings)
+    precision = devices.precision(settings.PRECISION, device, sound_on_cpu=sound_on_cpu)
+    study: Study = exp.make_study(settings, precision)
+    return Tree(study, experiment.load_cases(study, device), from_flags(vars(exp), []))
+
+
+def pancreas(tree: Tree) -> Study:
+    """The default study of exp.py as it would be with the pancreas data set; has no images."""
+    labelled = {f"labelled{n}": n % STRATA for n in range(PANCREAS["labelled"])}
+    parts = hold_out(labelled, seed=tree.defaults.SPLIT_SEED)
+    pool = [*parts.train, *(f"unlabelled{n}" for n in range(PANCREAS["unlabelled"]))]
+    return replace(tree.study, settings=tree.defaults, splits=parts, pool=pool)
+
+
+def scale(tree: Tree, name: str) -> float:
+    """Voxels of a case's views at the default resolution, over those that were measured."""
+    full, used = (grid.view_voxels(study, name)
+                  for study in (pancreas(tree), tree.study))
+    return full / used
