@@ -32,7 +32,7 @@ from common import devices, memory
 from common.errors import InputError, exit_status
 from common.records import ROOT, write_text
 
-THREADS = 1                               # of a run, as in both exp.py: one a core, none waits
+THREADS = 1                               # of a run, as in both exp.py
 ROUNDS = 5                                # medians over this many; the first is never counted
 RESULTS = ROOT / "results/published/speed"
 FULL = Sizes(scan=(512, 512, 95), side=128, pool=(8, 24), pictures=48, growth=(10, 100, 1000),
