@@ -36,7 +36,9 @@ FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the 
 SEEDS = [0, 1, 2]              # each with its own encoder, subsets and initialisation; at least 3
 DEVICE = "auto"                # auto, cpu, cuda or cuda:N
 PRECISION = "auto"             # auto: bfloat16 on a GPU, float32 on the CPU (see devices.py)
-WORKERS = 0                    # runs at a time; 0: as many as GPUs, or as cores and memory allow
+WORKERS = 0                    # runs at a time; 0: by GPUs, or as many as cores and memory allow
+RUNS_PER_GPU = 1               # runs at a time on each GPU, where its memory allows more than one
+RANKS_PER_RUN = 1              # GPUs, or processes on the CPU, that train one run together
 THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
 RERUN = False                  # set runs made with other settings aside and train them anew
 STRICT = False                 # stop at exact duplicates instead of keeping them on one side
@@ -79,14 +81,12 @@ def main() -> int:
     """Every experiment of this tree, in the order of the paper."""
     settings = from_flags(globals())
     check(settings)
-    device = devices.choose(settings.DEVICE)
+    device = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
     precision = devices.precision(settings.PRECISION, device, sound_on_cpu=False)
     if settings.DEMO:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
     study = make_study(settings, precision)
-    workers = devices.workers(settings.WORKERS, device, threads=settings.THREADS,
-                              step_bytes=model.STEP_BYTES * settings.FILTERS / 16
-                              * settings.BATCH_SIZE * settings.RESOLUTION**3)
+    workers = devices.workers(settings, device, study.step_bytes)
     return grid.run(study, device, workers)
 
 
@@ -132,7 +132,9 @@ def make_study(settings: Settings, precision: str) -> experiment.Study:
                              settings.LEVELS),
         make_network=partial(model.UNet, classes=len(dataset.classes)),
         memory_format=torch.channels_last_3d, precision=precision,
-        rule="highest mean foreground Dice on validation")
+        rule="highest mean foreground Dice on validation",
+        step_bytes=model.STEP_BYTES * settings.FILTERS / 16 * settings.BATCH_SIZE
+        * settings.RESOLUTION**3)
 
 
 if __name__ == "__main__":

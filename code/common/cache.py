@@ -12,22 +12,20 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from common.errors import InputError
-from common.records import digest, read_json, write_json
+from common.errors import InputError, end_with
+from common.records import digest, file_lock, read_json, write_json
 
 Facts = dict[str, Any]
 Prepared = tuple[np.ndarray, np.ndarray | None, Facts]
@@ -87,10 +85,12 @@ def build(sources: Sequence[Source], root: Path, prepare: Callable[[Source], Pre
     process builds; others wait and say so. Raises the first InputError of ``prepare``.
     """
     root.mkdir(parents=True, exist_ok=True)
-    contents = _contents(sources, root / "hashes.json", workers)
+    waits = f"another process is preprocessing {root.parent.name}"
+    with _locked(root / "hashes.lock", waits):
+        contents = _contents(sources, root / "hashes.json", workers)
     key = digest({"contents": contents, "settings": settings})
     folder = root / key
-    with _locked(root / f"{key}.lock", f"another process is preprocessing {root.parent.name}"):
+    with _locked(root / f"{key}.lock", waits):
         if not _sound(folder):
             partial = root / f"{key}.partial"
             shutil.rmtree(partial, ignore_errors=True)
@@ -157,7 +157,7 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
         with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
-                                 initializer=_end_with, initargs=(os.getpid(),)) as pool:
+                                 initializer=end_with, initargs=(os.getpid(),)) as pool:
             waiting: list[Future[Prepared]] = []
             for source in sources:
                 waiting.append(pool.submit(prepare, source))
@@ -166,15 +166,6 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
             for future in waiting:
                 yield future.result()
     return progress(results(), len(sources), "preprocess")
-
-
-def _end_with(parent: int) -> None:
-    """Let this worker end when its parent is gone; one that is killed cannot tell its workers."""
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-    Thread(target=watch, daemon=True).start()
 
 
 def progress(items: Any, total: int, what: str) -> "tqdm[Any]":
@@ -212,7 +203,7 @@ class _locked:  # noqa: N801 - used as a function: with _locked(...)
     """Hold a file lock, saying so once if it has to be waited for."""
 
     def __init__(self, path: Path, message: str) -> None:
-        self.lock, self.message = FileLock(path), message
+        self.lock, self.message = file_lock(path), message
 
     def __enter__(self) -> None:
         try:

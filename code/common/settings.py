@@ -19,8 +19,10 @@ from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
-         "THREADS", "PRECISION", "DEMO", "RERUN", "STRICT", "ID_COLUMN", "GRADE_COLUMN")
-# (PRECISION: a run's identity has the precision itself. The columns reach it by way of its data.)
+         "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "RERUN",
+         "STRICT", "ID_COLUMN", "GRADE_COLUMN")
+# (PRECISION: a run's identity has the precision itself, and RANKS_PER_RUN where it is above 1.
+# The columns reach it by way of its data.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
@@ -116,7 +118,7 @@ def _comments(path: Path) -> dict[str, str]:
 def check_common(settings: Settings, tasks: Sequence[str]) -> None:
     """Check what both trees' constants have in common; InputError names the first that is wrong."""
     for name in ("PRETEXT_EPOCHS", "FINETUNE_EPOCHS", "BATCH_SIZE", "RESOLUTION", "VALIDATIONS",
-                 "PRETEXT_PATIENCE", "THREADS"):
+                 "PRETEXT_PATIENCE", "THREADS", "RUNS_PER_GPU", "RANKS_PER_RUN"):
         if getattr(settings, name) < 1:
             raise InputError(f"{name} = {getattr(settings, name)}: must be at least 1")
     for name in ("PRETEXT_LR", "FINETUNE_LR"):
