@@ -20,9 +20,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
-CODE = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CODE / "3d"))
-sys.path.insert(0, str(CODE))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
@@ -35,6 +33,7 @@ from common.records import Json, Run, read_json, read_log
 from common.settings import from_flags
 from common.splits import Splits
 
+CODE = Path(__file__).resolve().parents[1]
 GPUS = [1, 2, 4, 8, 16, 32]
 RATE = 20e12        # operations a second in training: assumed, 2 % of an H100's peak in bfloat16
 CLASSES = ["background", "pancreas", "tumour"]
@@ -105,6 +104,7 @@ def _encoder(identity: Json, runs: dict[str, Run]) -> str | None:
 
 def modelled(arguments: Sequence[str]) -> list[Timed]:
     """The runs of the 3D grid on the pancreas set, each at most, in the order of exp.py's plan."""
+    sys.path.insert(0, str(CODE / "3d"))  # exp.py imports its siblings by their bare names
     script = runpy.run_path(str(CODE / "3d" / "exp.py"))
     study = pancreas(from_flags(script, arguments))
     s = study.settings
@@ -121,12 +121,12 @@ def pancreas(settings: Any) -> Study:
     cache = Cache(Path(), {case: {"contains": [0, 1, 2]} for case in names},
                   dict.fromkeys(names, ""), labelled)
     parts = Splits(names[:TRAIN], names[TRAIN:TRAIN + VAL], names[TRAIN + VAL:labelled], 0)
-    model = importlib.import_module("model")
+    model = importlib.import_module("3d.model")
     return Study(
         settings=settings, dataset="pancreas", tree="3d", generated=False, cache=cache,
         splits=parts, strata=dict.fromkeys(names[:labelled], 0),
         pool=[*parts.train, *names[labelled:]],
-        pretexts=importlib.import_module("pretext").PRETEXTS,
+        pretexts=importlib.import_module("3d.pretext").PRETEXTS,
         downstream=partial(Segmentation, CLASSES), classes=CLASSES[1:], channels=1, dimensions=3,
         probe=32, encoder_share=0.3,
         make_encoder=partial(model.Encoder, 1, settings.FILTERS, settings.LEVELS),
@@ -136,7 +136,7 @@ def pancreas(settings: Any) -> Study:
 
 def step_operations(settings: Any) -> float:
     """Floating-point operations of a finetuning step, counted without computing anything."""
-    model = importlib.import_module("model")
+    model = importlib.import_module("3d.model")
     side = settings.RESOLUTION
     with torch.device("meta"):
         unet = model.UNet(model.Encoder(1, settings.FILTERS, settings.LEVELS), len(CLASSES))
