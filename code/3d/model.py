@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 EPS = 1e-3       # BatchNorm; official code (Keras)
 MOMENTUM = 0.1   # official: .01; with few steps its running statistics are still the initial ones
 DROPOUT = 0.5    # official code
-STEP_BYTES = 1500  # activations of a training step, per voxel at 16 filters, float32 (counted)
-CHECKPOINTED_BYTES = 900  # the same with activation checkpointing
+STEP_BYTES = 1500  # activations of a training step at most, per voxel at 16 filters, float32
+CHECKPOINTED_BYTES = 900  # the same with activation checkpointing; see bench/memory.py
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:

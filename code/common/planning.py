@@ -123,9 +123,7 @@ def announce(study: Study, jobs: Sequence[Job], device: torch.device, workers: i
           f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "
           f"seeds {' '.join(map(str, s.SEEDS))}\n"
           f"device    {device}, {study.precision}, {_shares(study, workers)}")
-    needed, there = study.step_bytes / s.RANKS_PER_RUN, devices.memory(device)
-    print(f"memory    about {needed / 1e9:.1f} GB of activations in a finetuning step (float32), "
-          f"{there / 1e9:.0f} GB there; BATCH_SIZE, RESOLUTION and RANKS_PER_RUN change it")
+    print(f"memory    {_memory(study, device)}")
     if device.type == "cpu" and done < len(jobs):
         hours = estimate(study, jobs, workers * devices.place().size)
         print(f"time      at most about {_hours(hours)}, estimated from one small step")
@@ -134,6 +132,17 @@ def announce(study: Study, jobs: Sequence[Job], device: torch.device, workers: i
                              f"{_hours(hours)}; give --device cpu to do it all the same, or make it"
                              " smaller: --resolution 32 --levels 2, --pretext-epochs, "
                              "--finetune-epochs, --tasks, --fractions, --seeds")
+
+
+def _memory(study: Study, device: torch.device) -> str:
+    """What a finetuning step keeps, and what changes that if it is too much."""
+    s = study.settings
+    needed, there = study.step_bytes / s.RANKS_PER_RUN, devices.memory(device)
+    names = ["BATCH_SIZE", "RESOLUTION", "CHECKPOINTING", "RANKS_PER_RUN"]
+    remedy = ", ".join(name for name in names if hasattr(s, name))
+    line = (f"at most about {needed / 1e9:.1f} GB of activations in a finetuning step (in float32),"
+            f" of {there / 1e9:.0f} GB")
+    return line if needed < there else f"{line}: too much; change one of {remedy}"
 
 
 def _shares(study: Study, workers: int) -> str:

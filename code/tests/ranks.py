@@ -46,8 +46,9 @@ def model_and_task(name: str) -> tuple[nn.Module, Any, Cases]:
     tree, what = name.split("/")
     model: Any = importlib.import_module(f"{tree}.model")
     cases = volumes() if tree == "3d" else photographs()
-    encoder = model.Encoder(1, 4, 2) if tree == "3d" else model.Encoder((1, 1, 1, 1), 8)
-    if what == "segmentation":
+    encoder = (model.Encoder(1, 4, 2, checkpointing=what == "checkpointing") if tree == "3d" else
+               model.Encoder((1, 1, 1, 1), 8))
+    if what in ("segmentation", "checkpointing"):
         return model.UNet(encoder, 3), Segmentation(["background", "a", "b"]), cases
     if what == "grading":
         return model.Grader(encoder, 5), Grading(5, lambda images, rng: images), cases

@@ -2,13 +2,16 @@
 
 import importlib
 import io
+import runpy
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from common.downstream import Segmentation
+from common.settings import from_flags
 from common.task import PretextModel, code_width
 from common.training import generator
 
@@ -84,6 +87,8 @@ def test_the_count_of_memory_is_what_is_announced(side: int) -> None:
 
 @pytest.mark.parametrize("side", [160, 192, 256])
 def test_resolutions_above_128_fit_four_levels(side: int) -> None:
+    script = runpy.run_path(str(Path(model.__file__).with_name("exp.py")))
+    script["check"](from_flags(script, ["--resolution", str(side)]))
     with torch.device("meta"):
         network = memory.network(False)
         assert network(torch.zeros(1, 1, side, side, side)).shape == (1, 3, side, side, side)

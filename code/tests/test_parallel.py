@@ -11,7 +11,8 @@ import pytest
 import torch
 
 CODE = Path(__file__).resolve().parents[1]
-TRAINED = ["3d/segmentation", "2d/grading", "3d/exemplar", "2d/exemplar", "3d/rotation"]
+TRAINED = ["3d/segmentation", "3d/checkpointing", "2d/grading", "3d/exemplar", "2d/exemplar",
+           "3d/rotation"]
 CLOSE = 1e-5
 
 

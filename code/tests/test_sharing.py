@@ -61,6 +61,12 @@ def test_torchrun_gives_the_numbers_of_one_process(scans: Path, alone: Path,
     assert numbers(tmp_path) == numbers(alone)
 
 
+def test_checkpointing_gives_the_same_records(scans: Path, alone: Path, tmp_path: Path) -> None:
+    result = exp(scans, tmp_path, *FEW, "--workers", "1", "--checkpointing")
+    assert "of activations in a finetuning step" in result.stdout
+    assert numbers(tmp_path) == numbers(alone)
+
+
 @pytest.mark.parametrize(("environment", "expected"), [
     ({}, (0, 1, None)),
     ({"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "RANK": "5", "WORLD_SIZE": "8"}, (5, 8, 1)),
