@@ -57,22 +57,23 @@ def model_and_task(name: str) -> tuple[nn.Module, Any, Cases]:
     return PretextModel(encoder, task.head([code_width(encoder, views)])), task, cases
 
 
-def train(name: str, folder: Path) -> dict[str, Any]:
-    """Losses, figures and weights of a run without dropout."""
+def train(name: str, folder: Path, *, dropout: float = 0.0,
+          report: parallel.Report = lambda steps: None) -> dict[str, Any]:
+    """Losses, figures and weights of a run."""
     torch.set_num_threads(1)
     training.ADAM_EPS = 1e-2  # at 1e-7 Adam makes whole steps of the rounding of tiny gradients
     torch.manual_seed(0)
     model, task, cases = model_and_task(name)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
-            layer.p = 0.0
+            layer.p = dropout
     run = (Run if parallel.leads() else SilentRun)(
         folder / "finetune" / name.replace("/", "-") / "fraction100" / "seed0",
         {"stage": "finetune"})
     if parallel.leads():
         run.start({})
     state = fit(model, task, cases, train=[0, 1, 2, 3, 4], val=[5, 6, 7], run=run, recipe=RECIPE,
-                report=lambda steps: None)
+                report=report)
     return {"log": read_log(run.folder) if parallel.leads() else [], "history": state.history,
             "weights": checkpoint.weights(model)}
 
@@ -84,6 +85,23 @@ def train_all(names: list[str], out: Path, device: torch.device, report: paralle
     torch.save(made, f"{out}.{parallel.rank()}")
     report(len(names))
     return "trained"
+
+
+def go_on(out: Path, device: torch.device, report: parallel.Report) -> str:
+    """A run beside one that is broken off in its third epoch, if it has not been before."""
+    training.CHECKPOINT_EVERY = 0
+    name, begun = "3d/segmentation", (out / "parts").exists()
+    saved = out / "parts" / "finetune" / "3d-segmentation" / "fraction100" / "seed0" / "last.pt"
+
+    def stop(steps: int) -> None:
+        if not begun and saved.exists():
+            raise RunFailed("broken off")
+    parts = train(name, out / "parts", dropout=0.5, report=stop)
+    if not parallel.leads():
+        train(name, out / "whole", dropout=0.5)
+        return ""
+    torch.save({"parts": parts, "whole": train(name, out / "whole", dropout=0.5)}, out / "both.pt")
+    return "gone on"
 
 
 def fail(how: str, device: torch.device, report: parallel.Report) -> str:
@@ -99,8 +117,8 @@ def fail(how: str, device: torch.device, report: parallel.Report) -> str:
 def main() -> None:
     count, out, *names = sys.argv[1:]
     cpu = torch.device("cpu")
-    job = (partial(fail, names[1]) if names[0] == "fail" else
-           partial(train_all, names, Path(out)))
+    job = {"fail": partial(fail, names[-1]), "go_on": partial(go_on, Path(out))}.get(
+        names[0], partial(train_all, names, Path(out)))
     if count == "1":
         job(cpu, print)
     else:

@@ -48,6 +48,17 @@ def test_two_ranks_give_the_losses_and_weights_of_one_process(made: dict[str, An
     assert second["history"] == first["history"]  # patience ends all ranks at the same epoch
 
 
+def test_a_run_over_ranks_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    result = ranks(2, tmp_path, "go_on")
+    assert result.returncode == 1 and "RunFailed: broken off" in result.stderr
+    result = ranks(2, tmp_path, "go_on")
+    assert result.returncode == 0 and "gone on" in result.stdout, result.stderr
+    both = torch.load(tmp_path / "both.pt")
+    assert both["parts"]["log"] == both["whole"]["log"] and len(both["whole"]["log"]) == 7
+    for key, weight in both["whole"]["weights"].items():
+        assert torch.equal(weight, both["parts"]["weights"][key])
+
+
 @pytest.mark.parametrize(("how", "said"), [
     ("killed", "RunFailed: a rank was ended by signal 9"), ("failed", "RunFailed: run: not finite"),
     pytest.param("broken", "KeyError: 'a defect'", marks=pytest.mark.slow)])
