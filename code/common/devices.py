@@ -54,20 +54,27 @@ def choose(wanted: str, *, ranks: int) -> torch.device:
         raise InputError(f"DEVICE = {wanted}: expected auto, cpu, cuda or cuda:N")
     if wanted == "cpu":
         return torch.device("cpu")
-    problem = cuda_problem()
+    device = _own(wanted, ranks)
+    problem = cuda_problem(device)
     if problem is None:
-        device = torch.device("cuda" if wanted == "auto" else wanted)
         count = torch.cuda.device_count()
         if (device.index or 0) + ranks > count:
             raise InputError(f"DEVICE = {wanted}, RANKS_PER_RUN = {ranks}: this machine has {count}"
                              " GPUs; a run takes as many as RANKS_PER_RUN, from DEVICE on")
-        local = place().local
-        return device if local is None or device.index is not None else slot(local, ranks)
+        return device
     if wanted != "auto":
         raise InputError(f"DEVICE = {wanted}: {problem}; or take --device cpu")
     if driver_present():
         print(f"warning: a CUDA driver is present but {problem}; going on without it")
     return torch.device("cpu")
+
+
+def _own(wanted: str, ranks: int) -> torch.device:
+    """The GPU asked for, or the one that is this process's among several on the machine."""
+    device, local = torch.device("cuda" if wanted == "auto" else wanted), place().local
+    if local is None or device.index is not None or torch.cuda.device_count() < ranks:
+        return device
+    return slot(local, ranks)
 
 
 def slot(index: int, ranks: int) -> torch.device:
@@ -81,13 +88,13 @@ def of_rank(first: torch.device, rank: int) -> torch.device:
     return torch.device("cuda", (first.index or 0) + rank) if first.type == "cuda" else first
 
 
-def cuda_problem() -> str | None:
-    """Why CUDA cannot be used, with the remedy; None if a small kernel ran."""
+def cuda_problem(device: torch.device) -> str | None:
+    """Why a GPU cannot be used, with the remedy; None if a small kernel ran on it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own warning is repeated below, with a remedy
         try:
             if torch.cuda.is_available():
-                torch.ones(8, device="cuda").sum().item()
+                torch.ones(8, device=device).sum().item()
                 return None
             torch.cuda.init()
         except (RuntimeError, AssertionError) as error:

@@ -110,7 +110,8 @@ def _share(study: Study, device: torch.device, workers: int, progress: Progress)
         progress.follow(queue, processes)
     finally:
         for process in processes:
-            process.terminate()
+            if process.is_alive():
+                process.terminate()
 
 
 def _worker(study: Study, device: torch.device, put: Callable[[Any], None], parent: int) -> None:
@@ -145,16 +146,16 @@ def _trainer(study: Study, device: torch.device) -> Trains:
     if ranks > 1:
         places = [devices.of_rank(device, rank) for rank in range(ranks)]
         return lambda run, report: parallel.launch(places, partial(_train_rank, study, run), report)
-    _set_up(study)
+    _set_up(study, device)
     cases = load_cases(study, device)
     return lambda run, report: train(study, run, cases, report)
 
 
 def _train_rank(study: Study, run: Run, device: torch.device, report: parallel.Report) -> str:
     """Train a run as one of its ranks."""
-    _set_up(study)
-    cases = load_cases(study, device)
     try:
+        _set_up(study, device)
+        cases = load_cases(study, device)
         if not parallel.leads():
             return train(study, SilentRun(run.folder, run.identity), cases, report)
         with run.writing():
@@ -165,7 +166,10 @@ def _train_rank(study: Study, run: Run, device: torch.device, report: parallel.R
         raise RunFailed(text) from None
 
 
-def _set_up(study: Study) -> None:
+def _set_up(study: Study, device: torch.device) -> None:
+    """What holds for every run of this process."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else each process also takes memory of the first GPU
     torch.set_num_threads(study.settings.THREADS)
     torch.backends.cudnn.benchmark = True  # sizes never change within a run
 

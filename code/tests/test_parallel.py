@@ -48,6 +48,7 @@ def test_two_ranks_give_the_losses_and_weights_of_one_process(made: dict[str, An
     assert second["history"] == first["history"]  # patience ends all ranks at the same epoch
 
 
+@pytest.mark.slow
 def test_a_run_over_ranks_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     result = ranks(2, tmp_path, "go_on")
     assert result.returncode == 1 and "RunFailed: broken off" in result.stderr

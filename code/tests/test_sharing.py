@@ -89,7 +89,7 @@ def test_the_place_among_processes_is_read_from_torchrun_and_srun(
 
 
 def test_gpus_are_dealt_by_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "cuda_problem", lambda: None)
+    monkeypatch.setattr(devices, "cuda_problem", lambda device: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     one = Settings(WORKERS=0, RANKS_PER_RUN=1, RUNS_PER_GPU=2, THREADS=1)
     pairs = Settings(**{**vars(one), "RANKS_PER_RUN": 2, "RUNS_PER_GPU": 1})
