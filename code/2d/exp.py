@@ -10,6 +10,7 @@ python code/2d/graph.py draws the curve. The default grid needs a GPU.
 """
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import phantom
 import pretext
 import torch
 
-from common import augment, devices, experiment, grid
+from common import arms, augment, devices, experiment, external, grid, joint
 from common.downstream import Grading
 from common.errors import InputError, exit_status
 from common.records import ROOT
@@ -33,7 +34,8 @@ ID_COLUMN = "id_code"          # of the CSV: the image's name, with or without e
 GRADE_COLUMN = "diagnosis"     # of the CSV: 0 to GRADES - 1
 RESULTS = "results"            # records go to RESULTS/2d/<dataset>
 CACHE = "data"                 # preprocessed arrays go to CACHE/<dataset>/cache
-TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar"]  # arms of the curve, baseline first
+TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # arms; README has more
+ENCODER: list[str] = []        # more arms, from files: NAME=encoder.pt
 FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the paper's
 SEEDS = [0, 1, 2]              # each with its own encoder, subsets and initialisation; at least 3
 DEVICE = "auto"                # auto, cpu, cuda or cuda:N
@@ -56,7 +58,7 @@ PRETEXT_EPOCHS = 200           # passes over the pool at most; lower it to short
 PRETEXT_PATIENCE = 50          # epochs without a better 5-epoch mean of the validation loss
 PRETEXT_MIN_STEPS = 2000       # patience counts from here; small pools have few steps an epoch
 PRETEXT_LR = 1e-4              # Adam; official 1e-5, which assumes 1000 epochs
-PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (32, exemplar 16)
+PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (pretext.py); if joint, the smallest
 UNLABELLED = True              # images without a grade join the pretraining pool
 
 # Finetuning.
@@ -79,25 +81,28 @@ DEMO = {                       # what --demo changes: the whole job in minutes o
     "PRETEXT_LR": 1e-3, "PRETEXT_BATCH_SIZE": 16, "BATCH_SIZE": 16, "FINETUNE_EPOCHS": 20,
     "FINETUNE_LR": 1e-3, "VALIDATIONS": 8,
 }
+LIBRARY = {"imagenet": external.External({"library": model.IMAGENET}, model.imagenet)}
 PHANTOMS = {"labelled": 285, "unlabelled": 60, "size": 128}  # photographs of the demo: 200 train
 
 
 def main() -> int:
     """Every experiment of this tree, in the order of the paper."""
     settings = from_flags(globals())
-    check(settings)
+    encoders = external.named(settings, [arms.BASELINE, *LIBRARY, *pretext.PRETEXTS])
+    check(settings, encoders)
     device = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
     precision = devices.precision(settings.PRECISION, device, sound_on_cpu=True)
     if settings.DEMO:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
-    study = make_study(settings, precision)
+    study = make_study(settings, precision, encoders)
     workers = devices.workers(settings, device, study.step_bytes)
     return grid.run(study, device, workers)
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, encoders: Mapping[str, Path]) -> None:
     """Check the constants against each other, before anything is read or written."""
-    check_common(settings, [experiment.BASELINE, *pretext.PRETEXTS])
+    others = [arms.BASELINE, *LIBRARY, *encoders]
+    check_common(settings, list(pretext.PRETEXTS), others)
     if len(settings.BLOCKS) != 4 or min(settings.BLOCKS) < 1 or settings.GROWTH < 1:
         raise InputError(f"BLOCKS = {settings.BLOCKS}, GROWTH = {settings.GROWTH}: four numbers "
                          "of layers and one of channels expected, all at least 1")
@@ -106,7 +111,7 @@ def check(settings: Settings) -> None:
     if not 0 <= settings.AUGMENT_ZOOM < 1:
         raise InputError(f"AUGMENT_ZOOM = {settings.AUGMENT_ZOOM}: must be 0 or more, and below 1")
     for name in settings.TASKS:
-        smallest = smallest_resolution(name)
+        smallest = model.SMALLEST if name in others else smallest_resolution(name)
         if smallest > settings.RESOLUTION:
             raise InputError(f"RESOLUTION = {settings.RESOLUTION}: a DenseNet needs views of "
                              f"{model.SMALLEST} pixels a side, for {name} that means at least "
@@ -116,15 +121,13 @@ def check(settings: Settings) -> None:
 def smallest_resolution(name: str) -> int:
     """The smallest RESOLUTION at which a task's views are large enough for the network."""
     size = model.SMALLEST
-    while name != experiment.BASELINE:
-        cells = getattr(pretext.PRETEXTS[name](size), "grid", None)
-        if cells is None or cells.patch >= model.SMALLEST:
-            break
+    while joint.make(name, pretext.PRETEXTS, size).side < model.SMALLEST:
         size += 1
     return size
 
 
-def make_study(settings: Settings, precision: str) -> experiment.Study:
+def make_study(settings: Settings, precision: str,
+               encoders: Mapping[str, Path]) -> experiment.Study:
     """Read and preprocess the photographs, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED,
                                   id_column=settings.ID_COLUMN, grades=settings.GRADES,
@@ -135,16 +138,18 @@ def make_study(settings: Settings, precision: str) -> experiment.Study:
     folder = experiment.results_folder(settings) / "2d" / dataset.name
     parts = experiment.make_splits(cache, strata, folder, dataset=dataset.name,
                                    generated=dataset.generated, settings=settings)
+    make_encoder = partial(model.Encoder, settings.BLOCKS, settings.GROWTH)
     return experiment.Study(
         settings=settings, dataset=dataset.name, tree="2d", generated=dataset.generated,
         cache=cache, splits=parts, strata=strata, pool=experiment.pool_of(cache, parts),
         pretexts=pretext.PRETEXTS,
+        external={**LIBRARY, **external.from_files(encoders, make_encoder)},
         downstream=partial(Grading, settings.GRADES,
                            partial(augmented, zoom=settings.AUGMENT_ZOOM,
                                    flips=settings.AUGMENT_FLIPS)),
         classes=[f"grade {grade}" for grade in range(settings.GRADES)], channels=3, dimensions=2,
         probe=max(model.SMALLEST, min(96, settings.RESOLUTION)), encoder_share=1.0,
-        make_encoder=partial(model.Encoder, settings.BLOCKS, settings.GROWTH),
+        make_encoder=make_encoder,
         make_network=partial(model.Grader, classes=settings.GRADES),
         memory_format=torch.channels_last, precision=precision,
         rule="highest quadratic-weighted kappa on validation",

@@ -51,9 +51,8 @@ def published() -> list[Published]:
                       data["earlier_retinopathy"]["curves"], dashed=True)]
 
 
-TREE = reporting.Tree(name="2d", default="fundus", measures=measures,
-                      panels=lambda every: every[1:], paper=lambda every: every[0],
-                      axis=axis, published=published)
+TREE = reporting.Tree(name="2d", measures=measures, panels=lambda every: every[1:], axis=axis,
+                      published={"fundus": ("kappa", published)})
 
 if __name__ == "__main__":
     sys.exit(exit_status(main))

@@ -5,11 +5,14 @@ randomly initialised: nothing is pretrained on photographs of other things.
 """
 
 from collections.abc import Sequence
+from urllib.error import URLError
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import DenseNet
+from torchvision.models import DenseNet, DenseNet121_Weights, densenet121
 
+from common.errors import InputError
 from common.task import dense
 
 BLOCKS = (6, 12, 24, 16)  # dense layers of each block: DenseNet-121
@@ -19,6 +22,7 @@ EPS = 1e-3                # BatchNorm of the head; official code (Keras)
 DROPOUT = 0.5             # official code
 STEP_BYTES = 5000         # activations of a training step, per pixel, float32 (counted)
 HIDDEN = 1024             # of the grading head; official code
+IMAGENET = "DenseNet121_Weights.IMAGENET1K_V1"  # torchvision's
 
 
 class Encoder(nn.Module):
@@ -48,6 +52,28 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the code: (B, 3, H, W) -> (B, 1024)."""
         return self.stages(images)[-1]
+
+
+def imagenet() -> dict[str, Tensor]:
+    """torchvision's ImageNet weights as an Encoder's; fetched once, InputError without network.
+
+    They expect images less a mean, over a standard deviation; ours are 0 to 1. The difference is
+    put into the first layer and the BatchNorm behind it (exact but for the zero padding).
+    """
+    chosen = DenseNet121_Weights.IMAGENET1K_V1
+    folder = f"{torch.hub.get_dir()}/checkpoints"
+    try:
+        features = densenet121(weights=chosen, progress=False).features
+    except (URLError, OSError, RuntimeError) as error:
+        raise InputError(f"imagenet: its weights could not be fetched ({error}); with a network, "
+                         f"save {chosen.url} into {folder}, or leave imagenet out of TASKS"
+                         ) from None
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (
+        (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))  # torchvision's preprocessing
+    with torch.no_grad():
+        features.conv0.weight /= deviation  # (64, 3, 7, 7)
+        features.norm0.running_mean += (features.conv0.weight * mean).sum((1, 2, 3))
+    return {f"features.{name}": tensor for name, tensor in features.state_dict().items()}
 
 
 class Grader(nn.Module):

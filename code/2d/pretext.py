@@ -9,8 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from common import augment, pretexts
+from common import augment, cpc, pretexts
 from common.task import Pretext
+
+UPRIGHT = math.radians(15)  # most that exemplar_upright turns an image
 
 
 def jitter(size: int) -> int:
@@ -24,8 +26,7 @@ class Rotation(pretexts.Rotation):
     batch_size = 32
 
     def __init__(self, size: int) -> None:
-        del size  # whole images: nothing depends on it
-        super().__init__(dimensions=2)
+        super().__init__(size, dimensions=2)
 
 
 class Jigsaw(pretexts.Jigsaw):
@@ -51,17 +52,45 @@ class Exemplar(pretexts.Exemplar):
 
     batch_size = 16
 
-    def __init__(self, size: int) -> None:
-        del size  # whole images: nothing depends on it
-
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
-        """Quarter turns, both flips, brightness and contrast; science.md 3."""
+        """One resampling, then brightness and contrast; science.md 3."""
         count = len(images)
-        angles = torch.randint(4, (count,), generator=rng) * (math.pi / 2)
-        matrix = augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)
-        changed = augment.resample(images, matrix)
+        changed = augment.resample(images, self.turned(count, rng))
         return augment.brightness_contrast(changed, augment.uniform(count, -0.2, 0.2, rng),
                                            augment.uniform(count, 0.8, 1.2, rng))
+
+    def turned(self, count: int, rng: Generator) -> Tensor:
+        """Quarter turns, and both flips half of the time each: (B, 2, 2)."""
+        angles = torch.randint(4, (count,), generator=rng) * (math.pi / 2)
+        return augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)
+
+
+class ExemplarHard(pretexts.HardestNegative, Exemplar):
+    """The negative is the hardest of the batch."""
+
+
+class ExemplarSemihard(pretexts.SemihardNegative, Exemplar):
+    """The negative is semi-hard."""
+
+
+class ExemplarUpright(Exemplar):
+    """Neither flips nor quarter turns: in a fundus photograph they tell left eye from right."""
+
+    name = "exemplar_upright"
+
+    def turned(self, count: int, rng: Generator) -> Tensor:
+        """Rotate a little: (B, 2, 2)."""
+        return augment.rotations(augment.uniform(count, -UPRIGHT, UPRIGHT, rng), (0, 1), 2)
+
+
+class ContrastivePrediction(cpc.ContrastivePrediction):
+    """5 x 5 patches of 74 that overlap by half, crops of 67; negatives of the whole batch."""
+
+    batch_size = 64
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, n=5, jitter=-(size // 6), crop=67 / 74, dimensions=2,
+                         mirror=False, padded=False, across=True)
 
 
 PRETEXTS: dict[str, Callable[[int], Pretext]] = {
@@ -69,4 +98,8 @@ PRETEXTS: dict[str, Callable[[int], Pretext]] = {
     "jigsaw": Jigsaw,
     "rpl": RelativePatch,
     "exemplar": Exemplar,
+    "cpc": ContrastivePrediction,
+    "exemplar_hard": ExemplarHard,
+    "exemplar_semihard": ExemplarSemihard,
+    "exemplar_upright": ExemplarUpright,
 }

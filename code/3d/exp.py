@@ -10,6 +10,7 @@ python code/3d/graph.py draws the curve. The default grid needs a GPU.
 """
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import phantom
 import pretext
 import torch
 
-from common import devices, experiment, grid
+from common import arms, devices, experiment, external, grid, joint
 from common.downstream import Segmentation
 from common.errors import InputError, exit_status
 from common.records import ROOT
@@ -31,7 +32,8 @@ from common.settings import Settings, check_common, from_flags
 DATA = "data/Task07_Pancreas"  # folder with dataset.json; relative to the repository
 RESULTS = "results"            # records go to RESULTS/3d/<dataset>
 CACHE = "data"                 # preprocessed arrays go to CACHE/<dataset>/cache
-TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar"]  # arms of the curve, baseline first
+TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # arms; README has more
+ENCODER: list[str] = []        # more arms, from files: NAME=encoder.pt
 FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the paper's
 SEEDS = [0, 1, 2]              # each with its own encoder, subsets and initialisation; at least 3
 DEVICE = "auto"                # auto, cpu, cuda or cuda:N
@@ -56,7 +58,7 @@ PRETEXT_EPOCHS = 1000          # passes over the pool at most (official); lower 
 PRETEXT_PATIENCE = 50          # epochs without a better 5-epoch mean of the validation loss
 PRETEXT_MIN_STEPS = 2000       # patience counts from here; small pools have few steps an epoch
 PRETEXT_LR = 1e-4              # Adam; official
-PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (rotation 4, rpl 32, jigsaw 8, exemplar 4)
+PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (pretext.py); if joint, the smallest
 UNLABELLED = True              # imagesTs join the pretraining pool
 
 # Finetuning.
@@ -81,19 +83,20 @@ PHANTOMS = {"labelled": 57, "unlabelled": 12, "size": 64}  # scans of the demo: 
 def main() -> int:
     """Every experiment of this tree, in the order of the paper."""
     settings = from_flags(globals())
-    check(settings)
+    encoders = external.named(settings, [arms.BASELINE, *pretext.PRETEXTS])
+    check(settings, encoders)
     device = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
     precision = devices.precision(settings.PRECISION, device, sound_on_cpu=False)
     if settings.DEMO:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
-    study = make_study(settings, precision)
+    study = make_study(settings, precision, encoders)
     workers = devices.workers(settings, device, study.step_bytes)
     return grid.run(study, device, workers)
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, encoders: Mapping[str, Path]) -> None:
     """Check the constants against each other, before anything is read or written."""
-    check_common(settings, [experiment.BASELINE, *pretext.PRETEXTS])
+    check_common(settings, list(pretext.PRETEXTS), [arms.BASELINE, *encoders])
     if settings.LEVELS < 1 or settings.FILTERS < 1:
         raise InputError(f"LEVELS = {settings.LEVELS}, FILTERS = {settings.FILTERS}: both must be "
                          "at least 1")
@@ -105,15 +108,16 @@ def check(settings: Settings) -> None:
                          f"{settings.LEVELS}: it must be divisible by {smallest}; 128 goes with 4 "
                          "levels, 64 with 3, 32 with 2")
     for name in settings.TASKS:
-        grid_ = None if name == experiment.BASELINE else getattr(
-            pretext.PRETEXTS[name](settings.RESOLUTION), "grid", None)
-        if grid_ is not None and grid_.patch < smallest:
-            raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the patches of {name} have "
-                             f"{grid_.patch} voxels a side, but {settings.LEVELS} levels need "
-                             f"{smallest}; raise RESOLUTION or lower LEVELS")
+        if name != arms.BASELINE and name not in encoders:
+            side = joint.make(name, pretext.PRETEXTS, settings.RESOLUTION).side
+            if side < smallest:
+                raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the views of {name} have "
+                                 f"{side} voxels a side, but {settings.LEVELS} levels need "
+                                 f"{smallest}; raise RESOLUTION or lower LEVELS")
 
 
-def make_study(settings: Settings, precision: str) -> experiment.Study:
+def make_study(settings: Settings, precision: str,
+               encoders: Mapping[str, Path]) -> experiment.Study:
     """Read and preprocess the scans, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
@@ -122,15 +126,16 @@ def make_study(settings: Settings, precision: str) -> experiment.Study:
     folder = experiment.results_folder(settings) / "3d" / dataset.name
     parts = experiment.make_splits(cache, strata, folder, dataset=dataset.name,
                                    generated=dataset.generated, settings=settings)
+    make_encoder = partial(model.Encoder, len(dataset.channels), settings.FILTERS, settings.LEVELS,
+                           checkpointing=settings.CHECKPOINTING)
     return experiment.Study(
         settings=settings, dataset=dataset.name, tree="3d", generated=dataset.generated,
         cache=cache, splits=parts, strata=strata, pool=experiment.pool_of(cache, parts),
-        pretexts=pretext.PRETEXTS, downstream=partial(Segmentation, dataset.classes),
+        pretexts=pretext.PRETEXTS, external=external.from_files(encoders, make_encoder),
+        downstream=partial(Segmentation, dataset.classes),
         classes=dataset.classes[1:], channels=len(dataset.channels), dimensions=3,
         probe=max(model.smallest_input(settings.LEVELS), min(32, settings.RESOLUTION)),
-        encoder_share=0.3,
-        make_encoder=partial(model.Encoder, len(dataset.channels), settings.FILTERS,
-                             settings.LEVELS, checkpointing=settings.CHECKPOINTING),
+        encoder_share=0.3, make_encoder=make_encoder,
         make_network=partial(model.UNet, classes=len(dataset.classes)),
         memory_format=torch.channels_last_3d, precision=precision,
         rule="highest mean foreground Dice on validation",

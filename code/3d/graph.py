@@ -1,7 +1,7 @@
 """Draw the 3D data-efficiency curves: records -> results/train_<dataset>.png, .md, .csv.
 
     python code/3d/graph.py                    every data set in results/3d
-    python code/3d/graph.py --published        pancreas: with the paper's curves beside
+    python code/3d/graph.py --published        pancreas, braintumour: the paper's curves beside
     python code/3d/graph.py --demo             the generated data of exp.py --demo
     python code/3d/graph.py --records DIR      published records
 
@@ -26,10 +26,18 @@ def main() -> None:
 
 
 def measures(run: Json) -> list[Measure]:
-    """Mean foreground Dice, each class, and the paper's metric."""
+    """Mean foreground Dice, each class, all classes as one, and the paper's metric."""
+    whole = [mean_of("dice_whole", "Dice, whole foreground as one class")]
     return [mean_of("dice", "Dice, mean of foreground"),
             *(mean_of(f"dice_{name}", f"Dice, {name}") for name in run["classes"]),
+            *(whole if "dice_whole" in run["test"] else []),
             pooled_dice_of("dice_paper", "Dice as in the paper (pooled, with background)")]
+
+
+def classes(every: list[Measure]) -> list[Measure]:
+    """The measures drawn small: each class."""
+    return [measure for measure in every
+            if measure.name not in ("dice", "dice_whole", "dice_paper")]
 
 
 def axis(run: Json) -> str:
@@ -48,9 +56,16 @@ def published() -> list[Published]:
                       data["fractions"], data["earlier_pancreas_plotted"]["curves"], dashed=True)]
 
 
-TREE = reporting.Tree(name="3d", default="pancreas", measures=measures,
-                      panels=lambda every: every[1:-1], paper=lambda every: every[-1],
-                      axis=axis, published=published)
+def brain_published() -> list[Published]:
+    """The paper's whole-tumour curves on BraTS, of which Task01_BrainTumour is the open part."""
+    data = read_json(ROOT / "code/common/published_curves.json")["paper_brats_whole_tumour"]
+    return [Published("paper, BraTS (values of its plot script)", data["fractions"],
+                      data["curves"])]
+
+
+TREE = reporting.Tree(name="3d", measures=measures, panels=classes, axis=axis,
+                      published={"pancreas": ("dice_paper", published),
+                                 "braintumour": ("dice_whole", brain_published)})
 
 if __name__ == "__main__":
     sys.exit(exit_status(main))

@@ -10,8 +10,10 @@ from itertools import combinations
 import torch
 from torch import Generator, Tensor
 
-from common import augment, pretexts
+from common import augment, cpc, pretexts
 from common.task import Pretext
+
+UPRIGHT = math.radians(15)  # most that exemplar_upright turns a volume
 
 
 def jitter(size: int) -> int:
@@ -25,7 +27,7 @@ class Rotation(pretexts.Rotation):
     batch_size = 4
 
     def __init__(self, size: int) -> None:
-        super().__init__(dimensions=3)
+        super().__init__(size, dimensions=3)
 
 
 class Jigsaw(pretexts.Jigsaw):
@@ -51,16 +53,10 @@ class Exemplar(pretexts.Exemplar):
 
     batch_size = 4  # official: 2, which leaves one negative and noisy BatchNorm
 
-    def __init__(self, size: int) -> None:
-        del size  # whole volumes: nothing depends on it
-
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
-        """Flip, rotate in each plane, zoom, brightness and contrast; science.md 3."""
+        """One resampling, then brightness and contrast in half of the cases; science.md 3."""
         count = len(images)
-        matrix = augment.flips(count, 3, rng)
-        for plane in combinations(range(3), 2):
-            matrix = augment.where(augment.chance(count, 0.5, rng),
-                                   augment.rotations(self._angles(count, rng), plane, 3)) @ matrix
+        matrix = self.turned(count, rng)
         zoom = augment.zooms(count, 3, 0.8, 1.2, rng)
         matrix = augment.where(augment.chance(count, 0.15, rng), zoom) @ matrix
         changed = augment.resample(images, matrix)
@@ -69,12 +65,51 @@ class Exemplar(pretexts.Exemplar):
         contrast = torch.where(on, augment.uniform(count, 0.5, 1.5, rng), 1.0)
         return augment.brightness_contrast(changed, brightness, contrast)
 
-    @staticmethod
-    def _angles(count: int, rng: Generator) -> Tensor:
+    def turned(self, count: int, rng: Generator) -> Tensor:
+        """Flip each axis, rotate in each plane, half of the cases each: (B, 3, 3)."""
+        matrix = augment.flips(count, 3, rng)
+        for plane in combinations(range(3), 2):
+            matrix = augment.where(augment.chance(count, 0.5, rng), augment.rotations(
+                self.angles(count, rng), plane, 3)) @ matrix
+        return matrix
+
+    def angles(self, count: int, rng: Generator) -> Tensor:
         """Half of the cases by 1 to 3 quarter turns, half by any angle: (B,) radians."""
         quarter = torch.randint(1, 4, (count,), generator=rng) * (math.pi / 2)
         anyhow = augment.uniform(count, 0.0, 2 * math.pi, rng)
         return torch.where(augment.chance(count, 0.5, rng), quarter, anyhow)
+
+
+class ExemplarHard(pretexts.HardestNegative, Exemplar):
+    """The negative is the hardest of the batch."""
+
+
+class ExemplarSemihard(pretexts.SemihardNegative, Exemplar):
+    """The negative is semi-hard."""
+
+
+class ExemplarUpright(Exemplar):
+    """Neither flips nor large turns: where orientation carries anatomy, it may be worth keeping."""
+
+    name = "exemplar_upright"
+
+    def turned(self, count: int, rng: Generator) -> Tensor:
+        """Rotate a little in each plane, half of the cases each: (B, 3, 3)."""
+        matrix = augment.identity(count, 3)
+        for plane in combinations(range(3), 2):
+            matrix = augment.where(augment.chance(count, 0.5, rng), augment.rotations(
+                augment.uniform(count, -UPRIGHT, UPRIGHT, rng), plane, 3)) @ matrix
+        return matrix
+
+
+class ContrastivePrediction(cpc.ContrastivePrediction):
+    """4 x 4 x 4 patches of 32, crops of 28 filled up with zeros; negatives of the same volume."""
+
+    batch_size = 1
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, n=4, jitter=0, crop=28 / 32, dimensions=3,
+                         mirror=True, padded=True, across=False)
 
 
 PRETEXTS: dict[str, Callable[[int], Pretext]] = {
@@ -82,4 +117,8 @@ PRETEXTS: dict[str, Callable[[int], Pretext]] = {
     "jigsaw": Jigsaw,
     "rpl": RelativePatch,
     "exemplar": Exemplar,
+    "cpc": ContrastivePrediction,
+    "exemplar_hard": ExemplarHard,
+    "exemplar_semihard": ExemplarSemihard,
+    "exemplar_upright": ExemplarUpright,
 }

@@ -126,7 +126,7 @@ def pancreas(settings: Any) -> Study:
         settings=settings, dataset="pancreas", tree="3d", generated=False, cache=cache,
         splits=parts, strata=dict.fromkeys(names[:labelled], 0),
         pool=[*parts.train, *names[labelled:]],
-        pretexts=importlib.import_module("3d.pretext").PRETEXTS,
+        pretexts=importlib.import_module("3d.pretext").PRETEXTS, external={},
         downstream=partial(Segmentation, CLASSES), classes=CLASSES[1:], channels=1, dimensions=3,
         probe=32, encoder_share=0.3,
         make_encoder=partial(model.Encoder, 1, settings.FILTERS, settings.LEVELS),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.errors import InputError
+from common.errors import InputError, few
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -43,12 +43,26 @@ def load(path: Path, device: torch.device | str = "cpu") -> Any:
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
     """Load encoder.pt into ``encoder``; every key must be there and fit, nothing is dropped."""
-    state = load(path)
-    try:
-        encoder.load_state_dict(state, strict=True)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: its weights do not fit this encoder "
-                         f"({' '.join(str(error).split())[:200]})") from None
+    fit(encoder, load(path), path)
+
+
+def fit(encoder: nn.Module, state: Any, source: Path | str) -> None:
+    """Load weights into ``encoder``; InputError naming what is missing, unexpected or misshapen."""
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{source}: not a mapping of names to tensors; save encoder.state_dict()")
+    own = encoder.state_dict()
+    faults = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [f"{name} {list(state[name].shape)} for {list(own[name].shape)}"
+                             for name in own if name in state
+                             and state[name].shape != own[name].shape]}
+    found = [f"{kind}: {few(names, 3)}" for kind, names in faults.items() if names]
+    if found:
+        raise InputError(f"{source}: its weights do not fit this encoder ({'; '.join(found)}); "
+                         "give those of a bare encoder, made with the same LEVELS, FILTERS and "
+                         "channels, or BLOCKS and GROWTH")
+    encoder.load_state_dict(state, strict=True)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import records, stats
+from common.arms import BASELINE
 from common.errors import InputError
 from common.records import Json
 from common.stats import Arm, Estimate, Measure
-
-BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,8 @@ def _check_alike(folder: Path, runs: list[Json]) -> None:
     encoders: dict[str, Json] = {}
     for run in runs:
         changed = records.differences(_common(first["identity"]), _common(run["identity"]))
-        encoder = run["identity"].get("encoder")
-        if encoder:
+        encoder = run["identity"].get("encoder") or {}
+        if encoder.get("stage") == "pretrain":  # not one from elsewhere
             reference = encoders.setdefault("any", encoder)
             changed += records.differences(_common(reference), _common(encoder))
         if changed:

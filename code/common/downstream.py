@@ -57,23 +57,33 @@ class Segmentation:
         return {"confusion": table.view(-1, classes, classes)}
 
     def summarise(self, scores: Scores) -> dict[str, float | None]:
-        """Mean over cases of foreground Dice, of each class, and the paper's pooled Dice."""
+        """Mean over cases of foreground Dice, each class, the whole; the paper's pooled Dice."""
         both, truth, predicted = self._counts(scores)
         per_class = metrics.dice_from_counts(both, truth, predicted)[:, 1:]  # (cases, foreground)
         summary = {"dice": _mean(_row_means(per_class))}
         for index, name in enumerate(self.classes[1:]):
             summary[f"dice_{name}"] = _mean(per_class[:, index])
-        return {**summary, "dice_paper": metrics.pooled_dice(both, truth, predicted)}
+        return {**summary, "dice_whole": _mean(self._whole(scores)),
+                "dice_paper": metrics.pooled_dice(both, truth, predicted)}
 
     def cases(self, scores: Scores) -> list[dict[str, Any]]:
         """The figures of each case; null where a class is in neither truth nor prediction."""
         both, truth, predicted = self._counts(scores)
         per_class = metrics.dice_from_counts(both, truth, predicted)[:, 1:]
+        whole = self._whole(scores)
         return [{"dice": _null(_row_means(row[None])[0]),
                  **{f"dice_{name}": _null(value)
                     for name, value in zip(self.classes[1:], row, strict=True)},
-                 "truth": truth[i].tolist(), "predicted": predicted[i].tolist(),
-                 "both": both[i].tolist()} for i, row in enumerate(per_class)]
+                 "dice_whole": _null(whole[i]), "truth": truth[i].tolist(),
+                 "predicted": predicted[i].tolist(), "both": both[i].tolist()}
+                for i, row in enumerate(per_class)]
+
+    @staticmethod
+    def _whole(scores: Scores) -> np.ndarray:
+        """Dice of all foreground classes taken as one (BraTS: whole tumour), (cases,)."""
+        table = scores["confusion"]
+        return metrics.dice_from_counts(table[:, 1:, 1:].sum((1, 2)), table[:, 1:].sum((1, 2)),
+                                        table[:, :, 1:].sum((1, 2)))
 
     @staticmethod
     def _counts(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

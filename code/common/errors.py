@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import NoReturn
 
@@ -20,6 +20,12 @@ class RunFailed(Exception):  # noqa: N818 - an outcome, caught and reported
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends as Ctrl-C does, clean-up runs and worker processes go too."""
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Some names and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from common import checkpoint, parallel, records, splits
+from common import checkpoint, joint, parallel, records, splits
+from common.arms import BASELINE
 from common.cache import Cache
-from common.errors import InputError
+from common.errors import InputError, few
+from common.external import External
 from common.records import Json, Run, starting
 from common.settings import Settings, warmup_epochs
-from common.task import Pretext, PretextModel, code_width
+from common.task import Pretext, PretextModel
 from common.training import Cases, Recipe, evaluate, fit, generator
 
-BASELINE = "baseline"  # the arm of random initialisation
 PRETEXT_DRAWS = 4      # fixed draws of every validation case; science.md 3
 SMOOTHING = 5          # epochs of validation loss averaged before they are compared; science.md 3
 
@@ -38,6 +39,7 @@ class Study:
     strata: Mapping[str, Any]                        # labelled case id -> stratum
     pool: list[str]                                  # ids pretrained on
     pretexts: Mapping[str, Callable[[int], Pretext]]
+    external: Mapping[str, External]                 # arms whose encoders were trained elsewhere
     downstream: Callable[[], Any]                    # -> a Task with cases()
     classes: list[str]                               # reported one by one
     channels: int
@@ -74,17 +76,33 @@ class Study:
 
     def finetune_run(self, task: str, fraction: int, seed: int) -> Run:
         """The finetuning run of a task, fraction and seed; its encoder's identity is part of it."""
-        encoder: Json | None = None
-        if task != BASELINE:
-            pretrain = self.pretrain_run(task, seed)
-            encoder = {**pretrain.identity, "warmup": warmup_epochs(self.settings)}
-            if pretrain.done():
-                encoder["weights"] = pretrain.scores()["encoder"]
         return Run(self.folder / "finetune" / task / f"fraction{fraction:03d}" / f"seed{seed}",
                    {"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
                     "settings": self.settings.of_stage("finetune"),
                     "data": self.cache.content(labelled=True), **self._identity(),
-                    "encoder": encoder})
+                    "encoder": self._start(task, seed)})
+
+    def _start(self, task: str, seed: int) -> Json | None:
+        """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining."""
+        if task == BASELINE:
+            return None
+        warmup = {"warmup": warmup_epochs(self.settings)}
+        if task in self.external:
+            return {**self.external[task].identity, **warmup}
+        pretrain = self.pretrain_run(task, seed)
+        weights = {"weights": pretrain.scores()["encoder"]} if pretrain.done() else {}
+        return {**pretrain.identity, **warmup, **weights}
+
+    def load_start(self, encoder: nn.Module, task: str, seed: int) -> None:
+        """Put the weights that an arm starts from into ``encoder``."""
+        if task in self.external:
+            checkpoint.fit(encoder, self.external[task].load(), task)
+        elif task != BASELINE:
+            checkpoint.load_encoder(encoder, self.pretrain_run(task, seed).encoder)
+
+    def pretrained_here(self, task: str) -> bool:
+        """Whether an arm has a pretraining run."""
+        return task != BASELINE and task not in self.external
 
     def _identity(self) -> Json:
         return {"splits": records.digest(self.splits.to_json()), "precision": self.precision,
@@ -97,7 +115,7 @@ class Study:
 
     def pretext(self, task: str) -> Pretext:
         """The pretext task of an arm."""
-        return self.pretexts[task](self.settings.RESOLUTION)
+        return joint.make(task, self.pretexts, self.settings.RESOLUTION)
 
     def pretext_recipe(self, task: Pretext, seed: int) -> Recipe:
         """How the encoder of ``task`` is pretrained."""
@@ -147,7 +165,7 @@ def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     views, _ = task.prepare(cases.batch(rows[:2], labelled=task.labelled),
                             generator(seed, "shape"), training=False)
     encoder.to(cases.device)
-    model = PretextModel(encoder, task.head([code_width(encoder, views)]))
+    model = PretextModel(encoder, task, views)
     _place(study, model, cases.device)
     state = fit(model, task, cases, train=cases.rows(study.pool), val=rows, run=run,
                 recipe=recipe, report=report)
@@ -177,8 +195,7 @@ def finetune(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     torch.manual_seed(seed)  # encoder and decoder start alike in every arm, before loading
     encoder = study.make_encoder()
     model = study.make_network(encoder)
-    if task != BASELINE:
-        checkpoint.load_encoder(encoder, study.pretrain_run(task, seed).encoder)
+    study.load_start(encoder, task, seed)
     _place(study, model, cases.device)
     labelled, val, test = (cases.rows(ids) for ids in (study.labelled(fraction, seed),
                                                        study.splits.val, study.splits.test))
@@ -243,7 +260,7 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, datase
     twins = duplicates(cache)
     if settings.STRICT and any(twins):
         raise InputError(f"{dataset}: exact duplicates found "
-                         f"({_few([case for part in twins for case in part])}); remove them, or "
+                         f"({few([case for part in twins for case in part])}); remove them, or "
                          "leave --strict out to keep each group on one side")
     made = splits.hold_out({case: strata[case] for case in labelled
                             if case not in twins.contradicting}, twins.groups,
@@ -266,7 +283,7 @@ def _read_or_write(path: Path, made: splits.Splits, content: Json, *,
         if not changed:
             return splits.Splits(old["train"], old["val"], old["test"], old["seed"])
         if not rerun:
-            names = _few([line.split(":")[0] for line in changed])
+            names = few([line.split(":")[0] for line in changed])
             raise InputError(f"{path}: made for other data; changed, added or removed: {names}; "
                              "give --results OTHER to keep both, or --rerun to set the old aside")
         number = len(list(path.parent.glob("splits.json*")))
@@ -306,10 +323,3 @@ def pool_of(cache: Cache, parts: splits.Splits) -> list[str]:
     pool = [*parts.train, *rest]
     splits.assert_no_leakage(parts, pool)
     return pool
-
-
-def _few(names: list[str], most: int = 5) -> str:
-    """Some names and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-

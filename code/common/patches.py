@@ -10,11 +10,15 @@ from torch import Generator, Tensor
 
 
 class Grid:
-    """n cells a side: cell = size // n, patch = cell - jitter; a patch never leaves its cell."""
+    """n cells a side: cell = size // n, patch = cell - jitter; a patch never leaves its cell.
+
+    Negative jitter is overlap: patches reach that far into the next cell, and the cells are made
+    smaller so that the last patch stays inside (official code).
+    """
 
     def __init__(self, size: int, n: int, jitter: int, dimensions: int) -> None:
-        self.jitter = jitter
-        self.cell = size // n
+        self.jitter = max(0, jitter)
+        self.cell = (size + min(0, jitter)) // n
         self.patch = self.cell - jitter
         self.cells = torch.tensor(list(product(range(n), repeat=dimensions)))  # (n**d, d)
 
@@ -27,11 +31,15 @@ class Grid:
             offset = torch.full(shape, self.jitter // 2)
         return self.cells * self.cell + offset
 
-    def cut(self, images: Tensor, corners: Tensor) -> Tensor:
-        """Cut patches with their first voxels at ``corners`` (B, V, d): (B, V, C, *patch)."""
+    def cut(self, images: Tensor, corners: Tensor, side: int = 0) -> Tensor:
+        """Cut patches, or cubes of ``side``, with first voxels ``corners``: (B, V, C, *side).
+
+        ``corners`` is (B, V, d).
+        """
+        side = side or self.patch
         # Slices of the originals and one stack: half the time of a gather (measured).
         return torch.stack([
-            torch.stack([image[(slice(None), *(slice(c, c + self.patch) for c in corner))]
+            torch.stack([image[(slice(None), *(slice(c, c + side) for c in corner))]
                          for corner in case])
             for image, case in zip(images, corners.tolist(), strict=True)])
 

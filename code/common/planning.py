@@ -9,9 +9,9 @@ import torch
 
 from common import devices
 from common.errors import InputError
-from common.experiment import BASELINE, Study, duplicates
+from common.experiment import Study, duplicates
 from common.records import Run
-from common.task import Batch
+from common.task import Batch, nested
 from common.training import generator
 
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
@@ -38,7 +38,7 @@ class Job:
 def plan(study: Study) -> list[Job]:
     """Every run in the order in which they are claimed."""
     s = study.settings
-    pretexts = [task for task in s.TASKS if task != BASELINE]
+    pretexts = [task for task in s.TASKS if study.pretrained_here(task)]
     jobs = []
     for task in pretexts:
         recipe = study.pretext_recipe(study.pretext(task), 0)
@@ -52,7 +52,7 @@ def plan(study: Study) -> list[Job]:
             steps = recipe.epochs * recipe.steps
             work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
             jobs += [Job(partial(study.finetune_run, task, fraction, seed),
-                         None if task == BASELINE else partial(study.pretrain_run, task, seed),
+                         partial(study.pretrain_run, task, seed) if task in pretexts else None,
                          steps, work, finetunes=True) for seed in s.SEEDS]
     return in_order(jobs)
 
@@ -69,7 +69,7 @@ def check_ranks(study: Study) -> None:
     """Check that every batch has a case for every rank; InputError if one has not."""
     s = study.settings
     smallest = {task: study.pretext_recipe(study.pretext(task), 0).batch_size
-                for task in s.TASKS if task != BASELINE}
+                for task in s.TASKS if study.pretrained_here(task)}
     smallest["finetuning"] = min(s.BATCH_SIZE, *(
         len(study.labelled(fraction, seed)) for fraction in s.FRACTIONS for seed in s.SEEDS))
     for what, size in smallest.items():
@@ -83,7 +83,8 @@ def _view_voxels(study: Study, name: str) -> int:
     space = (study.settings.RESOLUTION,) * study.dimensions
     batch = Batch(torch.zeros(2, 1, *space), None, [0, 1])
     views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
-    return int(views[0].numel())
+    sizes = nested(lambda each: each[0].numel(), views)
+    return sum(sizes) if isinstance(sizes, tuple) else int(sizes)
 
 
 def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from common.curves import BASELINE, Curves
+from common.arms import BASELINE
+from common.curves import Curves
 from common.stats import Measure
 from common.tables import facts
 

@@ -3,6 +3,7 @@
 Source of the tasks: Taleb et al. 2020, section 3, and their official code (science.md 3).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,11 +21,13 @@ class Classification:
 
     labelled = False
     monitor = "-loss"
+    stages = False
     views = 1  # views a case, concatenated before the head
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.chance = {"accuracy": 1 / classes}
+        self.guess = math.log(classes)
 
     def head(self, widths: Sequence[int]) -> nn.Module:
         """The big head over the concatenated codes of all views."""
@@ -48,7 +51,8 @@ class Rotation(Classification):
 
     name = "rotation"
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, size: int, dimensions: int) -> None:
+        self.side = size
         self.turns = patches.quarter_turns(dimensions)
         super().__init__(len(self.turns))
 
@@ -68,6 +72,7 @@ class RelativePatch(Classification):
 
     def __init__(self, size: int, jitter: int, dimensions: int) -> None:
         self.grid = patches.Grid(size, 3, jitter, dimensions)
+        self.side = self.grid.patch
         self.centre = len(self.grid.cells) // 2
         super().__init__(len(self.grid.cells) - 1)
 
@@ -89,6 +94,7 @@ class Jigsaw(Classification):
 
     def __init__(self, size: int, jitter: int, dimensions: int) -> None:
         self.grid = patches.Grid(size, 3, jitter, dimensions)
+        self.side = self.grid.patch
         self.views = len(self.grid.cells)
         # The same puzzle for every seed: the classes are part of the task, not of a run.
         rng = torch.Generator().manual_seed(0)
@@ -109,54 +115,89 @@ class Exemplar:
     """Is the view closer to its own original than to another case? Dosovitskiy 2014; 3.5.
 
     Anchor = augmented view, positive = the original, negative = another case's original, taken
-    from the batch: each case is encoded once per view. A tree adds ``augment``.
+    from the batch: each case is encoded once per view, and a case is never its own negative. A
+    tree adds ``augment``; a variant may choose its negatives by their codes.
     """
 
     name = "exemplar"
     labelled = False
     monitor = "-loss"
+    stages = False
     chance = {"accuracy": 0.5}
     width = 1024  # of the code; official code
     margin = 1.0  # official code
+    guess = margin
+
+    def __init__(self, size: int) -> None:
+        self.side = size
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
         """Change images (B, C, *space) in ways that keep what they show."""
         raise NotImplementedError
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
-        """Anchor and positive, and for each case the place in the batch of its negative."""
+        """Anchor and positive, and for each case the place in the batch of a random other case."""
         count = len(batch.cases)
         if count < 2:
             raise ValueError("exemplar needs 2 different cases in a batch: the negative is another")
         assert len(set(batch.cases)) == count, "a case would be its own negative"
         shift = torch.randint(1, count, (count,), generator=rng)
-        negative = (torch.arange(count) + shift) % count
+        other = (torch.arange(count) + shift) % count
         views = torch.stack([self.augment(batch.images, rng), batch.images], dim=1)
-        return views, negative.to(views.device)
+        return views, other.to(views.device)
 
     def head(self, widths: Sequence[int]) -> nn.Module:
         """One dense layer shared by all views: (B, 2, F) -> (B, 2, 1024) in 0..1."""
         return nn.Sequential(dense(sum(widths), self.width), nn.Sigmoid())
 
-    def distances(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared difference of the codes, anchor to positive and to negative: (B,), (B,).
+    def distances(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean squared difference of each anchor's code to its own original, (B,), and to all.
 
-        The mean, not the norm: over 1024 sigmoids a norm passes margin 1 at once.
+        (B, B), its diagonal infinite: nobody is its own negative. The mean, not the norm: over
+        1024 sigmoids a norm passes margin 1 at once.
         """
         anchor, positive = outputs.float().unbind(1)
-        negative = positive[targets]
-        return ((anchor - positive) ** 2).mean(1), ((anchor - negative) ** 2).mean(1)
+        between = ((anchor[:, None] - positive) ** 2).mean(2)  # (B, B)
+        far = between.masked_fill(torch.eye(len(between), dtype=torch.bool,
+                                            device=between.device), float("inf"))
+        return between.diagonal(), far
+
+    def negatives(self, near: Tensor, far: Tensor, other: Tensor) -> Tensor:
+        """Distance of each anchor to its negative, (B,): here the case drawn at random."""
+        return far.gather(1, other[:, None]).squeeze(1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Triplet loss: mean over the batch of max(0, d(a, p) - d(a, n) + 1)."""
-        near, far = self.distances(outputs, targets)
-        return (near - far + self.margin).clamp(min=0).mean()
+        near, far = self.distances(outputs)
+        return (near - self.negatives(near, far, targets) + self.margin).clamp(min=0).mean()
 
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Whether the positive is nearer than the negative."""
-        near, far = self.distances(outputs, targets)
-        return {"accuracy": (near < far).double()}
+        """Whether the original is nearer than a random other case, in every variant."""
+        near, far = self.distances(outputs)
+        return {"accuracy": (near < Exemplar.negatives(self, near, far, targets)).double()}
 
     def summarise(self, scores: Scores) -> dict[str, float]:
         """Share of triplets in the right order."""
         return means(scores)
+
+
+class HardestNegative:
+    """Put before Exemplar: the negative is the nearest other case; Hermans et al. 2017."""
+
+    name = "exemplar_hard"
+
+    def negatives(self, near: Tensor, far: Tensor, other: Tensor) -> Tensor:
+        """Distance of each anchor to the nearest other original of the batch: (B,)."""
+        return far.min(1).values
+
+
+class SemihardNegative:
+    """Put before Exemplar: the nearest other case beyond the original; Schroff et al. 2015."""
+
+    name = "exemplar_semihard"
+
+    def negatives(self, near: Tensor, far: Tensor, other: Tensor) -> Tensor:
+        """Distance to the nearest that is farther than the original, else to the farthest: (B,)."""
+        beyond = far.masked_fill(far <= near[:, None], float("inf")).min(1).values
+        farthest = far.masked_fill(far.isinf(), 0.0).max(1).values
+        return torch.where(beyond.isinf(), farthest, beyond)

@@ -1,7 +1,7 @@
 """What every graph.py does: find the records, draw the figure, write the tables."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,11 @@ class Tree:
     """What a graph.py says of its tree."""
 
     name: str                                        # folder below RESULTS
-    default: str                                     # data set the published curves belong to
     measures: Callable[[Json], list[Measure]]        # from any record; headline first
     panels: Callable[[list[Measure]], list[Measure]]  # of these, the ones drawn small
-    paper: Callable[[list[Measure]], Measure]        # the one the published curves are in
     axis: Callable[[Json], str]                      # label of the headline's axis
-    published: Callable[[], list[plot.Published]]
+    published: Mapping[str, tuple[str, Callable[[], list[plot.Published]]]]
+    """Data set -> key of the measure its published curves are in, and the curves."""
 
 
 def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) -> None:
@@ -35,7 +34,8 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--records", type=Path, metavar="DIR",
                         help="a folder of published records, holding finetune/ and pretrain/")
     parser.add_argument("--published", action="store_true",
-                        help=f"add a panel with the published curves ({tree.default} only)")
+                        help="add a panel with the published curves (of "
+                        f"{' and '.join(tree.published)})")
     given = parser.parse_args(arguments)
     results = (given.results or ROOT / ("results/demo" if given.demo else "results")).absolute()
     for folder in _folders(tree, results, given.records, given.dataset):
@@ -64,12 +64,13 @@ def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> None
     first = next(iter(sorted(folder.glob("finetune/*/*/*/scores.json"))), None)
     measures = tree.measures(read_json(first)) if first else []
     data: Curves = curves.read(folder, name, measures)
-    others = tree.published() if published and name == tree.default else []
-    if published and not others:
-        print(f"{name}: no published curves to compare with (there are some for {tree.default})")
+    key, read_others = tree.published.get(name, ("", list)) if published else ("", list)
+    if published and not key:
+        print(f"{name}: no published curves to compare with (there are some for "
+              f"{' and '.join(tree.published)})")
     figure = results / f"train_{name}.png"
     plot.draw(data, figure, axis=tree.axis(data.runs[0]), panels=tree.panels(measures),
-              paper=tree.paper(measures), published=others)
+              paper=next((m for m in measures if m.name == key), None), published=read_others())
     write_text(figure.with_suffix(".md"), tables.markdown(data))
     write_text(figure.with_suffix(".csv"), tables.csv_text(data))
     for line in data.missing:

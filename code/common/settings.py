@@ -15,14 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from common import arms
 from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
          "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "RERUN",
-         "STRICT", "ID_COLUMN", "GRADE_COLUMN")
-# (PRECISION: a run's identity has the precision itself, and RANKS_PER_RUN where it is above 1.
-# The columns reach it by way of its data.)
+         "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+# (A run's identity has the precision itself, the data that the columns lead to, the weights of an
+# encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
@@ -88,6 +89,9 @@ def _add_flag(parser: _Parser, name: str, value: Any, annotation: Any, comment: 
         parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=text)
     elif name in PATHS:
         parser.add_argument(flag, dest=name, type=_from_here, metavar="PATH", help=text)
+    elif name == "ENCODER":
+        parser.add_argument(flag, dest=name, nargs="+", type=_named_from_here, metavar="NAME=FILE",
+                            help=text)
     elif isinstance(value, list):
         parser.add_argument(flag, dest=name, nargs="+", type=type(value[0]), help=text)
     else:
@@ -97,6 +101,11 @@ def _add_flag(parser: _Parser, name: str, value: Any, annotation: Any, comment: 
 
 def _from_here(text: str) -> str:
     return str(Path(text).expanduser().absolute())
+
+
+def _named_from_here(text: str) -> str:
+    name, equals, file = text.partition("=")
+    return f"{name}={_from_here(file)}" if equals and file else text
 
 
 def _shown(value: Any) -> str:
@@ -115,8 +124,11 @@ def _comments(path: Path) -> dict[str, str]:
     return found
 
 
-def check_common(settings: Settings, tasks: Sequence[str]) -> None:
-    """Check what both trees' constants have in common; InputError names the first that is wrong."""
+def check_common(settings: Settings, pretexts: Sequence[str], others: Sequence[str]) -> None:
+    """Check what both trees' constants have in common; InputError names the first that is wrong.
+
+    ``pretexts`` are the names of pretext tasks, ``others`` those of arms without one.
+    """
     for name in ("PRETEXT_EPOCHS", "FINETUNE_EPOCHS", "BATCH_SIZE", "RESOLUTION", "VALIDATIONS",
                  "PRETEXT_PATIENCE", "THREADS", "RUNS_PER_GPU", "RANKS_PER_RUN"):
         if getattr(settings, name) < 1:
@@ -128,20 +140,17 @@ def check_common(settings: Settings, tasks: Sequence[str]) -> None:
         raise InputError(f"WORKERS = {settings.WORKERS}: must be 0 (as many as fit) or more")
     if settings.BATCH_SIZE < 2:
         raise InputError("BATCH_SIZE = 1: BatchNorm needs at least 2 cases in a batch")
-    _check_lists(settings, tasks)
+    _check_lists(settings)
+    for task in settings.TASKS:
+        arms.check(task, pretexts, others)
     warmup = warmup_epochs(settings)
     if not 0 <= warmup < settings.FINETUNE_EPOCHS:
         raise InputError(f"WARMUP_EPOCHS = {warmup}: must be at least 0 and smaller than "
                          f"FINETUNE_EPOCHS = {settings.FINETUNE_EPOCHS}")
 
 
-def _check_lists(settings: Settings, tasks: Sequence[str]) -> None:
-    """Check TASKS, FRACTIONS and SEEDS: known, in range, none twice."""
-    for task in settings.TASKS:
-        if task not in tasks:
-            near = difflib.get_close_matches(task, tasks, n=1, cutoff=0)
-            raise InputError(f"TASKS: unknown task {task!r}; did you mean {near[0]!r}? "
-                             f"Known: {' '.join(tasks)}")
+def _check_lists(settings: Settings) -> None:
+    """Check FRACTIONS and SEEDS, in range, and that no list has anything twice."""
     for fraction in settings.FRACTIONS:
         if not 1 <= fraction <= 100:
             raise InputError(f"FRACTIONS: {fraction} is not a percentage from 1 to 100")

@@ -32,7 +32,8 @@ def markdown(curves: Curves) -> str:
                   "fraction.", _confusion_table(curves)]
     if curves.pretraining:
         parts += ["## Pretext tasks", "On the validation cases, fixed views.",
-                  _table(["task", "seeds", "accuracy", "chance", "epochs run", "epoch kept"],
+                  _table(["task", "score", "seeds", "value", "chance", "epochs run",
+                          "epoch kept"],
                          _pretext_rows(curves))]
     if curves.missing:
         parts += ["## Missing", "\n".join(f"- {line}" for line in curves.missing)]
@@ -112,7 +113,7 @@ def _pretext_rows(curves: Curves) -> list[list[str]]:
     for task, runs in sorted(by_task.items()):
         for name, chance in runs[0]["chance"].items():
             values = [run["score"][name] for run in runs]
-            rows.append([task, " ".join(str(run["seed"]) for run in runs),
+            rows.append([task, name, " ".join(str(run["seed"]) for run in runs),
                          ", ".join(f"{value:.3f}" for value in values), f"{chance:.3f}",
                          ", ".join(str(run["epochs"]) for run in runs),
                          ", ".join(str(run["best_epoch"]) for run in runs)])

@@ -4,7 +4,7 @@ Views have one shape everywhere: (B, V, C, *space), V views a case. Views, targe
 a Tensor or a tuple of them; the loop in training.py never looks inside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -70,33 +70,57 @@ class Pretext(Task, Protocol):
 
     batch_size: int  # cases in a training batch; science.md 3
     chance: dict[str, float]  # score of a guess, by the names summarise() gives
+    guess: float  # loss of a guess, the unit of a joint loss
+    side: int  # pixels or voxels a side of the smallest view
+    stages: bool  # whether the head also gets the mean features of every encoder stage
 
-    def head(self, widths: Sequence[int]) -> nn.Module:
-        """Make the head: features of one case (B, V, sum(widths)) -> outputs."""
+    def head(self, widths: Nested) -> nn.Module:
+        """Make the head: features of one case (B, V, sum(widths)) -> outputs.
+
+        ``widths`` is a sequence with the features of each stage asked for, the code last; for a
+        tuple of views a tuple of such sequences.
+        """
 
 
 class PretextModel(nn.Module):
     """One encoder shared by all views, under the head of a pretext task."""
 
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, task: Pretext, views: Nested) -> None:
+        """``views``: any batch of the task's views, for the size of the head."""
         super().__init__()
         self.encoder = encoder
-        self.head = head
+        self.stages = task.stages
+        self.head = task.head(nested(self._widths, views))
 
-    def forward(self, views: Tensor) -> Nested:
-        """Encode every view, (B, V, C, *space), and pass the flattened codes to the head."""
-        flat: Tensor = self.encoder(views.flatten(0, 1)).flatten(1)  # (B * V, F)
-        return self.head(flat.view(*views.shape[:2], -1))  # (B, V, F) -> outputs
+    def forward(self, views: Nested) -> Nested:
+        """Encode every view, (B, V, C, *space), and pass the features (B, V, F) to the head."""
+        return self.head(nested(self.features, views))
+
+    def features(self, views: Tensor) -> Tensor:
+        """The flattened code of every view, after the mean of each stage's map if asked for."""
+        parts = self._parts(views.flatten(0, 1))
+        return torch.cat(parts, dim=1).unflatten(0, views.shape[:2])  # (B * V, F) -> (B, V, F)
+
+    def _parts(self, views: Tensor) -> list[Tensor]:
+        if not self.stages:
+            return [self.encoder(views).flatten(1)]
+        assert callable(self.encoder.stages)
+        *maps, code = self.encoder.stages(views)
+        return [*(part.flatten(2).mean(2) for part in maps), code.flatten(1)]
+
+    def _widths(self, views: Tensor) -> list[int]:
+        """Features of each part of one view; leaves the encoder as it was."""
+        training = self.encoder.training
+        self.encoder.eval()
+        with torch.no_grad():
+            widths = [part.shape[1] for part in self._parts(views[:1, 0])]
+        self.encoder.train(training)
+        return widths
 
 
-def code_width(encoder: nn.Module, views: Tensor) -> int:
-    """Numbers in the flattened code of one view; leaves the encoder as it was."""
-    training = encoder.training
-    encoder.eval()
-    with torch.no_grad():
-        width: int = encoder(views[:1, 0]).numel()
-    encoder.train(training)
-    return width
+def nested(function: Callable[[Tensor], Any], value: Nested) -> Nested:
+    """Apply ``function`` to a tensor, or to each of a tuple."""
+    return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
 
 
 def dense(inputs: int, outputs: int) -> nn.Linear:

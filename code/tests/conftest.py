@@ -1,11 +1,17 @@
 """What the tests share: code/ on the path, and a tiny generated data set."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import nibabel as nib
+import numpy as np
 import pytest
+import torch
+
+torch.set_num_threads(1)  # as the runs do; on shared cores more threads wait for each other
 
 CODE = Path(__file__).resolve().parents[1]
 for folder in (CODE, CODE / "3d"):  # exp.py imports its siblings by their bare names
@@ -31,4 +37,32 @@ def scans(tmp_path_factory: pytest.TempPathFactory, phantom: ModuleType) -> Path
     """Ten labelled and two unlabelled generated scans in the MSD layout."""
     folder = tmp_path_factory.mktemp("data") / "Task00_CTPhantom"
     phantom.generate(folder, labelled=10, unlabelled=2, size=24)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def brains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten labelled scans of four channels and four classes, as those of Task01_BrainTumour."""
+    folder = tmp_path_factory.mktemp("data") / "Task01_BrainTumour"
+    rng = np.random.default_rng(0)
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    entries = []
+    for number in range(10):
+        centre = rng.uniform(9, 15, 3)
+        away = np.linalg.norm(np.indices((24, 24, 24)).T - centre, axis=-1).T
+        label = np.digitize(-away, [-6, -4, -2]).astype(np.uint8)  # nested: 1 outside, 3 inside
+        weights = rng.uniform(20, 60, (4, 4)).cumsum(axis=1)       # channel, class
+        volume = np.moveaxis(weights[:, label] + rng.normal(0, 5, (4, 24, 24, 24)), 0, -1)
+        for part, voxels in (("imagesTr", volume.astype(np.float32)), ("labelsTr", label)):
+            nib.save(nib.Nifti1Image(voxels, np.eye(4)),
+                     folder / part / f"BRATS_{number:03d}.nii.gz")
+        entries.append({"image": f"./imagesTr/BRATS_{number:03d}.nii.gz",
+                        "label": f"./labelsTr/BRATS_{number:03d}.nii.gz"})
+    (folder / "dataset.json").write_text(json.dumps({
+        "generated": True, "modality": dict(zip("0123", ("FLAIR", "T1w", "t1gd", "T2w"),
+                                                strict=True)),
+        "labels": dict(zip("0123", ("background", "edema", "non-enhancing tumor",
+                                    "enhancing tumour"), strict=True)),
+        "training": entries, "test": []}))
     return folder

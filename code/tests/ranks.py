@@ -18,11 +18,11 @@ sys.path[:0] = [str(CODE), str(CODE / "3d")]
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from common import checkpoint, parallel, training  # noqa: E402
+from common import checkpoint, joint, parallel, training  # noqa: E402
 from common.downstream import Grading, Segmentation  # noqa: E402
 from common.errors import RunFailed  # noqa: E402
 from common.records import Run, SilentRun, read_log  # noqa: E402
-from common.task import PretextModel, code_width  # noqa: E402
+from common.task import PretextModel  # noqa: E402
 from common.training import Cases, Recipe, fit, generator  # noqa: E402
 
 IDS = [f"case_{i}" for i in range(12)]
@@ -31,8 +31,8 @@ RECIPE = Recipe(seed=3, epochs=4, steps=2, batch_size=5, lr=1e-3, clip=1.0, warm
                 validations=3)
 
 
-def volumes() -> Cases:
-    images = torch.rand(12, 1, 16, 16, 16, generator=generator(0, "i"))
+def volumes(side: int) -> Cases:
+    images = torch.rand(12, 1, side, side, side, generator=generator(0, "i"))
     return Cases(images, (images[:, 0] > 0.6).byte() + (images[:, 0] > 0.9).byte(), IDS,
                  torch.device("cpu"))
 
@@ -45,16 +45,17 @@ def photographs() -> Cases:
 def model_and_task(name: str) -> tuple[nn.Module, Any, Cases]:
     tree, what = name.split("/")
     model: Any = importlib.import_module(f"{tree}.model")
-    cases = volumes() if tree == "3d" else photographs()
+    cases = volumes(32 if what == "cpc" else 16) if tree == "3d" else photographs()
     encoder = (model.Encoder(1, 4, 2, checkpointing=what == "checkpointing") if tree == "3d" else
                model.Encoder((1, 1, 1, 1), 8))
     if what in ("segmentation", "checkpointing"):
         return model.UNet(encoder, 3), Segmentation(["background", "a", "b"]), cases
     if what == "grading":
         return model.Grader(encoder, 5), Grading(5, lambda images, rng: images), cases
-    task = importlib.import_module(f"{tree}.pretext").PRETEXTS[what](cases.images.shape[-1])
+    task = joint.make(what, importlib.import_module(f"{tree}.pretext").PRETEXTS,
+                      cases.images.shape[-1])
     views, _ = task.prepare(cases.batch([0, 1], labelled=False), generator(0, "v"), training=False)
-    return PretextModel(encoder, task.head([code_width(encoder, views)])), task, cases
+    return PretextModel(encoder, task, views), task, cases
 
 
 def train(name: str, folder: Path, *, dropout: float = 0.0,

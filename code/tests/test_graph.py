@@ -75,7 +75,7 @@ def test_tables_hold_means_intervals_and_adjusted_differences(tmp_path: Path) ->
     assert float(rows["baseline", "5", "dice_paper"]["mean"]) == pytest.approx(
         np.mean([160 / 180, 12 / 20, 4 / 10]), abs=1e-6)
     text = (tmp_path / "train_pancreas.md").read_text()
-    assert "| rotation | 0 1 2 | 0.900, 0.900, 0.900 | 0.100 |" in text
+    assert "| rotation | accuracy | 0 1 2 | 0.900, 0.900, 0.900 | 0.100 |" in text
     assert "12 test cases, 3 seeds, 900 optimiser steps" in text and "Missing" not in text
     assert (tmp_path / "train_pancreas.png").stat().st_size > 50000
 

@@ -12,7 +12,7 @@ import torch
 
 from common.downstream import Segmentation
 from common.settings import from_flags
-from common.task import PretextModel, code_width
+from common.task import PretextModel
 from common.training import generator
 
 model = importlib.import_module("3d.model")
@@ -72,7 +72,7 @@ def test_pretraining_is_bit_for_bit_the_same_with_checkpointing() -> None:
     for checkpointing in (False, True):
         torch.manual_seed(0)
         encoder = model.Encoder(1, 4, 2, checkpointing=checkpointing)
-        network = PretextModel(encoder, task.head([code_width(encoder, views)]))
+        network = PretextModel(encoder, task, views)
         made.append(trained(network, task, views, targets))
     same(*made)
 
@@ -88,7 +88,7 @@ def test_the_count_of_memory_is_what_is_announced(side: int) -> None:
 @pytest.mark.parametrize("side", [160, 192, 256])
 def test_resolutions_above_128_fit_four_levels(side: int) -> None:
     script = runpy.run_path(str(Path(model.__file__).with_name("exp.py")))
-    script["check"](from_flags(script, ["--resolution", str(side)]))
+    script["check"](from_flags(script, ["--resolution", str(side)]), {})
     with torch.device("meta"):
         network = memory.network(False)
         assert network(torch.zeros(1, 1, side, side, side)).shape == (1, 3, side, side, side)

@@ -12,7 +12,7 @@ import torch
 
 CODE = Path(__file__).resolve().parents[1]
 TRAINED = ["3d/segmentation", "3d/checkpointing", "2d/grading", "3d/exemplar", "2d/exemplar",
-           "3d/rotation"]
+           "3d/rotation", "2d/exemplar+rotation@stages", "3d/cpc"]
 CLOSE = 1e-5
 
 

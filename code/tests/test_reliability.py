@@ -169,10 +169,18 @@ def test_damaged_splits_stop_with_one_line(trial: Trial, tmp_path: Path,
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["images.npy", "manifest.json"])
-def test_a_damaged_cache_is_named_and_made_again(trial: Trial, tmp_path: Path, name: str) -> None:
+def flip_one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("name", "damage"), [("images.npy", truncate), ("manifest.json", truncate),
+                                              ("images.npy", flip_one_bit)])
+def test_a_damaged_cache_is_named_and_made_again(trial: Trial, tmp_path: Path, name: str,
+                                                 damage: Callable[[Path], None]) -> None:
     copy(trial, tmp_path)
-    truncate(next(tmp_path.rglob(name)))
+    damage(next(tmp_path.rglob(name)))
     result = trial.run(tmp_path)
     assert result.returncode == 0 and "damaged" in result.stderr
     assert numbers(tmp_path) == numbers(trial.folder)

@@ -22,10 +22,10 @@ def test_whoever_is_free_claims_the_first_run_whose_encoder_exists() -> None:
 
 def test_the_modelled_grid_is_the_plan_of_the_default_experiment() -> None:
     runs = scaling.modelled([])
-    assert len(runs) == 12 + 75 and [run.needs for run in runs[:12]] == [None] * 12
+    assert len(runs) == 15 + 90 and [run.needs for run in runs[:15]] == [None] * 15
     assert runs[0].name == "pretrain/exemplar/seed0"  # whole volumes, two views
     assert runs[0].seconds == max(run.seconds for run in runs)
-    assert {run.needs for run in runs[12:]} == {None, *(run.name for run in runs[:12])}
+    assert {run.needs for run in runs[15:]} == {None, *(run.name for run in runs[:15])}
     total = sum(run.seconds for run in runs) / HOUR
     assert scaling.hours(runs, 1) == pytest.approx(total)
     chain = max(run.seconds for run in runs) + runs[-1].seconds

@@ -112,8 +112,32 @@ def test_the_triplet_loss_is_one_where_all_codes_agree() -> None:
     assert float(task.loss(torch.full((3, 2, 1024), 0.3), torch.tensor([1, 2, 0]))) == 1.0
     outputs = torch.zeros(2, 2, 1024)
     outputs[1, 1, :512] = 1.0  # positive of case 1: half the code away
-    near, far = task.distances(outputs, torch.tensor([1, 0]))
-    assert near.tolist() == [0.0, 0.5] and far.tolist() == [0.5, 0.0]  # mean, not norm
+    near, far = task.distances(outputs)
+    assert near.tolist() == [0.0, 0.5]  # mean, not norm
+    assert task.negatives(near, far, torch.tensor([1, 0])).tolist() == [0.5, 0.0]
+    assert torch.isinf(far.diagonal()).all()  # never its own
+
+
+def test_mined_negatives_are_the_nearest_and_the_nearest_beyond_the_original() -> None:
+    near = torch.tensor([0.2, 0.2, 0.9])
+    inf = float("inf")
+    far = torch.tensor([[inf, 0.1, 0.3], [0.5, inf, 0.4], [0.1, 0.3, inf]])
+    other = torch.tensor([1, 2, 0])
+    chosen = {name: pretext.PRETEXTS[name](8).negatives(near, far, other).tolist()
+              for name in ("exemplar_hard", "exemplar_semihard")}
+    assert chosen["exemplar_hard"] == pytest.approx([0.1, 0.4, 0.1])
+    assert chosen["exemplar_semihard"] == pytest.approx([0.3, 0.4, 0.3])  # none beyond .9: farthest
+
+
+def test_upright_exemplars_keep_left_and_right() -> None:
+    task = pretext.ExemplarUpright(16)
+    side = torch.zeros(8, 1, 16, 16, 16)
+    side[..., 2:5] = 1.0  # a slab near one end of the last axis
+    for draw in range(5):
+        views, _ = task.prepare(Batch(side, None, list(range(8))), generator(draw, "u"),
+                                training=True)
+        anchor = views[:, 0, 0]
+        assert (anchor[..., :8].sum((1, 2, 3)) > anchor[..., 8:].sum((1, 2, 3))).all()
 
 
 def test_resampling_by_a_quarter_turn_and_flip_is_exact() -> None:

@@ -1,0 +1,55 @@
+"""Encoders trained elsewhere as arms of the curve: --encoder NAME=file.pt, or weights of a library.
+
+Every key must be there and fit. The weights, not the file's name, are part of a run's identity.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from common import checkpoint
+from common.errors import InputError
+from common.records import ROOT, Json
+from common.settings import Settings
+
+
+@dataclass(frozen=True)
+class External:
+    """An encoder that this project did not pretrain; ``load`` may raise InputError."""
+
+    identity: Json
+    load: Callable[[], Mapping[str, Tensor]]
+
+
+def named(settings: Settings, taken: Collection[str]) -> dict[str, Path]:
+    """Read ENCODER = ["NAME=file.pt", ...]; names must be new, fit for a folder, and join TASKS."""
+    files: dict[str, Path] = {}
+    for entry in settings.ENCODER:
+        name, equals, file = entry.partition("=")
+        if not equals or not file or not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise InputError(f"ENCODER: {entry!r} found; expected NAME=file.pt, the name of "
+                             "letters, digits, '.', '_' and '-'")
+        if name in taken or name in files:
+            raise InputError(f"ENCODER: {name!r} is another arm's name already; choose a new one")
+        files[name] = ROOT / file
+    settings.TASKS = [*settings.TASKS, *(name for name in files if name not in settings.TASKS)]
+    return files
+
+
+def from_files(files: Mapping[str, Path],
+               make_encoder: Callable[[], nn.Module]) -> dict[str, External]:
+    """Check every file against the encoder before anything is trained."""
+    arms = {}
+    for name, file in files.items():
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; --encoder {name}= needs the weights of an "
+                             "encoder, as pretrain/<task>/seed0/encoder.pt is one")
+        state = checkpoint.load(file)
+        checkpoint.fit(make_encoder(), state, file)
+        arms[name] = External({"file": checkpoint.weights_digest(state)},
+                              partial(checkpoint.load, file))
+    return arms
