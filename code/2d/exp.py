@@ -40,7 +40,9 @@ FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the 
 SEEDS = [0, 1, 2]              # each with its own encoder, subsets and initialisation; at least 3
 DEVICE = "auto"                # auto, cpu, cuda or cuda:N
 PRECISION = "auto"             # auto: bfloat16 where the device has it, else float32
-WORKERS = 0                    # runs at a time; 0: as many as GPUs, or as cores and memory allow
+WORKERS = 0                    # runs at a time; 0: by GPUs, or as many as cores and memory allow
+RUNS_PER_GPU = 1               # runs at a time on each GPU, where its memory allows more than one
+RANKS_PER_RUN = 1              # GPUs, or processes on the CPU, that train one run together
 THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
 RERUN = False                  # set runs made with other settings aside and train them anew
 STRICT = False                 # stop at exact duplicates instead of keeping them on one side
@@ -88,14 +90,12 @@ def main() -> int:
     settings = from_flags(globals())
     encoders = external.named(settings, [arms.BASELINE, *LIBRARY, *pretext.PRETEXTS])
     check(settings, encoders)
-    device = devices.choose(settings.DEVICE)
+    device = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
     precision = devices.precision(settings.PRECISION, device, sound_on_cpu=True)
     if settings.DEMO:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
     study = make_study(settings, precision, encoders)
-    workers = devices.workers(settings.WORKERS, device, threads=settings.THREADS,
-                              step_bytes=model.STEP_BYTES * settings.GROWTH / 32
-                              * settings.BATCH_SIZE * settings.RESOLUTION**2)
+    workers = devices.workers(settings, device, study.step_bytes)
     return grid.run(study, device, workers)
 
 
@@ -152,7 +152,9 @@ def make_study(settings: Settings, precision: str,
         make_encoder=make_encoder,
         make_network=partial(model.Grader, classes=settings.GRADES),
         memory_format=torch.channels_last, precision=precision,
-        rule="highest quadratic-weighted kappa on validation")
+        rule="highest quadratic-weighted kappa on validation",
+        step_bytes=model.STEP_BYTES * settings.GROWTH / 32 * settings.BATCH_SIZE
+        * settings.RESOLUTION**2)
 
 
 def augmented(images: torch.Tensor, rng: torch.Generator, *, zoom: float,

@@ -38,8 +38,11 @@ FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the 
 SEEDS = [0, 1, 2]              # each with its own encoder, subsets and initialisation; at least 3
 DEVICE = "auto"                # auto, cpu, cuda or cuda:N
 PRECISION = "auto"             # auto: bfloat16 on a GPU, float32 on the CPU (see devices.py)
-WORKERS = 0                    # runs at a time; 0: as many as GPUs, or as cores and memory allow
+WORKERS = 0                    # runs at a time; 0: by GPUs, or as many as cores and memory allow
+RUNS_PER_GPU = 1               # runs at a time on each GPU, where its memory allows more than one
+RANKS_PER_RUN = 1              # GPUs, or processes on the CPU, that train one run together
 THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
+CHECKPOINTING = False          # run each block twice a step for 40 % less memory; same numbers
 RERUN = False                  # set runs made with other settings aside and train them anew
 STRICT = False                 # stop at exact duplicates instead of keeping them on one side
 
@@ -82,14 +85,12 @@ def main() -> int:
     settings = from_flags(globals())
     encoders = external.named(settings, [arms.BASELINE, *pretext.PRETEXTS])
     check(settings, encoders)
-    device = devices.choose(settings.DEVICE)
+    device = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
     precision = devices.precision(settings.PRECISION, device, sound_on_cpu=False)
     if settings.DEMO:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
     study = make_study(settings, precision, encoders)
-    workers = devices.workers(settings.WORKERS, device, threads=settings.THREADS,
-                              step_bytes=model.STEP_BYTES * settings.FILTERS / 16
-                              * settings.BATCH_SIZE * settings.RESOLUTION**3)
+    workers = devices.workers(settings, device, study.step_bytes)
     return grid.run(study, device, workers)
 
 
@@ -125,7 +126,8 @@ def make_study(settings: Settings, precision: str,
     folder = experiment.results_folder(settings) / "3d" / dataset.name
     parts = experiment.make_splits(cache, strata, folder, dataset=dataset.name,
                                    generated=dataset.generated, settings=settings)
-    make_encoder = partial(model.Encoder, len(dataset.channels), settings.FILTERS, settings.LEVELS)
+    make_encoder = partial(model.Encoder, len(dataset.channels), settings.FILTERS, settings.LEVELS,
+                           checkpointing=settings.CHECKPOINTING)
     return experiment.Study(
         settings=settings, dataset=dataset.name, tree="3d", generated=dataset.generated,
         cache=cache, splits=parts, strata=strata, pool=experiment.pool_of(cache, parts),
@@ -136,7 +138,9 @@ def make_study(settings: Settings, precision: str,
         encoder_share=0.3, make_encoder=make_encoder,
         make_network=partial(model.UNet, classes=len(dataset.classes)),
         memory_format=torch.channels_last_3d, precision=precision,
-        rule="highest mean foreground Dice on validation")
+        rule="highest mean foreground Dice on validation",
+        step_bytes=(model.CHECKPOINTED_BYTES if settings.CHECKPOINTING else model.STEP_BYTES)
+        * settings.FILTERS / 16 * settings.BATCH_SIZE * settings.RESOLUTION**3)
 
 
 if __name__ == "__main__":

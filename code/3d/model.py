@@ -5,16 +5,22 @@ trainable parameters, of them 3,535,440 in the encoder.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 EPS = 1e-3       # BatchNorm; official code (Keras)
 MOMENTUM = 0.1   # official: .01; with few steps its running statistics are still the initial ones
 DROPOUT = 0.5    # official code; Halving is made for it
-STEP_BYTES = 1500  # activations of a training step, per voxel at 16 filters, float32 (counted)
+STEP_BYTES = 1500  # activations of a training step at most, per voxel at 16 filters, float32
+CHECKPOINTED_BYTES = 900  # the same with activation checkpointing; see bench/memory.py
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -52,6 +58,41 @@ def _conv(inputs: int, outputs: int) -> nn.Conv3d:
     return layer
 
 
+def rerun(part: nn.Module, *inputs: Tensor) -> Tensor:
+    """Run ``part``, keeping only its inputs for the gradient, for which it is run once more.
+
+    The second run draws the same dropout and leaves BatchNorm's running statistics alone: numbers
+    and buffers are those of a plain call, bit for bit.
+    """
+    result: Tensor = checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=True,
+                                context_fn=partial(_contexts, part))
+    return result
+
+
+def _contexts(part: nn.Module) -> tuple[Any, Any]:
+    """What goes round the first and the second run of a part."""
+    return nullcontext(), _buffers_kept(part)
+
+
+@contextmanager
+def _buffers_kept(part: nn.Module) -> Iterator[None]:
+    """Let a part update copies of its buffers.
+
+    (Without track_running_stats it would update none, but also keep fewer tensors for the
+    gradient than the first run did, which checkpoint() refuses.)
+    """
+    layers = [(layer, dict(layer.named_buffers(recurse=False))) for layer in part.modules()]
+    for layer, buffers in layers:
+        for name, buffer in buffers.items():
+            setattr(layer, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for layer, buffers in layers:
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer)
+
+
 def smallest_input(levels: int) -> int:
     """Voxels a side that the encoder needs: one is left after every pool."""
     return int(2 ** (levels + 1))
@@ -63,8 +104,10 @@ class Encoder(nn.Module):
     128^3 -> 256 x 4^3, 39^3 -> 256 x 1^3 with 16 filters and 4 levels.
     """
 
-    def __init__(self, channels: int, filters: int = 16, levels: int = 4) -> None:
+    def __init__(self, channels: int, filters: int = 16, levels: int = 4, *,
+                 checkpointing: bool = False) -> None:
         super().__init__()
+        self.checkpointing = checkpointing  # keep each block's input only, see rerun()
         self.widths = [filters * 2**level for level in range(levels + 1)]  # the bottleneck last
         self.blocks = nn.ModuleList(block(i, o) for i, o in pairwise([channels, *self.widths]))
 
@@ -72,7 +115,7 @@ class Encoder(nn.Module):
         """Return the map of every level before its pool, then the bottleneck's, then the code."""
         maps = []
         for part in self.blocks:
-            maps.append(part(volumes))
+            maps.append(rerun(part, volumes) if self.checkpointing else part(volumes))
             volumes = F.max_pool3d(maps[-1], 2)
         return [*maps, volumes]
 
@@ -81,11 +124,25 @@ class Encoder(nn.Module):
         return self.stages(volumes)[-1]
 
 
-class Decoder(nn.Module):
-    """Undoes the last pool by repetition, then per level: up, concatenate the skip, block."""
+class Level(nn.Module):
+    """One level of the decoder: up, concatenate the skip, block."""
 
-    def __init__(self, widths: list[int], classes: int) -> None:
+    def __init__(self, up: nn.Module, part: nn.Module) -> None:
         super().__init__()
+        self.up, self.part = up, part
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, 2 C, D, H, W) and the skip (B, C, 2 D, 2 H, 2 W) -> the skip's shape."""
+        out: Tensor = self.part(torch.cat([self.up(x), skip], dim=1))
+        return out
+
+
+class Decoder(nn.Module):
+    """Undoes the last pool by repetition, then runs level after level."""
+
+    def __init__(self, widths: list[int], classes: int, *, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
         pairs = list(pairwise(reversed(widths)))  # (256, 128), (128, 64), ...
         self.ups = nn.ModuleList(nn.ConvTranspose3d(deep, out, 2, stride=2) for deep, out in pairs)
         self.blocks = nn.ModuleList(block(2 * out, out) for _, out in pairs)
@@ -100,7 +157,8 @@ class Decoder(nn.Module):
         # Nearest, to the bottleneck's own size: the weights have no part in undoing the pool.
         x = F.interpolate(code, size=bottleneck.shape[2:], mode="nearest")
         for up, part, skip in zip(self.ups, self.blocks, reversed(skips), strict=True):
-            x = part(torch.cat([up(x), skip], dim=1))
+            level = Level(up, part)  # made here, so that the weights keep their names
+            x = rerun(level, x, skip) if self.checkpointing else level(x, skip)
         logits: Tensor = self.last(x)
         return logits
 
@@ -111,7 +169,7 @@ class UNet(nn.Module):
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = Decoder(encoder.widths, classes)
+        self.decoder = Decoder(encoder.widths, classes, checkpointing=encoder.checkpointing)
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Segment volumes whose sides are divisible by 2^(levels + 1)."""

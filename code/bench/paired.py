@@ -38,7 +38,7 @@ def main() -> int:
     asked = parser.parse_args()
     flags = [flag for flag in asked.flags if flag != "--"]
     studies = [study_of(asked.tree, asked.change, way, flags) for way in WAYS[asked.change]]
-    device = devices.choose(studies[0].settings.DEVICE)
+    device = devices.choose(studies[0].settings.DEVICE, ranks=1)
     for study in studies:
         if grid.run(study, device, 1):
             return 1
@@ -51,11 +51,11 @@ def study_of(tree: str, change: str, way: str, flags: list[str]) -> Study:
     exp = trees.script(tree)
     settings = from_flags(vars(exp), flags)
     settings.RESULTS = str(Path(settings.RESULTS) / f"{change}-{way}")
-    exp.check(settings)
-    device = devices.choose(settings.DEVICE)
+    exp.check(settings, {})
+    device = devices.choose(settings.DEVICE, ranks=1)
     precision = way if change == "precision" else devices.precision(
         settings.PRECISION, device, sound_on_cpu=tree == "2d")
-    study: Study = exp.make_study(settings, precision)
+    study: Study = exp.make_study(settings, precision, {})
     if way == "contiguous":
         study = replace(study, memory_format=torch.contiguous_format)
     return study

@@ -56,7 +56,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "nibabel", "isal")
 def main() -> int:
     """Measure every group in turn, print its rows, and save them."""
     asked = _arguments()
-    device = devices.choose(asked.device)
+    device = devices.choose(asked.device, ranks=1)
     sizes = SIZES["smoke" if asked.smoke else device.type]
     torch.backends.cudnn.benchmark = True  # as grid.py has it
     torch.set_num_threads(THREADS)

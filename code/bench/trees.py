@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from measure import Sizes
 
-from common import devices, experiment, grid
+from common import devices, experiment, planning
 from common.experiment import Study
 from common.records import ROOT
 from common.settings import Settings, from_flags
@@ -68,9 +68,9 @@ def _open(exp: ModuleType, data: Path, device: torch.device, flags: Sequence[str
     folder = data.parent
     places = ["--data", data, "--cache", folder / "cache", "--results", folder / "results"]
     settings = from_flags(vars(exp), [*map(str, places), *flags])
-    exp.check(settings)
+    exp.check(settings, {})
     precision = devices.precision(settings.PRECISION, device, sound_on_cpu=sound_on_cpu)
-    study: Study = exp.make_study(settings, precision)
+    study: Study = exp.make_study(settings, precision, {})
     return Tree(study, experiment.load_cases(study, device), from_flags(vars(exp), []))
 
 
@@ -84,6 +84,6 @@ def pancreas(tree: Tree) -> Study:
 
 def scale(tree: Tree, name: str) -> float:
     """Voxels of a case's views at the default resolution, over those that were measured."""
-    full, used = (grid.view_voxels(study, name)
+    full, used = (planning.view_voxels(study, name)
                   for study in (pancreas(tree), tree.study))
     return full / used

@@ -12,24 +12,22 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from isal import isal_zlib
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from common import memory
-from common.errors import InputError
-from common.records import digest, read_json, write_json
+from common.errors import InputError, end_with
+from common.records import digest, file_lock, read_json, write_json
 
 FORMAT = 2  # of a cache folder; raise when what lies in it changes
 
@@ -91,10 +89,12 @@ def build(sources: Sequence[Source], root: Path, prepare: Callable[[Source], Pre
     process builds; others wait and say so. Raises the first InputError of ``prepare``.
     """
     root.mkdir(parents=True, exist_ok=True)
-    contents = _contents(sources, root / "hashes.json", workers)
+    waits = f"another process is preprocessing {root.parent.name}"
+    with _locked(root / "hashes.lock", waits):
+        contents = _contents(sources, root / "hashes.json", workers)
     key = digest({"contents": contents, "settings": settings, "format": FORMAT})
     folder = root / key
-    with _locked(root / f"{key}.lock", f"another process is preprocessing {root.parent.name}"):
+    with _locked(root / f"{key}.lock", waits):
         if not _sound(folder):
             partial = root / f"{key}.partial"
             shutil.rmtree(partial, ignore_errors=True)
@@ -174,16 +174,9 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
 
 
 def _begin(parent: int) -> None:
-    """Let this worker keep memory for the next case, and end when its parent is gone.
-
-    (A parent that is killed cannot tell its workers.)
-    """
+    """Let this worker keep memory for the next case, and end when its parent is gone."""
     memory.keep()
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-    Thread(target=watch, daemon=True).start()
+    end_with(parent)
 
 
 def progress(items: Any, total: int, what: str) -> "tqdm[Any]":
@@ -230,7 +223,7 @@ class _locked:  # noqa: N801 - used as a function: with _locked(...)
     """Hold a file lock, saying so once if it has to be waited for."""
 
     def __init__(self, path: Path, message: str) -> None:
-        self.lock, self.message = FileLock(path), message
+        self.lock, self.message = file_lock(path), message
 
     def __enter__(self) -> None:
         try:

@@ -1,31 +1,69 @@
-"""Which device trains, in which precision, and how many runs at a time."""
+"""Which device trains, in which precision, and how many runs at a time.
+
+Under torchrun or srun exp.py is one process of several on a machine: its number there, the local
+rank, picks its GPU, and the claims of the runs do the rest.
+"""
 
 import os
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from common.errors import InputError
+from common.settings import Settings
 
 BASE_BYTES = 1.2e9      # a process with torch loaded, its model and optimiser
 KEPT = 1.4              # what memory.keep() holds, over what a step needs (measured)
 
 
-def choose(wanted: str) -> torch.device:
-    """The device for DEVICE = auto, cpu, cuda or cuda:N.
+class Place(NamedTuple):
+    """This process among those that torchrun or srun started together."""
+
+    rank: int          # among all
+    size: int          # of all
+    local: int | None  # among those of this machine; None where it is the only one there
+
+
+def place() -> Place:
+    """Where this process stands, from what torchrun or srun says in the environment.
+
+    Slurm sets SLURM_PROCID and SLURM_LOCALID in a batch script too, SLURM_STEP_TASKS_PER_NODE, as
+    "4(x2),3", in a step of srun only.
+    """
+    env = os.environ
+    if "LOCAL_RANK" in env:
+        several = int(env.get("LOCAL_WORLD_SIZE", "2")) > 1
+        return Place(int(env.get("RANK", "0")), int(env.get("WORLD_SIZE", "1")),
+                     int(env["LOCAL_RANK"]) if several else None)
+    if "SLURM_STEP_TASKS_PER_NODE" in env:
+        tasks = env["SLURM_STEP_TASKS_PER_NODE"].split(",")
+        several = any(part.split("(")[0] != "1" for part in tasks)
+        return Place(int(env.get("SLURM_PROCID", "0")), int(env.get("SLURM_STEP_NUM_TASKS", "1")),
+                     int(env.get("SLURM_LOCALID", "0")) if several else None)
+    return Place(0, 1, None)
+
+
+def choose(wanted: str, *, ranks: int) -> torch.device:
+    """The device for DEVICE = auto, cpu, cuda or cuda:N; the first of its own under torchrun.
 
     A driver that is present but cannot be used is a warning with the remedy under auto, an
-    InputError under cuda.
+    InputError under cuda, as are fewer GPUs than the ``ranks`` of a run.
     """
     if wanted not in ("auto", "cpu", "cuda") and not wanted.removeprefix("cuda:").isdigit():
         raise InputError(f"DEVICE = {wanted}: expected auto, cpu, cuda or cuda:N")
     if wanted == "cpu":
         return torch.device("cpu")
-    problem = cuda_problem()
+    device = _own(wanted, ranks)
+    problem = cuda_problem(device)
     if problem is None:
-        return torch.device("cuda" if wanted == "auto" else wanted)
+        count = torch.cuda.device_count()
+        if (device.index or 0) + ranks > count:
+            raise InputError(f"DEVICE = {wanted}, RANKS_PER_RUN = {ranks}: this machine has {count}"
+                             " GPUs; a run takes as many as RANKS_PER_RUN, from DEVICE on")
+        return device
     if wanted != "auto":
         raise InputError(f"DEVICE = {wanted}: {problem}; or take --device cpu")
     if driver_present():
@@ -33,13 +71,32 @@ def choose(wanted: str) -> torch.device:
     return torch.device("cpu")
 
 
-def cuda_problem() -> str | None:
-    """Why CUDA cannot be used, with the remedy; None if a small kernel ran."""
+def _own(wanted: str, ranks: int) -> torch.device:
+    """The GPU asked for, or the one that is this process's among several on the machine."""
+    device, local = torch.device("cuda" if wanted == "auto" else wanted), place().local
+    if local is None or device.index is not None or torch.cuda.device_count() < ranks:
+        return device
+    return slot(local, ranks)
+
+
+def slot(index: int, ranks: int) -> torch.device:
+    """The first GPU of worker ``index`` on a machine whose runs take ``ranks`` GPUs each."""
+    slots = torch.cuda.device_count() // ranks
+    return torch.device("cuda", index % slots * ranks)
+
+
+def of_rank(first: torch.device, rank: int) -> torch.device:
+    """The device of a rank of a run: GPUs from the worker's own on; all share the CPU."""
+    return torch.device("cuda", (first.index or 0) + rank) if first.type == "cuda" else first
+
+
+def cuda_problem(device: torch.device) -> str | None:
+    """Why a GPU cannot be used, with the remedy; None if a small kernel ran on it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own warning is repeated below, with a remedy
         try:
             if torch.cuda.is_available():
-                torch.ones(8, device="cuda").sum().item()
+                torch.ones(8, device=device).sum().item()
                 return None
             torch.cuda.init()
         except (RuntimeError, AssertionError) as error:
@@ -102,15 +159,26 @@ def cores() -> int:
         os.cpu_count() or 1)
 
 
-def workers(wanted: int, device: torch.device, *, threads: int, step_bytes: float) -> int:
-    """Runs at a time: WORKERS, or as many as there are GPUs, or as cores and memory allow.
-
-    ``step_bytes`` is what the activations of the largest training step take in float32.
-    """
-    if wanted:
-        return wanted
+def memory(device: torch.device) -> int:
+    """Bytes of memory of the device, GPU or machine."""
     if device.type == "cuda":
-        return torch.cuda.device_count() if device.index is None else 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fit = int(0.8 * memory / (BASE_BYTES + KEPT * step_bytes))
-    return max(1, min(cores() // threads, fit))
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def workers(settings: Settings, device: torch.device, step_bytes: float) -> int:
+    """Runs at a time in this process: WORKERS, or RUNS_PER_GPU a GPU, or as cores and memory allow.
+
+    ``step_bytes`` is what the activations of the largest training step take in float32. One of
+    several processes on a machine trains on its own GPU, or one run at a time on the CPU.
+    """
+    if settings.WORKERS:
+        return int(settings.WORKERS)
+    ranks = settings.RANKS_PER_RUN
+    if device.type == "cuda":
+        places = torch.cuda.device_count() // ranks if device.index is None else 1
+        return int(places * settings.RUNS_PER_GPU)
+    if place().local is not None:
+        return 1
+    fit = int(0.8 * memory(device) / (ranks * BASE_BYTES + KEPT * step_bytes))
+    return max(1, min(cores() // (settings.THREADS * ranks), fit))

@@ -1,9 +1,12 @@
 """The one exception a user is meant to see, and how a script ends on it."""
 
 import errno
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import NoReturn
 
 
@@ -26,6 +29,7 @@ def few(names: Sequence[str], most: int = 5) -> str:
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 NO_ENTRY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
@@ -37,6 +41,10 @@ def disk_problem(error: OSError) -> str | None:
     if error.errno in NO_ENTRY:
         return (f"{error.filename or 'disk'}: {error.strerror}; change its permissions, or name "
                 "another place with --results and --cache")
+    if error.errno in NO_LOCKS:
+        return (f"{error.filename or 'disk'}: {error.strerror}: processes share the runs by file "
+                "locks (flock), which this file system does not have; name another place with "
+                "--results and --cache")
     return None
 
 
@@ -61,6 +69,15 @@ def exit_status(main: Callable[[], int | None]) -> int:
         where = f" at {stop}" if stop.args else ""
         print(f"stopped{where}; the same command goes on from here", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
+
+
+def end_with(parent: int) -> None:
+    """Let this worker end when its parent is gone; one that is killed cannot tell its workers."""
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+    Thread(target=watch, daemon=True).start()
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

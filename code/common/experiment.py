@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from common import checkpoint, joint, records, splits
+from common import checkpoint, joint, parallel, records, splits
 from common.arms import BASELINE
 from common.cache import Cache
 from common.errors import InputError, few
 from common.external import External
-from common.records import Json, Run
+from common.records import Json, Run, starting
 from common.settings import Settings, warmup_epochs
 from common.task import Pretext, PretextModel
 from common.training import Cases, Recipe, evaluate, fit, generator
@@ -51,6 +51,7 @@ class Study:
     memory_format: torch.memory_format | None        # of weights on the CPU, where it is faster
     precision: str
     rule: str                                        # how the model is chosen, for the figure
+    step_bytes: float                                # activations of a finetuning step, float32
 
     @property
     def folder(self) -> Path:
@@ -105,7 +106,12 @@ class Study:
 
     def _identity(self) -> Json:
         return {"splits": records.digest(self.splits.to_json()), "precision": self.precision,
-                "numbers": records.NUMBERS}
+                "numbers": records.NUMBERS, **self._ranks()}
+
+    def _ranks(self) -> Json:
+        """Several ranks a run draw other dropout, and add in another order, than one."""
+        ranks = self.settings.RANKS_PER_RUN
+        return {"ranks": ranks} if ranks > 1 else {}
 
     def pretext(self, task: str) -> Pretext:
         """The pretext task of an arm."""
@@ -157,6 +163,8 @@ def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     model = pretext_model(study, task, cases, seed)
     state = fit(model, task, cases, train=cases.rows(study.pool), val=rows, run=run,
                 recipe=recipe, report=report)
+    if not parallel.leads():  # the first rank alone reports
+        return ""
     assert state.best_weights is not None
     model.load_state_dict(state.best_weights)
     figures, _ = evaluate(model, task, cases, rows, recipe)
@@ -200,6 +208,8 @@ def finetune(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
                                                        study.splits.val, study.splits.test))
     state = fit(model, downstream, cases, train=labelled, val=val, run=run, recipe=recipe,
                 report=report)
+    if not parallel.leads():  # the first rank alone reports
+        return ""
     last = {name: evaluate(model, downstream, cases, rows, recipe)[0]
             for name, rows in (("test", test), ("val", val))}
     assert state.best_weights is not None
@@ -264,19 +274,27 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, datase
                            seed=settings.SPLIT_SEED)
     content = {"dataset": dataset, "generated": generated, **made.to_json(),
                "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
+    with starting(folder):
+        return _read_or_write(path, made, content, rerun=settings.RERUN)
+
+
+def _read_or_write(path: Path, made: splits.Splits, content: Json, *,
+                   rerun: bool) -> splits.Splits:
+    """The splits on disk if they are those of this data set, else ``made``, written."""
     if path.exists():
         old = records.read_json(path)
         if not isinstance(old, dict) or not {"train", "val", "test", "seed"} <= old.keys():
             raise InputError(f"{path}: not the splits of a data set; move it away, it is made anew")
-        changed = [*records.differences(old.get("contents", {}), contents),
-                   *records.differences(old["seed"], settings.SPLIT_SEED, "SPLIT_SEED")]
+        changed = [*records.differences(old.get("contents", {}), content["contents"]),
+                   *records.differences(old["seed"], made.seed, "SPLIT_SEED")]
         if not changed:
             return splits.Splits(old["train"], old["val"], old["test"], old["seed"])
-        if not settings.RERUN:
+        if not rerun:
             names = few([line.split(":")[0] for line in changed])
             raise InputError(f"{path}: made for other data; changed, added or removed: {names}; "
                              "give --results OTHER to keep both, or --rerun to set the old aside")
-        path.rename(path.with_name(f"splits.json.old-{len(list(folder.glob('splits.json*')))}"))
+        number = len(list(path.parent.glob("splits.json*")))
+        path.rename(path.with_name(f"splits.json.old-{number}"))
     records.write_json(path, content)
     return made
 

@@ -1,100 +1,45 @@
-"""All runs of an experiment: which there are, what they will cost, and who trains which.
+"""All runs of an experiment: who trains which.
 
 Processes share the grid by claims alone (an exclusive lock per run that dies with its process):
 each takes the next run whose encoder exists. Nothing else schedules runs, so torchrun, srun or N
-shells may start exp.py as often as they like.
+shells may start exp.py as often as they like; what a killed one has begun, another goes on with.
 """
 
-import math
+import io
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial
 from typing import Any
 
 import torch
 
-from common import memory, records
-from common.arms import BASELINE
+from common import devices, memory, parallel, records
 from common.errors import InputError, RunFailed, disk_problem
-from common.experiment import (
-    Study,
-    duplicates,
-    encoder_damage,
-    load_cases,
-    train,
-)
+from common.experiment import Study, encoder_damage, load_cases, train
+from common.planning import Job, announce, check_ranks, plan
 from common.progress import Progress
-from common.records import Run
-from common.task import Batch, nested
-from common.training import generator
+from common.records import Run, SilentRun
 
 LOOK_AGAIN = 1.0   # seconds between looks for a run that another process may have freed
-CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
 
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the grid and its cost; the identity is made anew at each look.
-
-    (An encoder's weights become part of the finetuning runs' identity once they exist.)
-    """
-
-    make: Callable[[], Run]
-    needs: Callable[[], Run] | None  # the pretraining run it starts from
-    steps: int                       # at most
-    work: float                      # voxels through the downstream network, at most
-
-    def ready(self) -> bool:
-        """Whether the encoder it starts from exists."""
-        return self.needs is None or self.needs().done()
+Trains = Callable[[Run, parallel.Report], str]
 
 
 def run(study: Study, device: torch.device, workers: int) -> int:
     """Say what will be done, and do what is not done yet; exit status 1 if any run failed."""
     jobs = plan(study)
-    mend(jobs)
-    check_stale(jobs, rerun=study.settings.RERUN)
-    announce(study, jobs, device, workers)
+    check_ranks(study)
+    with records.starting(study.folder):
+        mend(jobs)
+        check_stale(jobs, rerun=study.settings.RERUN)
+    quiet = devices.place().rank > 0  # one of those started together says it for all
+    with redirect_stdout(io.StringIO()) if quiet else nullcontext():
+        announce(study, jobs, device, workers)
     return work(study, device, workers)
-
-
-def plan(study: Study) -> list[Job]:
-    """Every run: pretraining first, the longest first, then finetuning by fraction."""
-    s = study.settings
-    pretexts = [task for task in s.TASKS if study.pretrained_here(task)]
-    jobs = []
-    for task in pretexts:
-        recipe = study.pretext_recipe(study.pretext(task), 0)
-        steps = recipe.epochs * recipe.steps
-        work = steps * recipe.batch_size * view_voxels(study, task) * study.encoder_share
-        jobs += [Job(partial(study.pretrain_run, task, seed), None, steps, work)
-                 for seed in s.SEEDS]
-    jobs.sort(key=lambda job: -job.work)
-    for fraction in sorted(s.FRACTIONS):
-        for task in s.TASKS:
-            recipe = study.finetune_recipe(task, fraction, s.SEEDS[0])
-            steps = recipe.epochs * recipe.steps
-            work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
-            jobs += [Job(partial(study.finetune_run, task, fraction, seed),
-                         partial(study.pretrain_run, task, seed) if task in pretexts else None,
-                         steps, work) for seed in s.SEEDS]
-    return jobs
-
-
-def view_voxels(study: Study, name: str) -> int:
-    """Voxels of all views of one case of a pretext task, or of one case of the baseline."""
-    space = (study.settings.RESOLUTION,) * study.dimensions
-    if name == BASELINE:
-        return int(math.prod(space))
-    batch = Batch(list(torch.zeros(2, 1, *space)), None, [0, 1])
-    views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
-    sizes = nested(lambda each: each[0].numel(), views)
-    return sum(sizes) if isinstance(sizes, tuple) else int(sizes)
 
 
 def mend(jobs: Sequence[Job]) -> None:
@@ -132,58 +77,6 @@ def check_stale(jobs: Sequence[Job], *, rerun: bool) -> None:
             print(f"set aside: {run.name} -> {run.set_aside().name}")
 
 
-def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
-    """Hours the unfinished runs take on the CPU at most, from one small timed training step."""
-    torch.set_num_threads(study.settings.THREADS)
-    network = study.make_network(study.make_encoder())
-    images = torch.rand(2, study.channels, *(study.probe,) * study.dimensions)
-    optimiser = torch.optim.Adam(network.parameters(), fused=True)
-    for _ in range(2):  # the first warms up
-        started = time.perf_counter()
-        network(images).square().mean().backward()
-        optimiser.step()
-        taken = time.perf_counter() - started
-    left = sum(job.work for job in jobs if not job.make().done())
-    return left * taken / (2 * study.probe**study.dimensions) / workers / 3600
-
-
-def announce(study: Study, jobs: Sequence[Job], device: torch.device, workers: int) -> None:
-    """Say what will be done before doing it; InputError if that is a day or more unasked for."""
-    s, parts = study.settings, study.splits
-    done = sum(job.make().done() for job in jobs)
-    first = sum(job.make().identity["stage"] == "pretrain" for job in jobs)
-    leaked = len(set(study.pool) & {*parts.test, *parts.val})
-    twins = duplicates(study.cache)
-    print(f"data      {study.dataset}{' (generated)' if study.generated else ''}: "
-          f"{study.cache.labelled} labelled, {len(study.cache.facts) - study.cache.labelled} "
-          f"unlabelled cases; classes {', '.join(study.classes)}\n"
-          f"splits    {len(parts.train)} train, {len(parts.val)} validation, {len(parts.test)} test"
-          f" ({study.folder / 'splits.json'})\n"
-          f"twins     exact duplicates: {len(twins.groups)} cases kept on one side, "
-          f"{len(twins.contradicting)} left out for contradicting labels, "
-          f"{len(twins.unlabelled)} unlabelled left out\n"
-          f"pool      {len(study.pool)} cases to pretrain on; "
-          f"test cases in the pretraining pool: {leaked}\n"
-          f"runs      {len(jobs)}: {first} pretraining, {len(jobs) - first} finetuning; "
-          f"{done} done, {len(jobs) - done} to do\n"
-          f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "
-          f"seeds {' '.join(map(str, s.SEEDS))}\n"
-          f"device    {device}, {study.precision}, {workers} runs at a time")
-    if device.type == "cpu" and done < len(jobs):
-        hours = estimate(study, jobs, workers)
-        print(f"time      at most about {_hours(hours)}, estimated from one small step")
-        if hours > CPU_HOURS and s.DEVICE != "cpu":
-            raise InputError(f"no usable GPU, and on this CPU all runs would take about "
-                             f"{_hours(hours)}; give --device cpu to do it all the same, or make it"
-                             " smaller: --resolution 32 --levels 2, --pretext-epochs, "
-                             "--finetune-epochs, --tasks, --fractions, --seeds")
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.0f} hours" if hours >= 10 else (
-        f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} minutes")
-
-
 def work(study: Study, device: torch.device, workers: int) -> int:
     """Train every unfinished run, ``workers`` at a time; exit status 1 if any failed."""
     jobs = plan(study)
@@ -202,22 +95,23 @@ def _share(study: Study, device: torch.device, workers: int, progress: Progress)
     """Train in this process, or in several that share the runs by their claims."""
     if workers == 1:
         _work(study, device, progress.put)
-    else:
-        context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
-        queue = context.Queue()
-        processes = [context.Process(target=_worker, daemon=True,
-                                     args=(study, _own(device, index), queue.put, os.getpid()))
-                     for index in range(workers)]
+        return
+    ranks = study.settings.RANKS_PER_RUN
+    spread = device.type == "cuda" and device.index is None  # GPUs in turn
+    context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
+    queue = context.Queue()
+    processes = [context.Process(
+        target=_worker, daemon=ranks == 1,  # daemons may not have the ranks as their children
+        args=(study, devices.slot(index, ranks) if spread else device, queue.put, os.getpid()))
+        for index in range(workers)]
+    try:
         for process in processes:
             process.start()
         progress.follow(queue, processes)
-
-
-def _own(device: torch.device, index: int) -> torch.device:
-    """The device of the worker with this index: GPUs in turn."""
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", index % torch.cuda.device_count())
-    return device
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
 
 
 def _worker(study: Study, device: torch.device, put: Callable[[Any], None], parent: int) -> None:
@@ -234,20 +128,52 @@ def _worker(study: Study, device: torch.device, put: Callable[[Any], None], pare
 
 def _work(study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
     """Claim and train runs until none is left that could be trained."""
-    torch.set_num_threads(study.settings.THREADS)
-    if device.type == "cpu":
-        memory.keep()
-    torch.backends.cudnn.benchmark = True  # sizes never change within a run
-    cases = load_cases(study, device)
+    trains = _trainer(study, device)
     provenance = records.provenance(str(device), study.settings.THREADS)
     jobs = plan(study)
     while jobs:
         jobs = [job for job in jobs if not job.make().done() and not _failed(job)]
         try:
-            if not any(_train_if_free(study, job, cases, provenance, put) for job in jobs):
+            if not any(_train_if_free(job, trains, provenance, put) for job in jobs):
                 time.sleep(LOOK_AGAIN)
         except RunFailed:  # told already, but not recorded: going on would try it for ever
             return
+
+
+def _trainer(study: Study, device: torch.device) -> Trains:
+    """What trains a run: this process, or RANKS_PER_RUN new ones."""
+    ranks = study.settings.RANKS_PER_RUN
+    if ranks > 1:
+        places = [devices.of_rank(device, rank) for rank in range(ranks)]
+        return lambda run, report: parallel.launch(places, partial(_train_rank, study, run), report)
+    _set_up(study, device)
+    cases = load_cases(study, device)
+    return lambda run, report: train(study, run, cases, report)
+
+
+def _train_rank(study: Study, run: Run, device: torch.device, report: parallel.Report) -> str:
+    """Train a run as one of its ranks."""
+    try:
+        _set_up(study, device)
+        cases = load_cases(study, device)
+        if not parallel.leads():
+            return train(study, SilentRun(run.folder, run.identity), cases, report)
+        with run.writing():
+            return train(study, run, cases, report)
+    except (InputError, OSError, RuntimeError) as error:
+        if (text := _reason(run, error)) is None:
+            raise
+        raise RunFailed(text) from None
+
+
+def _set_up(study: Study, device: torch.device) -> None:
+    """What holds for every run of this process."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else each process also takes memory of the first GPU
+    torch.set_num_threads(study.settings.THREADS)
+    if device.type == "cpu":
+        memory.keep()
+    torch.backends.cudnn.benchmark = True  # sizes never change within a run
 
 
 def _failed(job: Job) -> bool:
@@ -256,7 +182,7 @@ def _failed(job: Job) -> bool:
     return any((run.folder / "failed.json").exists() for run in runs)
 
 
-def _train_if_free(study: Study, job: Job, cases: Any, provenance: records.Json,
+def _train_if_free(job: Job, trains: Trains, provenance: records.Json,
                    put: Callable[[Any], None]) -> bool:
     """Train the job's run if its encoder exists and no other process holds it."""
     if not job.ready():
@@ -278,7 +204,7 @@ def _train_if_free(study: Study, job: Job, cases: Any, provenance: records.Json,
                                 f"({run.changes()[0]}); start again with --rerun")
             run.start(provenance)
             started = time.monotonic()
-            line = train(study, run, cases, report)
+            line = trains(run, report)
             put(("work", run.name, (job.steps - reported) * unit))  # patience may have saved steps
             put(("done", run.name, f"{line}, {time.monotonic() - started:.0f} s"))
         except (RunFailed, InputError, OSError, RuntimeError) as error:

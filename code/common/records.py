@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from common.errors import InputError
 
@@ -136,15 +136,25 @@ class Run:
         scores: Json = read_json(self.folder / "scores.json")
         return scores
 
+    @property
+    def _locks(self) -> Path:
+        return self.folder.parents[self.name.count("/")] / "locks"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Wait until no process left behind by a killed one still writes this run's records."""
+        with file_lock(self._locks / f"{self.name.replace('/', '-')}.writing.lock"):
+            yield
+
     @contextmanager
     def claim(self) -> Iterator[bool]:
         """Hold the run exclusively; yields False at once if another process holds it.
 
         The lock belongs to the open file, so it ends with its process, however that ends.
         """
-        lock_folder = self.folder.parents[self.name.count("/")] / "locks"
+        lock_folder = self._locks
         lock_folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(lock_folder / f"{self.name.replace('/', '-')}.lock")
+        lock = file_lock(lock_folder / f"{self.name.replace('/', '-')}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -185,6 +195,32 @@ class Run:
         """Write scores.json, which makes the run done, then drop the training state."""
         write_json(self.folder / "scores.json", scores)
         (self.folder / "last.pt").unlink(missing_ok=True)
+
+
+class SilentRun(Run):
+    """A run as those of its ranks see it that keep no records."""
+
+    def log(self, name: str, record: Json) -> None:
+        """Write nothing."""
+
+    def cut_log(self, name: str, epoch: int) -> None:
+        """Write nothing."""
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[None]:
+    """Hold what only one of the processes started together may do: setting up ``folder``."""
+    (folder / "locks").mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / "locks" / "start.lock"):
+        yield
+
+
+def file_lock(path: Path) -> BaseFileLock:
+    """A lock that ends with its process; OSError where the file system has none.
+
+    (A soft lock, filelock's way out there, would outlive a killed process.)
+    """
+    return FileLock(path, fallback_to_soft=False)
 
 
 def plain(content: Any) -> Any:

@@ -20,9 +20,10 @@ from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
-         "THREADS", "PRECISION", "DEMO", "RERUN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
-# (A run's identity has the precision itself, the data that the columns lead to, and the weights of
-# an encoder from elsewhere.)
+         "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "RERUN",
+         "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+# (A run's identity has the precision itself, the data that the columns lead to, the weights of an
+# encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
@@ -129,7 +130,7 @@ def check_common(settings: Settings, pretexts: Sequence[str], others: Sequence[s
     ``pretexts`` are the names of pretext tasks, ``others`` those of arms without one.
     """
     for name in ("PRETEXT_EPOCHS", "FINETUNE_EPOCHS", "BATCH_SIZE", "RESOLUTION", "VALIDATIONS",
-                 "PRETEXT_PATIENCE", "THREADS"):
+                 "PRETEXT_PATIENCE", "THREADS", "RUNS_PER_GPU", "RANKS_PER_RUN"):
         if getattr(settings, name) < 1:
             raise InputError(f"{name} = {getattr(settings, name)}: must be at least 1")
     for name in ("PRETEXT_LR", "FINETUNE_LR"):

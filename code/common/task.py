@@ -7,7 +7,7 @@ a Tensor or a tuple of them; the loop in training.py never looks inside.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -62,6 +62,21 @@ class Task(Protocol):
 
     def summarise(self, scores: Scores) -> dict[str, Any]:
         """Turn the figures of all cases into what is reported: sum over cases, divide once."""
+
+
+@runtime_checkable
+class Summed(Protocol):
+    """What a task may add if its loss is made of sums over the batch, as Dice is.
+
+    The ranks of a run (RANKS_PER_RUN) then exchange the sums. Of any other task they exchange the
+    outputs, whose first axis is the cases: what compares cases belongs in loss(), not in a head.
+    """
+
+    def sums(self, outputs: Nested, targets: Nested) -> Tensor:
+        """The sums over some cases of a batch."""
+
+    def loss_of_sums(self, sums: Tensor) -> Tensor:
+        """Mean loss of the batch from its sums: a scalar."""
 
 
 class Pretext(Task, Protocol):

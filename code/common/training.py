@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from common import checkpoint
+from common import checkpoint, parallel
 from common.devices import send
 from common.errors import InputError, RunFailed
 from common.records import Run
@@ -103,21 +103,26 @@ def fit(model: nn.Module, task: Task, cases: Cases, *, train: list[int], val: li
     Goes on from last.pt where there is one; the model ends with its final weights. ``report`` is
     given the steps done since it was last called. Raises RunFailed on a non-finite loss.
     """
+    parallel.synchronise(model)
     optimiser = _optimiser(model, recipe)
-    state = _resume(model, optimiser, run, cases.device)
+    state = parallel.in_turn(lambda: _resume(model, optimiser, run, cases.device))
     report(state.epoch * recipe.steps)
+    network: nn.Module | None = None
     saved, wait = time.monotonic(), float(CHECKPOINT_EVERY)
     for epoch in range(state.epoch + 1, recipe.epochs + 1):
         if _out_of_patience(state, recipe):
             break
         if epoch == recipe.warmup + 1 and recipe.warmup:
             optimiser = _optimiser(model, recipe)  # fresh: the encoder's moments start with it
+        if network is None or epoch == recipe.warmup + 1:
+            _train_mode(model, frozen=epoch <= recipe.warmup)
+            network = parallel.wrapped(model)
         started = time.monotonic()
-        _train_epoch(epoch, model, task, cases, train, val, run, recipe, optimiser, state)
+        _train_epoch(epoch, model, network, task, cases, train, val, run, recipe, optimiser, state)
         run.log("time", {"epoch": epoch, "seconds": round(time.monotonic() - started, 3)})
         report(recipe.steps)
         last = epoch == recipe.epochs or _out_of_patience(state, recipe)
-        if last or time.monotonic() - saved > wait:
+        if parallel.leads() and (last or time.monotonic() - saved > wait):
             begun = time.monotonic()
             _save(model, optimiser, run, state)
             saved = time.monotonic()
@@ -125,11 +130,11 @@ def fit(model: nn.Module, task: Task, cases: Cases, *, train: list[int], val: li
     return state
 
 
-def _train_epoch(epoch: int, model: nn.Module, task: Task, cases: Cases, train: list[int],
-                 val: list[int], run: Run, recipe: Recipe, optimiser: torch.optim.Optimizer,
-                 state: State) -> None:
+def _train_epoch(epoch: int, model: nn.Module, network: nn.Module, task: Task, cases: Cases,
+                 train: list[int], val: list[int], run: Run, recipe: Recipe,
+                 optimiser: torch.optim.Optimizer, state: State) -> None:
     """One epoch of recipe.steps steps, with the validations that fall into it, and its log."""
-    torch.manual_seed(_number(recipe.seed, task.name, "dropout", epoch))
+    torch.manual_seed(_number(recipe.seed, task.name, "dropout", epoch, *parallel.number()))
     rng = generator(recipe.seed, f"{task.name} training", epoch)
     frozen = epoch <= recipe.warmup
     _train_mode(model, frozen=frozen)
@@ -137,7 +142,7 @@ def _train_epoch(epoch: int, model: nn.Module, task: Task, cases: Cases, train: 
     stream = islice(batches(train, recipe.batch_size, rng), recipe.steps)
     for index, rows in enumerate(stream):
         batch = cases.batch(rows, labelled=task.labelled)
-        losses[index] = _step(model, task, batch, rng, recipe, optimiser)
+        losses[index] = _step(network, task, batch, rng, recipe, optimiser)
         step = (epoch - 1) * recipe.steps + index + 1
         if _validates_at(step, recipe):
             _check_finite(losses[:index + 1], epoch, step - index, run)
@@ -153,7 +158,8 @@ def _step(model: nn.Module, task: Task, batch: Batch, rng: Generator, recipe: Re
     """One optimiser step; the loss stays on the device, so that nothing waits for it."""
     views, targets = task.prepare(batch, rng, training=True)
     with autocast(batch.device, recipe.precision):
-        loss = task.loss(model(views), targets)
+        outputs = model(parallel.part(views, len(batch.cases)))
+        loss = parallel.loss(task, outputs, targets, len(batch.cases))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     if recipe.clip is not None:
@@ -165,7 +171,7 @@ def _step(model: nn.Module, task: Task, batch: Batch, rng: Generator, recipe: Re
 def _validate(step: int, model: nn.Module, task: Task, cases: Cases, val: list[int], run: Run,
               recipe: Recipe, state: State, epoch: int) -> None:
     """Validate, log it, and keep the weights if the smoothed figure is the best so far."""
-    figures, _ = evaluate(model, task, cases, val, recipe)
+    figures = parallel.from_first(lambda: evaluate(model, task, cases, val, recipe)[0])
     monitored = -figures["loss"] if task.monitor == "-loss" else figures[task.monitor] or 0.0
     if not math.isfinite(monitored):
         raise RunFailed(f"{run.name}: validation {task.monitor} is {monitored} at epoch {epoch}, "

@@ -218,8 +218,8 @@ def test_a_changed_data_set_is_named(trial: Trial, tmp_path: Path) -> None:
     assert numbers(tmp_path) == numbers(trial.folder)
 
 
-@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "make room"),
-                                              (errno.EROFS, "permissions")])
+@pytest.mark.parametrize(("number", "said"), [
+    (errno.ENOSPC, "make room"), (errno.EROFS, "permissions"), (errno.ENOSYS, "flock")])
 def test_a_disk_that_cannot_be_written_is_one_line(number: int, said: str,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:

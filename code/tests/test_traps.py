@@ -5,6 +5,7 @@ import torch
 
 from common import devices
 from common.errors import InputError
+from common.settings import Settings
 
 
 def test_volumes_are_never_trained_in_bfloat16_on_the_cpu(monkeypatch: pytest.MonkeyPatch
@@ -26,19 +27,20 @@ def test_a_driver_that_cannot_be_used_is_a_warning_with_the_remedy(
     monkeypatch.setattr(torch.cuda, "init", too_old)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(devices, "driver_present", lambda: True)
-    assert devices.choose("auto").type == "cpu"
+    assert devices.choose("auto", ranks=1).type == "cpu"
     said = capsys.readouterr().out
     assert "too old" in said and "TORCH_INDEX" in said and said.count("\n") == 1
     with pytest.raises(InputError, match="--device cpu"):
-        devices.choose("cuda")
-    assert devices.choose("cpu").type == "cpu" and not capsys.readouterr().out
+        devices.choose("cuda", ranks=1)
+    assert devices.choose("cpu", ranks=1).type == "cpu" and not capsys.readouterr().out
 
 
 def test_as_many_runs_at_a_time_as_cores_and_memory_allow() -> None:
     cpu = torch.device("cpu")
-    assert devices.workers(3, cpu, threads=1, step_bytes=1500) == 3
-    assert devices.workers(0, cpu, threads=1, step_bytes=1500) == devices.cores()
-    assert devices.workers(0, cpu, threads=1, step_bytes=1500e12) == 1
+    one = Settings(WORKERS=0, RANKS_PER_RUN=1, RUNS_PER_GPU=1, THREADS=1)
+    assert devices.workers(Settings(**{**vars(one), "WORKERS": 3}), cpu, 1500) == 3
+    assert devices.workers(one, cpu, 1500) == devices.cores()
+    assert devices.workers(one, cpu, 1500e12) == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,130 @@
+"""Train small things over a number of ranks and keep what came out: run by test_parallel.py.
+
+    python ranks.py RANKS OUT.pt NAME...
+"""
+
+import importlib
+import os
+import signal
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+CODE = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CODE), str(CODE / "3d")]
+
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+from common import checkpoint, joint, parallel, training  # noqa: E402
+from common.downstream import Grading, Segmentation  # noqa: E402
+from common.errors import RunFailed  # noqa: E402
+from common.records import Run, SilentRun, read_log  # noqa: E402
+from common.task import PretextModel  # noqa: E402
+from common.training import Cases, Recipe, fit, generator  # noqa: E402
+
+IDS = [f"case_{i}" for i in range(12)]
+# Five training cases in batches of five: ranks get parts of unequal length.
+RECIPE = Recipe(seed=3, epochs=4, steps=2, batch_size=5, lr=1e-3, clip=1.0, warmup=1,
+                validations=3)
+
+
+def volumes(side: int) -> Cases:
+    images = torch.rand(12, 1, side, side, side, generator=generator(0, "i"))
+    return Cases(images, (images[:, 0] > 0.6).byte() + (images[:, 0] > 0.9).byte(), IDS,
+                 torch.device("cpu"))
+
+
+def photographs() -> Cases:
+    images = torch.rand(12, 3, 64, 64, generator=generator(0, "p"))
+    return Cases(images, torch.arange(12) % 5, IDS, torch.device("cpu"))
+
+
+def model_and_task(name: str) -> tuple[nn.Module, Any, Cases]:
+    tree, what = name.split("/")
+    model: Any = importlib.import_module(f"{tree}.model")
+    cases = volumes(32 if what == "cpc" else 16) if tree == "3d" else photographs()
+    encoder = (model.Encoder(1, 4, 2, checkpointing=what == "checkpointing") if tree == "3d" else
+               model.Encoder((1, 1, 1, 1), 8))
+    if what in ("segmentation", "checkpointing"):
+        return model.UNet(encoder, 3), Segmentation(["background", "a", "b"]), cases
+    if what == "grading":
+        return model.Grader(encoder, 5), Grading(5, lambda images, rng: images), cases
+    task = joint.make(what, importlib.import_module(f"{tree}.pretext").PRETEXTS,
+                      cases.images.shape[-1])
+    views, _ = task.prepare(cases.batch([0, 1], labelled=False), generator(0, "v"), training=False)
+    return PretextModel(encoder, task, views), task, cases
+
+
+def train(name: str, folder: Path, *, dropout: float = 0.0,
+          report: parallel.Report = lambda steps: None) -> dict[str, Any]:
+    """Losses, figures and weights of a run."""
+    torch.set_num_threads(1)
+    training.ADAM_EPS = 1e-2  # at 1e-7 Adam makes whole steps of the rounding of tiny gradients
+    torch.manual_seed(0)
+    model, task, cases = model_and_task(name)
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = dropout
+    run = (Run if parallel.leads() else SilentRun)(
+        folder / "finetune" / name.replace("/", "-") / "fraction100" / "seed0",
+        {"stage": "finetune"})
+    if parallel.leads():
+        run.start({})
+    state = fit(model, task, cases, train=[0, 1, 2, 3, 4], val=[5, 6, 7], run=run, recipe=RECIPE,
+                report=report)
+    return {"log": read_log(run.folder) if parallel.leads() else [], "history": state.history,
+            "weights": checkpoint.weights(model)}
+
+
+def train_all(names: list[str], out: Path, device: torch.device, report: parallel.Report) -> str:
+    """Every named run; the first rank keeps what all must have in common."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = {name: train(name, Path(folder)) for name in names}
+    torch.save(made, f"{out}.{parallel.rank()}")
+    report(len(names))
+    return "trained"
+
+
+def go_on(out: Path, device: torch.device, report: parallel.Report) -> str:
+    """A run beside one that is broken off in its third epoch, if it has not been before."""
+    training.CHECKPOINT_EVERY = 0
+    name, begun = "3d/segmentation", (out / "parts").exists()
+    saved = out / "parts" / "finetune" / "3d-segmentation" / "fraction100" / "seed0" / "last.pt"
+
+    def stop(steps: int) -> None:
+        if not begun and saved.exists():
+            raise RunFailed("broken off")
+    parts = train(name, out / "parts", dropout=0.5, report=stop)
+    if not parallel.leads():
+        train(name, out / "whole", dropout=0.5)
+        return ""
+    torch.save({"parts": parts, "whole": train(name, out / "whole", dropout=0.5)}, out / "both.pt")
+    return "gone on"
+
+
+def fail(how: str, device: torch.device, report: parallel.Report) -> str:
+    """The second rank fails in one of several ways while the first waits for it."""
+    if parallel.rank() == 1:
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise {"failed": RunFailed("run: not finite"), "broken": KeyError("a defect")}[how]
+    parallel.total(torch.ones(1))
+    return "never"
+
+
+def main() -> None:
+    count, out, *names = sys.argv[1:]
+    cpu = torch.device("cpu")
+    job = {"fail": partial(fail, names[-1]), "go_on": partial(go_on, Path(out))}.get(
+        names[0], partial(train_all, names, Path(out)))
+    if count == "1":
+        job(cpu, print)
+    else:
+        print(parallel.launch([cpu] * int(count), job, print))
+
+
+if __name__ == "__main__":
+    main()
