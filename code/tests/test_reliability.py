@@ -1,6 +1,5 @@
 """Nothing lost, nothing silently wrong: kills, damage, two at once, disks; in both trees."""
 
-import errno
 import importlib
 import json
 import random
@@ -14,11 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
 from filelock import FileLock
-
-from common import cache, checkpoint, errors
-from common.errors import InputError, exit_status
 
 CODE = Path(__file__).resolve().parents[1]
 COMMON = ["--pretext-epochs", "3", "--finetune-epochs", "3", "--warmup-epochs", "1",
@@ -218,46 +213,10 @@ def test_a_changed_data_set_is_named(trial: Trial, tmp_path: Path) -> None:
     assert numbers(tmp_path) == numbers(trial.folder)
 
 
-@pytest.mark.parametrize(("number", "said"), [
-    (errno.ENOSPC, "make room"), (errno.EROFS, "permissions"), (errno.ENOSYS, "flock")])
-def test_a_disk_that_cannot_be_written_is_one_line(number: int, said: str,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:
-    def fail() -> None:
-        raise OSError(number, "no", "/some/file")
-    assert exit_status(fail) == 2
-    line = capsys.readouterr().err
-    assert said in line and "/some/file" in line and line.count("\n") == 1
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def test_results_below_a_file_are_refused(trial: Trial, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = trial.run(trial.folder, "--results", tmp_path / "file")
     assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1, result.stderr
-
-
-def test_a_checkpoint_that_does_not_fit_leaves_the_old_one(tmp_path: Path,
-                                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "last.pt"
-    checkpoint.save(path, {"a": 1})
-
-    def full(*_: object) -> None:
-        raise RuntimeError("PytorchStreamWriter failed writing file")
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="GB are free") as caught:
-        checkpoint.save(path, {"a": 2})
-    assert errors.disk_problem(caught.value) and checkpoint.load(path) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
-
-
-def test_a_cache_that_does_not_fit_says_how_much_it_needs(photographs: Path, tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    loader = importlib.import_module("2d.loader")
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match="are needed for preprocessed images"):
-        loader.build_cache(loader.open_dataset(photographs), tmp_path, resolution=32, workers=1)
-    assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_preprocessing_is_done_by_one_while_the_other_waits_and_says_so(
