@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import signal
 from pathlib import Path
 
 import pytest
