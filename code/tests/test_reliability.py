@@ -194,9 +194,7 @@ def test_two_at_once_share_the_work(trial: Trial, tmp_path: Path) -> None:
 
 def test_a_changed_data_set_is_named(trial: Trial, tmp_path: Path) -> None:
     copy(trial, tmp_path)
-    data = tmp_path / "changed" / trial.data.name
-    subprocess.run(["cp", "-a", str(trial.data), str(data.parent)], check=False)
-    data.parent.mkdir(exist_ok=True)
+    data = tmp_path / trial.data.name
     subprocess.run(["cp", "-a", str(trial.data), str(data)], check=True)
     if trial.tree == "2d":
         table = data / "train.csv"
@@ -205,9 +203,8 @@ def test_a_changed_data_set_is_named(trial: Trial, tmp_path: Path) -> None:
         gone = lines[-1].split(",")[0]
     else:
         content = json.loads((data / "dataset.json").read_text())
-        entry = content["training"].pop()
+        gone = Path(content["training"].pop()["image"]).name.removesuffix(".nii.gz")
         (data / "dataset.json").write_text(json.dumps(content))
-        gone = Path(entry["image"]).name.removesuffix(".nii.gz")
     result = Trial(trial.tree, data, tmp_path).run(tmp_path)
     assert result.returncode == 2 and gone in result.stderr and "--rerun" in result.stderr
     assert numbers(tmp_path) == numbers(trial.folder)
