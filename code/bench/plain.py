@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
+from common.task import nested
+
 
 def preprocess(image: Path, label: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Load a pair as float64, scale to 0..1, crop to the body, resize both linearly."""
@@ -110,7 +112,7 @@ def stepper(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor],
         value.backward()
         optimiser.step()
         value.item()
-        score(outputs.detach(), targets)
+        score(nested(Tensor.detach, outputs), targets)
     return step
 
 

@@ -93,7 +93,7 @@ def test_a_changed_constant_stops_and_rerun_sets_old_runs_aside(finished: Path, 
 
 @pytest.mark.parametrize(("flags", "message"), [
     (["--resolution", "18"], "must be divisible by 4"),
-    (["--resolution", "16", "--levels", "3", "--tasks", "baseline", "jigsaw"], "patches of jigsaw"),
+    (["--resolution", "16", "--levels", "3", "--tasks", "baseline", "jigsaw"], "views of jigsaw"),
     (["--fractions", "0"], "not a percentage"),
     (["--fractions", "101"], "not a percentage"),
     (["--pretext-epochs", "-1"], "at least 1"),
@@ -156,7 +156,7 @@ def test_graph_draws_what_is_there_without_torch(finished: Path) -> None:
     assert drawn.with_suffix(".png").stat().st_size > 20000
     table = drawn.with_suffix(".md").read_text()
     assert "generated data" in table and "| rotation | 50 % | 3 | 0 |" in table
-    assert "| rotation | 0 |" in table  # pretext accuracy
+    assert "| rotation | accuracy | 0 |" in table  # pretext accuracy
 
 
 def test_graph_without_records_says_where_it_looked(tmp_path: Path) -> None:
