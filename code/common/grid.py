@@ -220,15 +220,15 @@ def _train_if_free(job: Job, trains: Trains, provenance: records.Json,
 
 def _reason(run: Run, error: Exception) -> str | None:
     """One line on why a run could not be trained; None if it is a defect of the program."""
+    batch = {"pretrain": "PRETEXT_BATCH_SIZE", "finetune": "BATCH_SIZE"}[run.identity["stage"]]
+    remedy = f"lower {batch}, RESOLUTION or WORKERS"
     if isinstance(error, torch.OutOfMemoryError):
-        return f"{run.name}: out of GPU memory; lower BATCH_SIZE, RESOLUTION or WORKERS"
+        return f"{run.name}: out of GPU memory; {remedy}"
     if isinstance(error, OSError):
         problem = disk_problem(error)
         return f"{run.name}: {problem}" if problem else None
     if isinstance(error, RuntimeError):
-        full = "allocate memory" in str(error)
-        return f"{run.name}: out of memory; lower BATCH_SIZE, RESOLUTION or WORKERS" if full else (
-            None)
+        return f"{run.name}: out of memory; {remedy}" if "allocate memory" in str(error) else None
     return str(error).splitlines()[0]
 
 

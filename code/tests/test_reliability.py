@@ -260,7 +260,7 @@ ROTATION_LOSS = "from common import pretexts\npretexts.Rotation.loss = lambda se
 @pytest.mark.parametrize(("loss", "said"), [
     ("out.sum() * float('nan')", "the loss is not finite at epoch 1, step 1"),
     ("(_ for _ in ()).throw(__import__('torch').OutOfMemoryError('CUDA out of memory'))",
-     "out of GPU memory; lower BATCH_SIZE, RESOLUTION or WORKERS")])
+     "out of GPU memory; lower PRETEXT_BATCH_SIZE, RESOLUTION or WORKERS")])
 def test_a_run_that_cannot_be_trained_fails_alone_and_can_be_tried_again(
         trial: Trial, tmp_path: Path, loss: str, said: str) -> None:
     result = run_patched(trial, tmp_path, ROTATION_LOSS + loss)
