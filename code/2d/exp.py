@@ -77,7 +77,7 @@ AUGMENT_FLIPS = True           # both axes mirrored, half of the time each; offi
 DEMO = {                       # what --demo changes: the whole job in minutes on two cores
     "DATA": "results/demo/data/fundusphantom", "RESULTS": "results/demo",
     "CACHE": "results/demo/data", "FRACTIONS": [5, 25, 100], "SEEDS": [0, 1],
-    "RESOLUTION": 96, "BLOCKS": [2, 4, 4, 2], "GROWTH": 16, "PRETEXT_EPOCHS": 10,
+    "RESOLUTION": 96, "BLOCKS": [2, 4, 4, 2], "GROWTH": 16, "PRETEXT_EPOCHS": 6,
     "PRETEXT_LR": 1e-3, "PRETEXT_BATCH_SIZE": 16, "BATCH_SIZE": 16, "FINETUNE_EPOCHS": 20,
     "FINETUNE_LR": 1e-3, "VALIDATIONS": 8,
 }
