@@ -21,14 +21,15 @@ def check(name: str, pretexts: Sequence[str], others: Sequence[str]) -> None:
     """Check an arm's name against the pretext tasks and the arms without one; InputError."""
     if name in others:
         return
-    _, at, where = name.partition("@")
-    if at and where != STAGES:
-        raise InputError(f"TASKS: {name!r}: only @{STAGES} may follow a task's name")
     for part in parts(name):
         if part not in pretexts:
             known = [*others, *pretexts]
             near = difflib.get_close_matches(part, known, n=1, cutoff=0)
             raise InputError(f"TASKS: unknown task {part!r}; did you mean {near[0]!r}? Known: "
-                             f"{' '.join(known)}; pretext tasks may be joined, as rotation+rpl")
+                             f"{' '.join(known)}; pretext tasks may be joined, as rotation+rpl, "
+                             f"and @{STAGES} may follow")
         if parts(name).count(part) > 1:
             raise InputError(f"TASKS: {name!r} has {part} twice; give each once")
+    _, at, where = name.partition("@")
+    if at and where != STAGES:
+        raise InputError(f"TASKS: {name!r}: only @{STAGES} may follow a task's name")

@@ -16,6 +16,8 @@ from common.errors import InputError
 from common.records import ROOT, Json
 from common.settings import Settings
 
+WANTED = "--encoder needs an encoder's weights, as pretrain/<task>/seed0/encoder.pt holds them"
+
 
 @dataclass(frozen=True)
 class External:
@@ -46,9 +48,12 @@ def from_files(files: Mapping[str, Path],
     arms = {}
     for name, file in files.items():
         if not file.is_file():
-            raise InputError(f"{file}: no such file; --encoder {name}= needs the weights of an "
-                             "encoder, as pretrain/<task>/seed0/encoder.pt is one")
-        state = checkpoint.load(file)
+            raise InputError(f"{file}: no such file; {WANTED}")
+        try:
+            state = checkpoint.load(file)
+        except InputError:
+            raise InputError(f"{file}: not a file of weights that torch.load can read safely; "
+                             f"{WANTED}") from None
         checkpoint.fit(make_encoder(), state, file)
         arms[name] = External({"file": checkpoint.weights_digest(state)},
                               partial(checkpoint.load, file))

@@ -63,7 +63,7 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
         main = figure.add_subplot(layout[:, 0])
         _panel(main, curves, curves.measures[0])
         main.set_ylabel(axis)
-        main.set_xlabel("labelled share of the training cases (number of cases)")
+        main.set_xlabel("labelled share of the training cases (number of cases), evenly spaced")
         for row, measure in enumerate(panels):
             small = figure.add_subplot(layout[row, 1])
             _panel(small, curves, measure, counts=row == len(panels) - 1)

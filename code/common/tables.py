@@ -51,7 +51,7 @@ def facts(curves: Curves) -> list[str]:
         f"seed{'s' * (len(curves.seeds) > 1)}, {_range(steps)} optimiser steps a run.",
         f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
         "fraction), reported once on test.",
-        "Under 3 seeds: dots only, no intervals." if few else
+        "Lines: means over seeds; small dots: single seeds; under 3 seeds no intervals." if few else
         "Bars: 95 % intervals over seeds and test cases; dots: single seeds.",
     ]
 

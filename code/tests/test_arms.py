@@ -112,6 +112,9 @@ def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> Non
         with pytest.raises(InputError) as caught:
             external.from_files({"mine": tmp_path / "e.pt"}, make)
         assert all(word in str(caught.value) for word in [*words, "e.pt"])
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(InputError, match="text.pt: not a file of weights.*encoder.pt holds them"):
+        external.from_files({"mine": tmp_path / "text.pt"}, make)
     with pytest.raises(InputError, match="no such file"):
         external.from_files({"mine": tmp_path / "none.pt"}, make)
 
