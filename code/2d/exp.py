@@ -81,7 +81,7 @@ DEMO = {                       # what --demo changes: the whole job in minutes o
     "PRETEXT_LR": 1e-3, "PRETEXT_BATCH_SIZE": 16, "BATCH_SIZE": 16, "FINETUNE_EPOCHS": 20,
     "FINETUNE_LR": 1e-3, "VALIDATIONS": 8,
 }
-LIBRARY = {"imagenet": external.External({"library": model.IMAGENET}, model.imagenet)}
+LIBRARY = {"imagenet": external.External({"library": str(model.IMAGENET)}, model.imagenet)}
 PHANTOMS = {"labelled": 285, "unlabelled": 60, "size": 128}  # photographs of the demo: 200 train
 
 

@@ -1,7 +1,7 @@
 """DenseNet-121 (Huang et al. 2017; torchvision's wiring) and the head that grades; knows no tasks.
 
 Images are (B, 3, H, W). With the default width and depth the encoder has 6,953,856 parameters,
-randomly initialised: nothing is pretrained on photographs of other things.
+randomly initialised; imagenet() has weights learnt on photographs of other things, for an arm.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ EPS = 1e-3                # BatchNorm of the head; official code (Keras)
 DROPOUT = 0.5             # official code
 STEP_BYTES = 5000         # activations of a training step, per pixel, float32 (counted)
 HIDDEN = 1024             # of the grading head; official code
-IMAGENET = "DenseNet121_Weights.IMAGENET1K_V1"  # torchvision's
+IMAGENET = DenseNet121_Weights.IMAGENET1K_V1
 
 
 class Encoder(nn.Module):
@@ -60,16 +60,15 @@ def imagenet() -> dict[str, Tensor]:
     They expect images less a mean, over a standard deviation; ours are 0 to 1. The difference is
     put into the first layer and the BatchNorm behind it (exact but for the zero padding).
     """
-    chosen = DenseNet121_Weights.IMAGENET1K_V1
     folder = f"{torch.hub.get_dir()}/checkpoints"
     try:
-        features = densenet121(weights=chosen, progress=False).features
+        features = densenet121(weights=IMAGENET, progress=False).features
     except (URLError, OSError, RuntimeError) as error:
         raise InputError(f"imagenet: its weights could not be fetched ({error}); with a network, "
-                         f"save {chosen.url} into {folder}, or leave imagenet out of TASKS"
+                         f"save {IMAGENET.url} into {folder}, or leave imagenet out of TASKS"
                          ) from None
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in (
-        (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))  # torchvision's preprocessing
+    usual = IMAGENET.transforms()
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (usual.mean, usual.std))
     with torch.no_grad():
         features.conv0.weight /= deviation  # (64, 3, 7, 7)
         features.norm0.running_mean += (features.conv0.weight * mean).sum((1, 2, 3))

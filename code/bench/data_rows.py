@@ -270,7 +270,7 @@ def commands(folder: Path) -> list[Row]:
              for _ in range(3)]
     return [Row("exp.py from start to end of a two-step run, warm cache", min(taken[1:]), None,
                 "s", "10 s", min(taken[1:]) < 10),
-            Row("graph.py on the records of the demo (30 runs)", min(drawn), None, "s", "3 s",
+            Row("graph.py on the records of the demo", min(drawn), None, "s", "3 s",
                 min(drawn) < 3)]
 
 

@@ -11,6 +11,7 @@ import torch
 from measure import Sizes
 
 from common import devices, experiment, planning
+from common.arms import BASELINE
 from common.experiment import Study
 from common.records import ROOT
 from common.settings import Settings, from_flags
@@ -84,6 +85,7 @@ def pancreas(tree: Tree) -> Study:
 
 def scale(tree: Tree, name: str) -> float:
     """Voxels of a case's views at the default resolution, over those that were measured."""
-    full, used = (planning.view_voxels(study, name)
-                  for study in (pancreas(tree), tree.study))
-    return full / used
+    full, used = pancreas(tree), tree.study
+    if name == BASELINE:  # whole volumes
+        return float((full.settings.RESOLUTION / used.settings.RESOLUTION) ** used.dimensions)
+    return planning.view_voxels(full, name) / planning.view_voxels(used, name)

@@ -55,6 +55,15 @@ def from_files(files: Mapping[str, Path],
             raise InputError(f"{file}: not a file of weights that torch.load can read safely; "
                              f"{WANTED}") from None
         checkpoint.fit(make_encoder(), state, file)
-        arms[name] = External({"file": checkpoint.weights_digest(state)},
-                              partial(checkpoint.load, file))
+        digest = checkpoint.weights_digest(state)
+        arms[name] = External({"file": digest}, partial(_load_same, file, digest))
     return arms
+
+
+def _load_same(file: Path, digest: str) -> Mapping[str, Tensor]:
+    """The weights that the run's identity names; InputError if the file has other ones by now."""
+    state: Mapping[str, Tensor] = checkpoint.load(file)
+    if checkpoint.weights_digest(state) != digest:
+        raise InputError(f"{file}: has other weights than when the command was started; start it "
+                         "again")
+    return state

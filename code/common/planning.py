@@ -1,6 +1,5 @@
 """Which runs there are, in which order they are claimed, what they will cost; said beforehand."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from functools import partial
 import torch
 
 from common import devices
-from common.arms import BASELINE
 from common.errors import InputError
 from common.experiment import Study, duplicates
 from common.records import Run
@@ -81,10 +79,8 @@ def check_ranks(study: Study) -> None:
 
 
 def view_voxels(study: Study, name: str) -> int:
-    """Voxels of all views of one case of a pretext task, or of one case of the baseline."""
+    """Voxels of all views of one case of a pretext task."""
     space = (study.settings.RESOLUTION,) * study.dimensions
-    if name == BASELINE:
-        return math.prod(space)
     batch = Batch(list(torch.zeros(2, 1, *space)), None, [0, 1])
     views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
     sizes = nested(lambda each: each[0].numel(), views)

@@ -112,6 +112,11 @@ def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> Non
         with pytest.raises(InputError) as caught:
             external.from_files({"mine": tmp_path / "e.pt"}, make)
         assert all(word in str(caught.value) for word in [*words, "e.pt"])
+    checkpoint.save(tmp_path / "e.pt", state)
+    arm = external.from_files({"mine": tmp_path / "e.pt"}, make)["mine"]
+    checkpoint.save(tmp_path / "e.pt", make().state_dict())  # replaced while runs are waiting
+    with pytest.raises(InputError, match="e.pt: has other weights than when"):
+        arm.load()
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(InputError, match="text.pt: not a file of weights.*encoder.pt holds them"):
         external.from_files({"mine": tmp_path / "text.pt"}, make)
