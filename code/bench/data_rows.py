@@ -92,7 +92,7 @@ def preprocessing(folder: Path, rounds: int, sizes: Sizes) -> list[Row]:
                                    lambda: plain.preprocess(source.image, label, side),
                                    lambda: [loader.read_volume(file) for file in source.files])
     (less, more), pairs = sizes.pool, [_pooled(source, folder, n, side) for n in sizes.pool]
-    pool = max(1e-6, (pairs[1] - pairs[0]) / (more - less))  # tiny scans: starts vary more than that
+    pool = max(1e-6, (pairs[1] - pairs[0]) / (more - less))  # start-up may vary by more
     peaks = {kind: in_new_process(PEAK, kind, str(source.image), str(label), str(side))
              for kind in ("alone", "with torch", "plain")}
     text = "x".join(map(str, sizes.scan))
