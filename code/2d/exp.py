@@ -10,8 +10,9 @@ python code/2d/graph.py draws the curve. The default grid needs a GPU.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -111,19 +112,17 @@ def check(settings: Settings, encoders: Mapping[str, Path]) -> None:
     if not 0 <= settings.AUGMENT_ZOOM < 1:
         raise InputError(f"AUGMENT_ZOOM = {settings.AUGMENT_ZOOM}: must be 0 or more, and below 1")
     for name in settings.TASKS:
-        smallest = model.SMALLEST if name in others else smallest_resolution(name)
-        if smallest > settings.RESOLUTION:
+        if view_side(name, settings.RESOLUTION, others) < model.SMALLEST:
+            smallest = next(size for size in count(model.SMALLEST)
+                            if view_side(name, size, others) >= model.SMALLEST)
             raise InputError(f"RESOLUTION = {settings.RESOLUTION}: a DenseNet needs views of "
                              f"{model.SMALLEST} pixels a side, for {name} that means at least "
                              f"--resolution {smallest}; raise it, or leave {name} out of TASKS")
 
 
-def smallest_resolution(name: str) -> int:
-    """The smallest RESOLUTION at which a task's views are large enough for the network."""
-    size = model.SMALLEST
-    while joint.make(name, pretext.PRETEXTS, size).side < model.SMALLEST:
-        size += 1
-    return size
+def view_side(name: str, size: int, others: Sequence[str]) -> int:
+    """Pixels a side of an arm's smallest view at RESOLUTION = ``size``; ``others`` see it whole."""
+    return size if name in others else joint.make(name, pretext.PRETEXTS, size).side
 
 
 def make_study(settings: Settings, precision: str,

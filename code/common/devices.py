@@ -118,7 +118,7 @@ def precision(wanted: str, device: torch.device, *, sound_on_cpu: bool) -> str:
 
     bfloat16 conv3d on the CPU now and then returns non-finite weight gradients at 2x2x2 inputs
     (torch 2.13 and 2.14; tests/test_traps.py reproduces it), so 3D stays float32 there. 2D takes
-    it under auto where the processor has instructions for it; elsewhere it would be slow.
+    it under auto where the processor has matrix units for it; elsewhere it would be slow.
     """
     if wanted not in ("auto", "float32", "bfloat16"):
         raise InputError(f"PRECISION = {wanted}: expected auto, float32 or bfloat16")
