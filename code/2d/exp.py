@@ -23,7 +23,7 @@ import phantom
 import pretext
 import torch
 
-from common import arms, augment, devices, experiment, external, grid, joint
+from common import arms, augment, devices, experiment, external, grid, heldout, joint
 from common.downstream import Grading
 from common.errors import InputError, exit_status
 from common.records import ROOT
@@ -135,12 +135,12 @@ def make_study(settings: Settings, precision: str,
                                workers=devices.cores())
     strata = loader.strata(cache)
     folder = experiment.results_folder(settings) / "2d" / dataset.name
-    parts = experiment.make_splits(cache, strata, folder, dataset=dataset.name,
+    parts = heldout.make_splits(cache, strata, folder, dataset=dataset.name,
                                    generated=dataset.generated, settings=settings)
     make_encoder = partial(model.Encoder, settings.BLOCKS, settings.GROWTH)
     return experiment.Study(
         settings=settings, dataset=dataset.name, tree="2d", generated=dataset.generated,
-        cache=cache, splits=parts, strata=strata, pool=experiment.pool_of(cache, parts),
+        cache=cache, splits=parts, strata=strata, pool=heldout.pool_of(cache, parts),
         pretexts=pretext.PRETEXTS,
         external={**LIBRARY, **external.from_files(encoders, make_encoder)},
         downstream=partial(Grading, settings.GRADES,

@@ -22,7 +22,7 @@ import phantom
 import pretext
 import torch
 
-from common import arms, devices, experiment, external, grid, joint
+from common import arms, devices, experiment, external, grid, heldout, joint
 from common.downstream import Segmentation
 from common.errors import InputError, exit_status
 from common.records import ROOT
@@ -124,13 +124,13 @@ def make_study(settings: Settings, precision: str,
                                intensity=settings.INTENSITY, workers=devices.cores())
     strata = loader.strata(cache)
     folder = experiment.results_folder(settings) / "3d" / dataset.name
-    parts = experiment.make_splits(cache, strata, folder, dataset=dataset.name,
+    parts = heldout.make_splits(cache, strata, folder, dataset=dataset.name,
                                    generated=dataset.generated, settings=settings)
     make_encoder = partial(model.Encoder, len(dataset.channels), settings.FILTERS, settings.LEVELS,
                            checkpointing=settings.CHECKPOINTING)
     return experiment.Study(
         settings=settings, dataset=dataset.name, tree="3d", generated=dataset.generated,
-        cache=cache, splits=parts, strata=strata, pool=experiment.pool_of(cache, parts),
+        cache=cache, splits=parts, strata=strata, pool=heldout.pool_of(cache, parts),
         pretexts=pretext.PRETEXTS, external=external.from_files(encoders, make_encoder),
         downstream=partial(Segmentation, dataset.classes),
         classes=dataset.classes[1:], channels=len(dataset.channels), dimensions=3,

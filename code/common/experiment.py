@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,14 +15,15 @@ from torch import nn
 from common import checkpoint, joint, parallel, records, splits
 from common.arms import BASELINE
 from common.cache import Cache
-from common.errors import InputError, few
+from common.errors import InputError
 from common.external import External
-from common.records import Json, Run, starting
+from common.records import Json, Run
 from common.settings import Settings, warmup_epochs
-from common.task import Pretext, PretextModel
-from common.training import Cases, Recipe, evaluate, fit, generator
+from common.task import Pretext, PretextModel, batch_norms
+from common.training import Cases, Recipe, autocast, evaluate, even_chunks, fit, generator
 
 PRETEXT_DRAWS = 4      # fixed draws of every validation case; science.md 3
+STATISTICS_CASES, STATISTICS_BATCH = 512, 16  # whole images that set BatchNorm's statistics
 SMOOTHING = 5          # epochs of validation loss averaged before they are compared; science.md 3
 
 
@@ -168,8 +169,9 @@ def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     assert state.best_weights is not None
     model.load_state_dict(state.best_weights)
     figures, _ = evaluate(model, task, cases, rows, recipe)
+    encoder = for_whole_images(study, model.encoder, cases, seed)
     weights = {name: tensor.cpu().contiguous() for name, tensor in
-               checkpoint.weights(model.encoder).items()}
+               checkpoint.weights(encoder).items()}
     checkpoint.save(run.encoder, weights)
     run.finish({"stage": "pretrain", "task": task.name, "seed": seed,
                 "score": {name: figures[name] for name in task.chance}, "chance": task.chance,
@@ -180,6 +182,30 @@ def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     shown = ", ".join(f"{name} {figures[name]:.3f} (chance {guess:.3f})"
                       for name, guess in task.chance.items())
     return f"{shown} after {state.epoch} epochs"
+
+
+def for_whole_images(study: Study, trained: nn.Module, cases: Cases, seed: int) -> nn.Module:
+    """A copy of an encoder whose BatchNorm has the running statistics of whole images.
+
+    Those of the views (patches, turned images) would normalise wrongly what a frozen encoder is
+    shown in finetuning. One pass over the pool, or STATISTICS_CASES of it, without dropout.
+    Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, sections 3 and 5.
+    """
+    encoder = study.make_encoder()  # with plain layers, where the trained one's span ranks
+    encoder.load_state_dict(trained.state_dict())
+    place(study, encoder, cases.device)
+    encoder.eval()
+    for layer in batch_norms(encoder):
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean over all batches
+        layer.train()
+    rows = cases.rows(study.pool)
+    order = torch.randperm(len(rows), generator=generator(seed, "statistics")).tolist()
+    chosen = [rows[index] for index in order[:STATISTICS_CASES]]
+    with torch.inference_mode(), autocast(cases.device, study.precision):
+        for chunk in even_chunks(chosen, STATISTICS_BATCH):
+            encoder(cases.batch(chunk, labelled=False).images)
+    return encoder
 
 
 def pretext_model(study: Study, task: Pretext, cases: Cases, seed: int) -> PretextModel:
@@ -252,81 +278,3 @@ def train(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -
     """Train one run of either stage."""
     stages = {"pretrain": pretrain, "finetune": finetune}
     return stages[run.identity["stage"]](study, run, cases, report)
-
-
-def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, dataset: str,
-                generated: bool, settings: Settings) -> splits.Splits:
-    """Read splits.json, or make it once from ids, strata and SPLIT_SEED.
-
-    Raises InputError naming what changed if the data set is not the one the splits were made for
-    (with --rerun the old file is moved aside), or for duplicates under --strict.
-    """
-    path = folder / "splits.json"
-    labelled = list(cache.facts)[:cache.labelled]
-    contents = {case: cache.contents[case] for case in labelled}
-    twins = duplicates(cache)
-    if settings.STRICT and any(twins):
-        raise InputError(f"{dataset}: exact duplicates found "
-                         f"({few([case for part in twins for case in part])}); remove them, or "
-                         "leave --strict out to keep each group on one side")
-    made = splits.hold_out({case: strata[case] for case in labelled
-                            if case not in twins.contradicting}, twins.groups,
-                           seed=settings.SPLIT_SEED)
-    content = {"dataset": dataset, "generated": generated, **made.to_json(),
-               "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
-    with starting(folder):
-        return _read_or_write(path, made, content, rerun=settings.RERUN)
-
-
-def _read_or_write(path: Path, made: splits.Splits, content: Json, *,
-                   rerun: bool) -> splits.Splits:
-    """The splits on disk if they are those of this data set, else ``made``, written."""
-    if path.exists():
-        old = records.read_json(path)
-        if not isinstance(old, dict) or not {"train", "val", "test", "seed"} <= old.keys():
-            raise InputError(f"{path}: not the splits of a data set; move it away, it is made anew")
-        changed = [*records.differences(old.get("contents", {}), content["contents"]),
-                   *records.differences(old["seed"], made.seed, "SPLIT_SEED")]
-        if not changed:
-            return splits.Splits(old["train"], old["val"], old["test"], old["seed"])
-        if not rerun:
-            names = few([line.split(":")[0] for line in changed])
-            raise InputError(f"{path}: made for other data; changed, added or removed: {names}; "
-                             "give --results OTHER to keep both, or --rerun to set the old aside")
-        number = len(list(path.parent.glob("splits.json*")))
-        path.rename(path.with_name(f"splits.json.old-{number}"))
-    records.write_json(path, content)
-    return made
-
-
-class Duplicates(NamedTuple):
-    """Exact duplicate images of a data set, and what becomes of them; science.md 4.10."""
-
-    groups: dict[str, str]    # labelled id -> its group's name; a group stays on one side
-    contradicting: list[str]  # labelled ids of groups whose labels differ; left out of all splits
-    unlabelled: list[str]     # ids equal to a labelled image; left out of the pretraining pool
-
-
-def duplicates(cache: Cache) -> Duplicates:
-    """Find the exact duplicates by the digest of their pixels."""
-    same: dict[str, list[str]] = {}
-    for case in list(cache.facts)[:cache.labelled]:
-        same.setdefault(cache.facts[case]["pixels"], []).append(case)
-    twins = [cases for cases in same.values() if len(cases) > 1]
-    agree = [len({cache.facts[case]["truth"] for case in cases}) == 1 for cases in twins]
-    return Duplicates(
-        {case: cases[0] for cases, same_label in zip(twins, agree, strict=True) if same_label
-         for case in cases},
-        [case for cases, same_label in zip(twins, agree, strict=True) if not same_label
-         for case in cases],
-        [case for case in list(cache.facts)[cache.labelled:]
-         if cache.facts[case]["pixels"] in same])
-
-
-def pool_of(cache: Cache, parts: splits.Splits) -> list[str]:
-    """Ids pretrained on: training cases and unlabelled ones; asserted free of the held-out."""
-    dropped = set(duplicates(cache).unlabelled)
-    rest = [case for case in list(cache.facts)[cache.labelled:] if case not in dropped]
-    pool = [*parts.train, *rest]
-    splits.assert_no_leakage(parts, pool)
-    return pool

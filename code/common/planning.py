@@ -9,7 +9,8 @@ import torch
 
 from common import devices
 from common.errors import InputError
-from common.experiment import Study, duplicates
+from common.experiment import Study
+from common.heldout import duplicates
 from common.records import Run
 from common.task import Batch, nested
 from common.training import generator

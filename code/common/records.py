@@ -28,7 +28,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from common.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-NUMBERS = 2  # raise by hand when a code change alters any number a run reports
+NUMBERS = 3  # raise by hand when a code change alters any number a run reports
 
 Json = dict[str, Any]
 

@@ -4,7 +4,8 @@ Views have one shape everywhere: (B, V, C, *space), V views a case. Views, targe
 a Tensor or a tuple of them; the loop in training.py never looks inside.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from common.devices import send
 
@@ -105,10 +107,22 @@ class PretextModel(nn.Module):
         self.encoder = encoder
         self.stages = task.stages
         self.head = task.head(nested(self._widths, views))
+        others = len(views) - 1 if isinstance(views, tuple) else 0
+        self.statistics = nn.ModuleList(Statistics(encoder) for _ in range(others))
 
     def forward(self, views: Nested) -> Nested:
-        """Encode every view, (B, V, C, *space), and pass the features (B, V, F) to the head."""
-        return self.head(nested(self.features, views))
+        """Encode every view, (B, V, C, *space), and pass the features (B, V, F) to the head.
+
+        Of a tuple, the first uses the encoder's own running statistics, every other its own set.
+        """
+        if not isinstance(views, tuple):
+            return self.head(self.features(views))
+        features = [self.features(views[0])]
+        for own, kind in zip(self.statistics, views[1:], strict=True):
+            assert isinstance(own, Statistics)
+            with own.within(self.encoder):
+                features.append(self.features(kind))
+        return self.head(tuple(features))
 
     def features(self, views: Tensor) -> Tensor:
         """The flattened code of every view, after the mean of each stage's map if asked for."""
@@ -130,6 +144,44 @@ class PretextModel(nn.Module):
             widths = [part.shape[1] for part in self._parts(views[:1, 0])]
         self.encoder.train(training)
         return widths
+
+
+class Statistics(nn.Module):
+    """BatchNorm's running statistics of an encoder for one kind of views, its weights shared.
+
+    Patches and whole images differ in mean and spread. In training each batch is normalised by its
+    own; one running mean of both fits neither, so that in evaluation a joint arm on the hippocampus
+    got .08 of relative places right that with the batch's own statistics got .32, and .25 of the
+    puzzles instead of .99. Source: the auxiliary BatchNorm of AdvProp (Xie et al. 2020, section 3).
+    """
+
+    names = ("running_mean", "running_var", "num_batches_tracked")
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        for number, layer in enumerate(batch_norms(encoder)):
+            for name in self.names:
+                self.register_buffer(f"{name}_{number}", getattr(layer, name).clone())
+
+    @contextmanager
+    def within(self, encoder: nn.Module) -> Iterator[None]:
+        """Let these be the statistics that ``encoder`` uses and, in training, updates."""
+        layers = batch_norms(encoder)
+        kept = [[getattr(layer, name) for name in self.names] for layer in layers]
+        for number, layer in enumerate(layers):
+            for name in self.names:
+                setattr(layer, name, getattr(self, f"{name}_{number}"))
+        try:
+            yield
+        finally:
+            for layer, values in zip(layers, kept, strict=True):
+                for name, value in zip(self.names, values, strict=True):
+                    setattr(layer, name, value)
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorm layers of a network, in its order."""
+    return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
 
 
 def nested(function: Callable[[Tensor], Any], value: Nested) -> Nested:

@@ -9,7 +9,7 @@ import torch
 
 from common.checkpoint import load_encoder, save, weights
 from common.downstream import Grading
-from common.experiment import duplicates
+from common.heldout import duplicates
 from common.task import Batch
 from common.training import generator
 

@@ -1,0 +1,89 @@
+"""What is held out of a data set, made once; its duplicates; what may be pretrained on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common import records, splits
+from common.cache import Cache
+from common.errors import InputError, few
+from common.records import Json, starting
+from common.settings import Settings
+
+
+def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, dataset: str,
+                generated: bool, settings: Settings) -> splits.Splits:
+    """Read splits.json, or make it once from ids, strata and SPLIT_SEED.
+
+    Raises InputError naming what changed if the data set is not the one the splits were made for
+    (with --rerun the old file is moved aside), or for duplicates under --strict.
+    """
+    path = folder / "splits.json"
+    labelled = list(cache.facts)[:cache.labelled]
+    contents = {case: cache.contents[case] for case in labelled}
+    twins = duplicates(cache)
+    if settings.STRICT and any(twins):
+        raise InputError(f"{dataset}: exact duplicates found "
+                         f"({few([case for part in twins for case in part])}); remove them, or "
+                         "leave --strict out to keep each group on one side")
+    made = splits.hold_out({case: strata[case] for case in labelled
+                            if case not in twins.contradicting}, twins.groups,
+                           seed=settings.SPLIT_SEED)
+    content = {"dataset": dataset, "generated": generated, **made.to_json(),
+               "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
+    with starting(folder):
+        return _read_or_write(path, made, content, rerun=settings.RERUN)
+
+
+def _read_or_write(path: Path, made: splits.Splits, content: Json, *,
+                   rerun: bool) -> splits.Splits:
+    """The splits on disk if they are those of this data set, else ``made``, written."""
+    if path.exists():
+        old = records.read_json(path)
+        if not isinstance(old, dict) or not {"train", "val", "test", "seed"} <= old.keys():
+            raise InputError(f"{path}: not the splits of a data set; move it away, it is made anew")
+        changed = [*records.differences(old.get("contents", {}), content["contents"]),
+                   *records.differences(old["seed"], made.seed, "SPLIT_SEED")]
+        if not changed:
+            return splits.Splits(old["train"], old["val"], old["test"], old["seed"])
+        if not rerun:
+            names = few([line.split(":")[0] for line in changed])
+            raise InputError(f"{path}: made for other data; changed, added or removed: {names}; "
+                             "give --results OTHER to keep both, or --rerun to set the old aside")
+        number = len(list(path.parent.glob("splits.json*")))
+        path.rename(path.with_name(f"splits.json.old-{number}"))
+    records.write_json(path, content)
+    return made
+
+
+class Duplicates(NamedTuple):
+    """Exact duplicate images of a data set, and what becomes of them; science.md 4.10."""
+
+    groups: dict[str, str]    # labelled id -> its group's name; a group stays on one side
+    contradicting: list[str]  # labelled ids of groups whose labels differ; left out of all splits
+    unlabelled: list[str]     # ids equal to a labelled image; left out of the pretraining pool
+
+
+def duplicates(cache: Cache) -> Duplicates:
+    """Find the exact duplicates by the digest of their pixels."""
+    same: dict[str, list[str]] = {}
+    for case in list(cache.facts)[:cache.labelled]:
+        same.setdefault(cache.facts[case]["pixels"], []).append(case)
+    twins = [cases for cases in same.values() if len(cases) > 1]
+    agree = [len({cache.facts[case]["truth"] for case in cases}) == 1 for cases in twins]
+    return Duplicates(
+        {case: cases[0] for cases, same_label in zip(twins, agree, strict=True) if same_label
+         for case in cases},
+        [case for cases, same_label in zip(twins, agree, strict=True) if not same_label
+         for case in cases],
+        [case for case in list(cache.facts)[cache.labelled:]
+         if cache.facts[case]["pixels"] in same])
+
+
+def pool_of(cache: Cache, parts: splits.Splits) -> list[str]:
+    """Ids pretrained on: training cases and unlabelled ones; asserted free of the held-out."""
+    dropped = set(duplicates(cache).unlabelled)
+    rest = [case for case in list(cache.facts)[cache.labelled:] if case not in dropped]
+    pool = [*parts.train, *rest]
+    splits.assert_no_leakage(parts, pool)
+    return pool
