@@ -65,6 +65,10 @@ class ContrastivePrediction:
         views = F.pad(views, (before, self.fill - before) * corners.shape[2])
         return views, send(self._negatives(count, rng), batch.device)
 
+    def caption(self, targets: Tensor, case: int) -> str:
+        """What is predicted from what."""
+        return f"rows 1 and 2 predict rows {self.rows - AHEAD + 1} and {self.rows}"
+
     def _negatives(self, count: int, rng: Generator) -> Tensor:
         """Draw another column for each: of the batch, or of the same case."""
         own = torch.arange(count * self.columns).view(count, self.columns)

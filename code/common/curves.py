@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import records, stats
+from common import labels, records, stats
 from common.arms import BASELINE
 from common.errors import InputError
 from common.records import Json
@@ -34,6 +34,7 @@ class Curves:
     measures: list[Measure]           # headline first
     points: list[Point]
     missing: list[str]
+    reached: dict[str, labels.Reached]  # arm -> where it reaches the baseline's score on all labels
 
     @property
     def tasks(self) -> list[str]:
@@ -73,7 +74,20 @@ def read(folder: Path, dataset: str, measures: list[Measure]) -> Curves:
         arms[run["task"], run["fraction"]][run["seed"]] = run
     points = [_point(task, fraction, arms, measures) for task, fraction in sorted(arms)]
     return Curves(dataset, runs, records.read_runs(folder, "pretrain"), measures,
-                  _adjusted(points), _missing(arms))
+                  _adjusted(points), _missing(arms), _reached(arms, measures[0]))
+
+
+def _reached(arms: dict[tuple[str, int], dict[int, Json]],
+             measure: Measure) -> dict[str, labels.Reached]:
+    """Where each arm reaches the baseline's score on all labels, if that was measured."""
+    cases = {key: {seed: run["cases"] for seed, run in runs.items()} for key, runs in arms.items()}
+    target = cases.get((BASELINE, 100))
+    if target is None:
+        return {}
+    found = {task: labels.reached(measure, {fraction: arm for (name, fraction), arm
+                                            in cases.items() if name == task}, target)
+             for task in sorted({task for task, _ in arms}, key=lambda t: (t != BASELINE, t))}
+    return {task: one for task, one in found.items() if one is not None}
 
 
 def _point(task: str, fraction: int, arms: dict[tuple[str, int], dict[int, Json]],

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from common import devices, memory, parallel, records
+from common import devices, memory, parallel, pictures, records
 from common.errors import InputError, RunFailed, disk_problem
 from common.experiment import Study, encoder_damage, load_cases, train
 from common.planning import Job, announce, check_ranks, plan
@@ -39,7 +39,9 @@ def run(study: Study, device: torch.device, workers: int) -> int:
     quiet = devices.place().rank > 0  # one of those started together says it for all
     with redirect_stdout(io.StringIO()) if quiet else nullcontext():
         announce(study, jobs, device, workers)
-    return work(study, device, workers)
+    status = work(study, device, workers)
+    pictures.save(study, device)
+    return status
 
 
 def mend(jobs: Sequence[Job]) -> None:

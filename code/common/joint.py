@@ -74,6 +74,11 @@ class Joint:
                         for name, value in task.summarise(own).items()}
         return summary
 
+    def caption(self, targets: Nested, case: int) -> str:
+        """The captions of all tasks."""
+        return "; ".join(task.caption(own, case)
+                         for task, own in zip(self.tasks, targets, strict=True))
+
     def _each(self, outputs: Nested, targets: Nested) -> "zip[tuple[Any, Any, Any]]":
         return zip(self.tasks, outputs, targets, strict=True)
 

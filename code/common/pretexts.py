@@ -34,6 +34,10 @@ class Classification:
         """The big head over the concatenated codes of all views."""
         return big_head(self.views * sum(widths), self.classes)
 
+    def caption(self, targets: Tensor, case: int) -> str:
+        """The class of the case."""
+        return f"class {int(targets[case]) + 1} of {self.classes}"
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of (B, classes) against class numbers (B,)."""
         return F.cross_entropy(outputs.float(), targets)
@@ -54,6 +58,7 @@ class Rotation(Classification):
 
     def __init__(self, size: int, dimensions: int) -> None:
         self.side = size
+        self.dimensions = dimensions
         self.turns = patches.quarter_turns(dimensions)
         super().__init__(len(self.turns))
 
@@ -63,6 +68,17 @@ class Rotation(Classification):
         views = torch.stack([patches.turn(image, self.turns[target])
                              for image, target in zip(batch.stored, targets.tolist(), strict=True)])
         return batch.views(views)[:, None], send(targets, batch.device)
+
+
+    def caption(self, targets: Tensor, case: int) -> str:
+        """Angle and plane of the turn."""
+        quarters, plane = self.turns[int(targets[case])]
+        if not quarters:
+            return "not turned"
+        several = len(self.turns) > 4  # planes to choose from
+        axes = [axis + self.dimensions for axis in plane]
+        return f"turned by {90 * quarters}°" + (
+            f" in the plane of axes {axes[0]} and {axes[1]}" if several else "")
 
 
 class RelativePatch(Classification):
@@ -89,6 +105,13 @@ class RelativePatch(Classification):
         return views, send(targets, batch.device)
 
 
+    def caption(self, targets: Tensor, case: int) -> str:
+        """Where the second patch lies, in cells along each axis."""
+        target = int(targets[case])
+        offset = (self.grid.cells[target + (target >= self.centre)] - 1).tolist()
+        return f"the second lies at ({', '.join(f'{step:+d}' if step else '0' for step in offset)})"
+
+
 class Jigsaw(Classification):
     """Which permutation shuffled the patches? Source: Noroozi and Favaro 2016; 3.4."""
 
@@ -112,6 +135,11 @@ class Jigsaw(Classification):
         shuffled = corners[torch.arange(count)[:, None], order]
         views = batch.views(self.grid.cut(batch.stored, shuffled))
         return views, send(targets, batch.device)
+
+
+    def caption(self, targets: Tensor, case: int) -> str:
+        """The number of the permutation."""
+        return f"permutation {int(targets[case]) + 1} of {self.classes}"
 
 
 class Exemplar:
@@ -152,6 +180,10 @@ class Exemplar:
     def head(self, widths: Sequence[int]) -> nn.Module:
         """One dense layer shared by all views: (B, 2, F) -> (B, 2, 1024) in 0..1."""
         return nn.Sequential(dense(sum(widths), self.width), nn.Sigmoid())
+
+    def caption(self, targets: Tensor, case: int) -> str:
+        """What the two views are."""
+        return "changed, and the original"
 
     def distances(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared difference of each anchor's code to its own original, (B,), and to all.

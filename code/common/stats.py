@@ -172,9 +172,14 @@ def _score(measure: Measure, sums: Floats, *, none: bool = False) -> Floats:
     return measure.combine(sums)
 
 
+def student(seeds: int) -> float:
+    """How many standard errors half an interval of LEVEL is."""
+    return float(stdtrit(seeds - 1, (1 + LEVEL) / 2))
+
+
 def _student(estimate: float, error: float, seeds: int) -> tuple[float, float]:
     """Half the width of the interval and the two-sided p of a mean with this standard error."""
-    half = float(stdtrit(seeds - 1, (1 + LEVEL) / 2)) * error
+    half = student(seeds) * error
     if error == 0:
         return half, 1.0 if estimate == 0 else 0.0
     return half, float(2 * stdtr(seeds - 1, -abs(estimate) / error))

@@ -7,6 +7,12 @@ from collections import defaultdict
 from common.curves import Curves, Point
 from common.stats import Estimate
 
+LABELS_SAVED = """\
+Labelled fraction at which an arm reaches the baseline's score on all labels, linear in the logarithm
+of the fraction; the interval holds the fractions at which the difference to that score has an
+interval with zero in it. "Not reached" as its upper end: no saving can be claimed. The baseline's
+own row shows how far labels still helped."""
+
 
 def markdown(curves: Curves) -> str:
     """The whole report of a data set as Markdown."""
@@ -27,6 +33,11 @@ def markdown(curves: Curves) -> str:
                       [[point.task, f"{point.fraction} %", _listed(point.difference.seeds),
                         shown(point.difference, sign=True), _p(point.difference.p),
                         _p(point.adjusted)] for point in paired if point.difference])]
+    if curves.reached:
+        parts += ["## Labels saved", LABELS_SAVED, _table(
+            ["task", "reaches it at", "95 % interval"],
+            [[task, one.shown(one.fraction), one.interval]
+             for task, one in curves.reached.items()])]
     if "confusion" in curves.runs[0]["test"]:
         parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
                   "fraction.", _confusion_table(curves)]

@@ -97,6 +97,9 @@ class Pretext(Task, Protocol):
         tuple of views a tuple of such sequences.
         """
 
+    def caption(self, targets: Tensor, case: int) -> str:
+        """What is asked of one case of a batch, in a few words; for pictures of the views."""
+
 
 class PretextModel(nn.Module):
     """One encoder shared by all views, under the head of a pretext task."""
