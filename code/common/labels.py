@@ -1,8 +1,8 @@
 """Labels saved: the labelled fraction at which an arm reaches the baseline's score on all labels.
 
 Between measured fractions a score is taken as linear in the logarithm of the fraction. The interval
-holds the fractions at which the difference to the baseline's score on all labels, paired by seed and
-case, has an interval (stats.py: over seeds and test cases together) with zero in it, so that it
+holds the fractions at which the difference to the baseline's score on all labels, paired by seed
+and case, has an interval (stats.py: over seeds and test cases together) with zero in it, so that it
 agrees with the tables. Where its upper end is not reached, no saving can be claimed.
 """
 
