@@ -9,9 +9,9 @@ from common.stats import Estimate
 
 LABELS_SAVED = """\
 Labelled fraction at which an arm reaches the baseline's score on all labels, linear in the
-logarithm of the fraction; the interval holds the fractions at which the difference to that score has an
-interval with zero in it. "Not reached" as its upper end: no saving can be claimed. The baseline's
-own row shows how far labels still helped."""
+logarithm of the fraction; the interval holds the fractions at which the difference to that score
+has an interval with zero in it. "Not reached" as its upper end: no saving can be claimed. The
+baseline's own row shows how far labels still helped."""
 
 
 def markdown(curves: Curves) -> str:

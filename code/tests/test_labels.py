@@ -11,9 +11,9 @@ FRACTIONS = (5, 10, 25, 50, 100)
 
 
 def arm(level: float, noise: float = 0.0, seeds: int = 3, cases: int = 40,
-        shift: float = 0.0) -> dict[int, dict[str, dict[str, float]]]:
-    rng = np.random.default_rng(0)
-    hard = rng.normal(0, 0.1, cases)
+        shift: float = 0.0, draw: int = 0) -> dict[int, dict[str, dict[str, float]]]:
+    hard = np.random.default_rng(0).normal(0, 0.1, cases)
+    rng = np.random.default_rng(draw)
     return {seed: {f"c{i}": {"dice": level + hard[i] + shift * seed + e}
                    for i, e in enumerate(rng.normal(0, noise, cases))} for seed in range(seeds)}
 
@@ -48,7 +48,7 @@ def test_never_always_and_without_intervals() -> None:
 
 
 def test_noise_between_seeds_widens_the_interval_until_nothing_can_be_claimed() -> None:
-    steady = labels.reached(MEASURE, curve(0.4, 0.5, noise=0.02), arm(0.7, noise=0.02))
+    steady = labels.reached(MEASURE, curve(0.4, 0.5, noise=0.02), arm(0.7, noise=0.02, draw=1))
     assert steady is not None and steady.low is not None and steady.fraction is not None
     assert steady.high is not None and 5 < steady.low < steady.fraction < steady.high < 100
     unsteady = labels.reached(MEASURE, curve(0.22, 0.4, shift=0.1), arm(0.7))
