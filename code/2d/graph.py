@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import reporting
+from common import gallery, reporting
 from common.errors import exit_status
 from common.plot import Published
 from common.records import ROOT, Json, read_json
@@ -52,7 +52,7 @@ def published() -> list[Published]:
 
 
 TREE = reporting.Tree(name="2d", measures=measures, panels=lambda every: every[1:], axis=axis,
-                      published={"fundus": ("kappa", published)})
+                      examples=gallery.grades, published={"fundus": ("kappa", published)})
 
 if __name__ == "__main__":
     sys.exit(exit_status(main))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import reporting
+from common import gallery, reporting
 from common.errors import exit_status
 from common.plot import Published
 from common.records import ROOT, Json, read_json
@@ -64,6 +64,7 @@ def brain_published() -> list[Published]:
 
 
 TREE = reporting.Tree(name="3d", measures=measures, panels=classes, axis=axis,
+                      examples=gallery.segmentations,
                       published={"pancreas": ("dice_paper", published),
                                  "braintumour": ("dice_whole", brain_published)})
 

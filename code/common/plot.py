@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")  # files only; works without a screen
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -74,9 +75,14 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
             _published(other, curves, published)
             other.set_ylabel(paper.label)
         _words(figure, curves)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-        plt.close(figure)
+        write(figure, path)
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and forget it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
 
 
 def _panel(axes: Axes, curves: Curves, measure: Measure, *, counts: bool = True) -> None:
@@ -135,7 +141,7 @@ def _published(axes: Axes, curves: Curves, published: Sequence[Published]) -> No
                 borderaxespad=0)  # below: there is no free corner for sure
 
 
-def _words(figure: plt.Figure, curves: Curves) -> None:
+def _words(figure: Figure, curves: Curves) -> None:
     """Title, legend of the arms, and beneath the panels what a reader has to know."""
     title = f"{curves.dataset}: test score against labelled data"
     if curves.generated:

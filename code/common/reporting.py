@@ -1,11 +1,16 @@
-"""What every graph.py does: find the records, draw the figure, write the tables."""
+"""What every graph.py does: find the records, draw the figures, write the tables."""
 
 import argparse
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import curves, plot, tables
+import numpy as np
+
+from common import choice, curves, gallery, plot, tables
+from common.arms import BASELINE
 from common.curves import Curves
 from common.errors import InputError
 from common.records import ROOT, Json, read_json, write_text
@@ -22,6 +27,7 @@ class Tree:
     axis: Callable[[Json], str]                      # label of the headline's axis
     published: Mapping[str, tuple[str, Callable[[], list[plot.Published]]]]
     """Data set -> key of the measure its published curves are in, and the curves."""
+    examples: Callable[[Mapping[str, gallery.Array], Curves, Path], None]  # draws test cases
 
 
 def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) -> None:
@@ -36,10 +42,15 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--published", action="store_true",
                         help="add a panel with the published curves (of "
                         f"{' and '.join(tree.published)})")
+    parser.add_argument("--publish", metavar="NOTE",
+                        help="copy what is needed to draw it all again (no weights; of the images "
+                        "only those shown) to published/<dataset>-NOTE in the results")
     given = parser.parse_args(arguments)
     results = (given.results or ROOT / ("results/demo" if given.demo else "results")).absolute()
     for folder in _folders(tree, results, given.records, given.dataset):
-        _report(tree, folder, results, published=given.published)
+        data = _report(tree, folder, results, published=given.published)
+        if given.publish:
+            publish(folder, data, results / "published" / f"{data.dataset}-{given.publish}")
 
 
 def _folders(tree: Tree, results: Path, records: Path | None, dataset: str | None) -> list[Path]:
@@ -57,8 +68,8 @@ def _folders(tree: Tree, results: Path, records: Path | None, dataset: str | Non
     return found
 
 
-def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> None:
-    """Draw one data set's figure and write its tables."""
+def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> Curves:
+    """Draw one data set's figures and write its tables."""
     splits = folder / "splits.json"
     name = read_json(splits)["dataset"] if splits.exists() else folder.name.split("-")[0]
     first = next(iter(sorted(folder.glob("finetune/*/*/*/scores.json"))), None)
@@ -76,3 +87,64 @@ def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> None
     for line in data.missing:
         print(f"{name}: missing {line}")
     print(f"{name}: {len(data.runs)} runs -> {figure}, .md and .csv beside it")
+    drawn = _pictures(tree, folder, data, results)
+    if drawn:
+        print(f"{name}: {', '.join(drawn)} beside it")
+    return data
+
+
+def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str]:
+    """Draw what there are records and arrays for; returns the names of the files."""
+    drawn = []
+    name = f"learning_{data.dataset}.png"
+    if gallery.learning(folder, data, results / name):
+        drawn.append(name)
+    saved = _arrays(folder / "examples.npz")
+    if saved and _has_baseline(saved, data):
+        drawn.append(f"examples_{data.dataset}.png")
+        tree.examples(saved, data, results / drawn[-1])
+    shown = _arrays(folder / "views.npz")
+    if shown and len(shown["tasks"]):
+        drawn.append(f"views_{data.dataset}.png")
+        gallery.views(shown, data, results / drawn[-1])
+    return drawn
+
+
+def _arrays(path: Path) -> dict[str, gallery.Array]:
+    """The arrays of a file of pictures.py; none if there is none."""
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return dict(saved)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not readable ({str(error)[:80]}); remove it, exp.py makes it "
+                         "anew") from None
+
+
+def _has_baseline(saved: Mapping[str, gallery.Array], data: Curves) -> bool:
+    """Whether the baseline's predictions and its record of the same run are there."""
+    run = (BASELINE, int(saved["fraction"]), int(saved["seed"]))
+    return BASELINE in saved["tasks"] and any(
+        (one["task"], one["fraction"], one["seed"]) == run for one in data.runs)
+
+
+def publish(folder: Path, data: Curves, target: Path) -> None:
+    """Copy the records that graph.py needs to ``target``; of the images only those it shows."""
+    runs = [gallery.run_folder(folder, run) for run in (*data.runs, *data.pretraining)]
+    for run in runs:
+        for name in ("config.json", "log.jsonl", "scores.json"):
+            if (run / name).exists():
+                write_text(target / run.relative_to(folder) / name,
+                           (run / name).read_text(encoding="utf-8"))
+    if (folder / "splits.json").exists():
+        write_text(target / "splits.json", (folder / "splits.json").read_text(encoding="utf-8"))
+    saved, shown = _arrays(folder / "examples.npz"), _arrays(folder / "views.npz")
+    if saved and _has_baseline(saved, data):
+        rows = choice.kept(saved, data)
+        np.savez_compressed(target / "examples.npz", **{  # type: ignore[arg-type]
+            **saved, **{name: saved[name][rows] for name in ("ids", "images", "truth")},
+            "predicted": saved["predicted"][:, rows]})
+    if shown:
+        np.savez_compressed(target / "views.npz", **shown)  # type: ignore[arg-type]
+    print(f"{data.dataset}: {len(runs)} runs -> {target}")

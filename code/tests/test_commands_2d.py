@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 CODE = Path(__file__).resolve().parents[1]
@@ -95,3 +96,24 @@ def test_graph_draws_what_is_there_without_torch(finished: Path) -> None:
     table = drawn.with_suffix(".md").read_text()
     assert "Quadratic-weighted kappa" in table and "| rotation | 50 % | 7 | 0 |" in table
     assert "generated data" in table and "Confusion" in table
+    for name in ("learning", "examples", "views"):
+        assert (drawn.parent / f"{name}_fundusphantom.png").stat().st_size > 10000
+
+
+def test_published_records_draw_the_same_figures(finished: Path, tmp_path: Path) -> None:
+    records = finished / "results/2d/fundusphantom"
+    result = call("graph.py", "--records", records, "--results", tmp_path / "a", "--publish", "x")
+    assert result.returncode == 0, result.stderr
+    copied = tmp_path / "a/published/fundusphantom-x"
+    assert not list(copied.rglob("*.pt"))
+    with np.load(copied / "examples.npz") as few, np.load(records / "examples.npz") as all_:
+        assert len(few["ids"]) <= len(all_["ids"]) and few["images"].shape[1:] == (32, 32, 3)
+    result = call("graph.py", "--records", copied, "--results", tmp_path / "b")
+    assert result.returncode == 0, result.stderr
+    names = sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert len(names) == 6 and names == sorted(p.name for p in (tmp_path / "a").glob("*_*"))
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    (copied / "examples.npz").write_bytes(b"no zip")
+    result = call("graph.py", "--records", copied, "--results", tmp_path / "b")
+    assert result.returncode == 2 and "examples.npz: not readable" in result.stderr

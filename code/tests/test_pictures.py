@@ -1,0 +1,115 @@
+"""Pictures: which cases, what a montage looks like; published records give the same again."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from common import choice, gallery, pictures, reporting
+from common.curves import Curves
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+
+
+def tiles(count: int, *space: int) -> torch.Tensor:
+    """Views (V, 1, *space), each filled with its own number."""
+    return torch.stack([torch.full((1, *space), number / 255) for number in range(count)])
+
+
+def test_nine_patches_lie_as_they_were_cut() -> None:
+    image = pictures.montage(tiles(9, 4, 4), 2)
+    assert image.shape == (15, 15) and image.dtype == np.uint8
+    assert image[::5, ::5].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert (image[4] == 255).all()  # a white line between
+
+
+def test_a_grid_of_a_volume_lies_layer_by_layer_axis_0_to_the_right_axis_1_up() -> None:
+    image = pictures.montage(tiles(27, 4, 4, 4), 3)
+    assert image.shape == (15, 3 * 18)
+    firsts = [image[::5, 18 * k:18 * k + 15:5].tolist() for k in range(3)]
+    assert firsts[0] == [[6, 15, 24], [3, 12, 21], [0, 9, 18]]  # number = 9 i + 3 j + k
+    assert firsts[2] == [[8, 17, 26], [5, 14, 23], [2, 11, 20]]
+
+
+def test_a_pair_lies_side_by_side_in_colour() -> None:
+    image = pictures.montage(tiles(2, 6, 6).expand(-1, 3, -1, -1), 2)
+    assert image.shape == (7, 14, 3) and image[0, 7].tolist() == [1, 1, 1]
+
+
+def test_a_volume_is_shown_with_its_right_on_the_right_and_its_front_on_top() -> None:
+    volume = torch.zeros(1, 6, 6, 6)
+    volume[0, 5, 0, 3] = 1.0  # right, back
+    assert pictures.montage(volume[None], 3)[5, 5] == 255
+
+
+def curves_of(runs: list[dict[str, Any]]) -> Curves:
+    class Fake:
+        measures = [type("M", (), {"name": "score"})]
+    fake = Fake()
+    fake.runs = runs  # type: ignore[attr-defined]
+    return fake  # type: ignore[return-value]
+
+
+def run(task: str, seed: int, val: float, cases: dict[str, Any]) -> dict[str, Any]:
+    return {"task": task, "fraction": 5, "seed": seed, "val": {"score": val}, "cases": cases,
+            "classes": ["a", "b"]}
+
+
+def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None:
+    dice = {"u": 0.4, "v": 0.9, "w": 0.6, "x": None, "y": 0.1}
+    cases = {name: {"dice": value} for name, value in dice.items()}
+    better_on_test = {name: {"dice": 1.0} for name in dice}
+    runs = [run("baseline", 0, 0.9, cases), run("jigsaw", 0, 0.2, better_on_test),
+            run("rotation", 0, 0.3, cases), run("rotation", 1, 0.3, cases)]
+    saved = {"ids": np.array(list(dice)), "tasks": np.array(["baseline", "jigsaw", "rotation"]),
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.zeros((5, 4, 4))}
+    shown = choice.segmentations(saved, curves_of(runs))
+    assert shown.best == "rotation" and shown.index["rotation"] == 2
+    assert shown.rows == {"worst": 4, "median": 2, "best": 1}
+    assert choice.kept(saved, curves_of(runs)) == [1, 2, 4]
+    assert "seed 0; rotation" in shown.words
+
+
+def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
+    saved = {"ids": np.array(list("stuvw")), "tasks": np.array(["baseline", "rpl"]),
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 0, 0, 1, 0]),
+             "predicted": np.array([[0, 1, 1, 0, 0], [0, 0, 2, 0, 4]])}
+    runs = [run("baseline", 0, 0.1, {}), run("rpl", 0, 0.3, {})]
+    shown = choice.grades(saved, curves_of(runs))
+    assert shown.grids == {"graded right": [1, None], "worst mistake": [4, 3]}
+    assert choice.kept(saved, curves_of(runs)) == [1, 3, 4]
+
+
+def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:
+    small, large = np.zeros((64, 64)), np.zeros((64, 64))
+    small[60:62, 3:5] = 1
+    large[10:60, 20:30] = 2
+    rows, columns = gallery._window([small])
+    assert rows.stop - rows.start == columns.stop - columns.start == 32
+    assert rows.stop == 64 and columns.start == 0
+    rows, columns = gallery._window([small, large])
+    assert (rows, columns) == (slice(0, 64), slice(0, 64))
+    assert gallery._window([np.zeros((8, 8))]) == (slice(0, 8), slice(0, 8))
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in
+                                          PUBLISHED.glob("*/splits.json")))
+def test_published_records_give_the_committed_tables_byte_for_byte(folder: str,
+                                                                   tmp_path: Path) -> None:
+    import importlib
+    records = PUBLISHED / folder
+    first = next(records.glob("finetune/*/*/*/scores.json")).read_text()
+    tree = importlib.import_module("2d.graph" if '"kappa"' in first else "3d.graph").TREE
+    reporting.run(tree, "", ["--records", str(records), "--results", str(tmp_path)])
+    drawn = sorted(tmp_path.glob("train_*"))
+    assert {path.suffix for path in drawn} == {".png", ".md", ".csv"}
+    for path in drawn:
+        beside = records / path.name
+        committed = beside if beside.exists() else PUBLISHED.parent / path.name
+        if path.suffix != ".png":
+            assert path.read_bytes() == committed.read_bytes(), f"draw {committed.name} again"
+        else:
+            assert imread(path).shape == imread(committed).shape
