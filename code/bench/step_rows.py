@@ -166,6 +166,9 @@ def row(tree: Tree, timed: Timed, gain: float, rate: float) -> Row:
     note = (f"{study.precision}; {timed.flop / 1e9:.0f} GFLOP at {speed / 1e9:.0f} GFLOP/s, "
             f"{100 * speed / rate:.0f} % of a large matrix product's; plain "
             f"{timed.plain_flop / 1e9:.0f} at {usual / 1e9:.0f}")
+    if gain * usual > rate:
+        note += (f"; {gain:g} times that is {gain * usual / 1e9:.0f}, more than a matrix product's "
+                 f"{rate / 1e9:.0f}")
     details = {"flop": timed.flop, "flop_per_s": speed, "plain_flop": timed.plain_flop,
                "plain_flop_per_s": usual, "validation_s_per_case": timed.validation}
     if timed.peak is not None and timed.plain_peak is not None:
