@@ -207,10 +207,10 @@ def _contents(sources: Sequence[Source], index: Path, workers: int) -> dict[str,
 
 def _crc32(file: Path) -> int:
     """CRC-32 of a file: 13 GB/s (measured), less than reading the arrays, needed anyway."""
-    crc = 0
-    with file.open("rb") as stream:
-        while part := stream.read(2**24):
-            crc = isal_zlib.crc32(part, crc)
+    crc, part = 0, memoryview(bytearray(2**20))
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(part):
+            crc = isal_zlib.crc32(part[:count], crc)
     return crc
 
 
