@@ -76,5 +76,5 @@ def _arms(saved: Mapping[str, Array],
                     if task != BASELINE)
     best = ranked[0][1] if ranked else None
     words = f"{fraction} % of the labels, seed {seed}" + (
-        f"; {best}: the best arm on validation there." if best else ".")
+        f"; {best}: the best arm there on validation, mean over seeds." if best else ".")
     return best, index, {run["task"]: run for run in here if run["seed"] == seed}, words
