@@ -67,7 +67,7 @@ class ContrastivePrediction:
 
     def caption(self, targets: Tensor, case: int) -> str:
         """What is predicted from what."""
-        return f"rows 1 and 2 predict rows {self.rows - AHEAD + 1} and {self.rows}"
+        return f"along axis 0: places 1 and 2 predict {self.rows - AHEAD + 1} and {self.rows}"
 
     def _negatives(self, count: int, rng: Generator) -> Tensor:
         """Draw another column for each: of the batch, or of the same case."""

@@ -28,7 +28,7 @@ from common.records import Json, read_log
 CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito 2008
 COVER = 0.6  # how much of the image a class hides
 RIGHT, WRONG = "#1B7F4B", "#B3261E"
-LINES = ("-", "--", ":")  # of the tasks of a joint arm
+LINES = ("-", "--", ":")  # of the tasks of a joint arm, in the order of its name
 
 Array = NDArray[Any]
 
@@ -40,7 +40,8 @@ def segmentations(saved: Mapping[str, Array], curves: Curves, path: Path) -> Non
     arms = [BASELINE, *([shown.best] if shown.best else [])]
     columns = ["image", "truth", *arms]
     with plt.rc_context(STYLE):
-        height = 0.95 + 1.75 * len(shown.rows)
+        foot = 0.75 + 0.2 * -(-len(classes) // 6)
+        height = 0.4 + foot + 1.75 * len(shown.rows)
         figure, axes = plt.subplots(len(shown.rows), len(columns), squeeze=False,
                                     figsize=(0.9 + 1.75 * len(columns), height))
         for line, (name, row) in zip(axes, shown.rows.items(), strict=True):
@@ -57,15 +58,17 @@ def segmentations(saved: Mapping[str, Array], curves: Curves, path: Path) -> Non
             line[0].set_ylabel(f"{name}\n{saved['ids'][row]}", fontsize=8)
         for panel, title in zip(axes[0], columns, strict=True):
             panel.set_title(title, fontsize=9)
-        figure.legend(handles=[Patch(color=CLASSES[i % len(CLASSES)], label=name)
-                               for i, name in enumerate(classes)], loc="lower right",
-                      ncols=len(classes), fontsize=8, bbox_to_anchor=(0.99, 0.0))
+        figure.legend(handles=[Patch(color=colour, label=name) for name, colour in
+                               zip(classes, _colours(len(classes)), strict=True)],
+                      loc="lower left", ncols=min(6, len(classes)), fontsize=8,
+                      bbox_to_anchor=(0.003, 0.42 / height))
         figure.subplots_adjust(left=0.11, right=0.985, top=1 - 0.62 / height,
-                               bottom=0.55 / height, wspace=0.06, hspace=0.2)
+                               bottom=foot / height, wspace=0.06, hspace=0.2)
         _title(figure, f"{curves.dataset}: the baseline's worst, median and best test case", curves,
                height)
-        figure.text(0.012, 0.1 / height, f"{shown.words} Axial slice with most foreground;\n"
-                    "Dice of the whole volume, mean of foreground.", fontsize=7.5, va="bottom",
+        figure.text(0.012, 0.1 / height, f"{shown.words} Axial slice with most foreground,\n"
+                    "the subject's right on the right, resampled to a cube; Dice of the whole "
+                    "volume, mean of foreground.", fontsize=7.5, va="bottom",
                     color="#333333")
         write(figure, path)
 
@@ -112,7 +115,7 @@ def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
     with plt.rc_context(STYLE):
         # As many inches high as its aspect asks for, within reason.
         heights = [min(1.7, max(0.85, 3.3 * h / w)) for h, w in shapes]
-        height = sum(heights) + 0.42 * len(tasks) + 0.75
+        height = sum(heights) + 0.42 * len(tasks) + 0.9
         figure = plt.figure(figsize=(8.2, height))
         top = height - 0.5
         for task, inches in zip(tasks, heights, strict=True):
@@ -128,8 +131,8 @@ def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
             top -= inches + 0.42
         _title(figure, f"{curves.dataset}: what the pretext tasks show, and ask", curves, height)
         figure.text(0.012, 0.08 / height, "Two cases of the pretraining pool. Of volumes the "
-                    "middle axial slice of every view; a grid's layers lie side by side.",
-                    fontsize=7.5, color="#333333", va="bottom")
+                    "middle axial slice of every view; a grid's layers lie side by side.\n"
+                    f"{saved['axes']}", fontsize=7.5, color="#333333", va="bottom")
         write(figure, path)
 
 
@@ -143,7 +146,7 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
         rows = -(-len(panels) // columns)
         height = 0.95 + 2.45 * rows
         figure, axes = plt.subplots(rows, columns, squeeze=False,
-                                    figsize=(0.6 + 3.2 * columns, height))
+                                    figsize=(max(7.0, 0.6 + 3.2 * columns), height))
         for number, (panel, fraction) in enumerate(zip(axes.flat, panels, strict=False)):
             if fraction is None:
                 _pretext(panel, folder, curves)
@@ -159,8 +162,9 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
         figure.subplots_adjust(left=0.075, right=0.985, top=1 - 0.85 / height,
                                bottom=0.68 / height, wspace=0.24, hspace=0.46)
         _title(figure, f"{curves.dataset}: learning curves on validation", curves, height)
-        figure.text(0.012, 0.06 / height, "Lines: means over seeds; faint: single seeds of the "
-                    "baseline.", fontsize=7.5, color="#333333", va="bottom")
+        figure.text(0.012, 0.06 / height, "Lines: means over seeds, as far as all of them go; "
+                    "dotted: single seeds of the baseline. Joint arms: solid, dashed and dotted in "
+                    "the order of their names.", fontsize=7.5, color="#333333", va="bottom")
         write(figure, path)
     return True
 
@@ -179,13 +183,13 @@ def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
     name = curves.measures[0].name
     for task in curves.tasks:
         colour = style_of(task, curves.tasks)[0]
-        logs = [_validations(run_folder(folder, run), name) for run in curves.runs
-                if (run["task"], run["fraction"]) == (task, fraction)]
+        logs = [log for run in curves.runs if (run["task"], run["fraction"]) == (task, fraction)
+                if (log := _validations(run_folder(folder, run), name))]
         steps, mean = _mean(logs)
         plain = task == BASELINE
         if plain:
             for log in logs:
-                panel.plot(*zip(*log, strict=True), color=colour, linewidth=0.6, alpha=0.45)
+                panel.plot(*zip(*log, strict=True), ":", color=colour, linewidth=0.8)
         panel.plot(steps, mean, color=colour, linewidth=2.0 if plain else 1.1,
                    zorder=4 if plain else 3)
     panel.set_title(f"{fraction} % of the labels", fontsize=9, loc="left")
@@ -245,10 +249,17 @@ def _overlaid(image: Array, labels: Array | None, classes: int) -> Array:
     base = image / 255.0 if image.ndim == 3 else np.repeat(image[..., None] / 255.0, 3, axis=2)
     if labels is not None:
         for label in range(1, classes + 1):
-            colour = np.array(matplotlib.colors.to_rgb(CLASSES[(label - 1) % len(CLASSES)]))
+            colour = np.array(_colours(classes)[label - 1])
             inside = labels == label
             base[inside] = (1 - COVER) * base[inside] + COVER * colour
     return base
+
+
+def _colours(classes: int) -> list[tuple[float, float, float]]:
+    """A colour a class: of six that any eye tells apart, or of twenty."""
+    names = CLASSES if classes <= len(CLASSES) else [
+        matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](i % 20)) for i in range(classes)]
+    return [matplotlib.colors.to_rgb(name) for name in names[:classes]]
 
 
 def _window(maps: list[Array]) -> tuple[slice, slice]:

@@ -4,10 +4,12 @@
     examples.npz    test cases, their truth and what every arm predicts, at the fewest labels
 
 Of volumes an axial slice is kept, turned as it is shown: to the right of the subject on the right,
-to the front on top. Made anew at every start of exp.py, in seconds.
+to the front on top. Looked at after every start of exp.py, and made anew if runs have changed.
 """
 
 import os
+import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from common import arms, checkpoint, devices
+from common import arms, checkpoint, devices, records
+from common.errors import InputError
 from common.experiment import Study, load_cases, place
 from common.records import file_lock
 from common.training import Cases, autocast, even_chunks, generator
 
 SHOWN = 2    # cases whose views are kept
+DRAW = 1     # of the views: one in which both cases are turned, in both trees
 MOST = 100   # test cases kept at most, evenly over the sorted truths
 SIDE = 128   # pixels a side that photographs are kept in, at most
 GAP = 1      # pixels between the views of a case
@@ -32,13 +36,21 @@ Array = NDArray[Any]
 
 
 def save(study: Study, device: torch.device) -> None:
-    """Write both files; the predictions are those of the runs that are done."""
+    """Write both files; the predictions are those of the runs that are done.
+
+    What goes wrong here is said, and fails nothing: the records are there, and all that counts.
+    """
     if devices.place().rank > 0:  # one of those started together
         return
-    with file_lock(study.folder / "locks" / "pictures.lock"):
-        cases = load_cases(study, devices.of_rank(device, 0))
-        _write(study.folder / "views.npz", views(study, cases))
-        _write(study.folder / "examples.npz", examples(study, cases))
+    try:
+        with file_lock(study.folder / "locks" / "pictures.lock"):
+            cases = load_cases(study, devices.of_rank(device, 0))
+            _write(study.folder / "views.npz", views(study, cases))
+            if (found := examples(study, cases)) is not None:
+                _write(study.folder / "examples.npz", found)
+    except (InputError, OSError, RuntimeError) as error:
+        print(f"warning: no pictures: {str(error).splitlines()[0]}; the records are complete, the "
+              "same command tries again", file=sys.stderr)
 
 
 def _write(path: Path, arrays: dict[str, Array]) -> None:
@@ -52,13 +64,15 @@ def _write(path: Path, arrays: dict[str, Array]) -> None:
 
 def views(study: Study, cases: Cases) -> dict[str, Array]:
     """Every single pretext task's views as one image a case, and what is asked of each."""
-    names = dict.fromkeys(part for task in study.settings.TASKS if study.pretrained_here(task)
-                          for part in arms.parts(task))
+    names = dict.fromkeys(part for task in _arms(study) if study.pretrained_here(task)
+                          for part in arms.parts(task) if part in study.pretexts)
     batch = cases.batch(cases.rows(sorted(study.pool)[:SHOWN]), labelled=False)
-    found: dict[str, Array] = {"tasks": np.array(list(names), dtype=str)}
+    axes = ("Axis 0 points to the right, axis 1 up, axis 2 to the next layer." if
+            study.dimensions > 2 else "Axis 0 points down, axis 1 to the right.")
+    found: dict[str, Array] = {"tasks": np.array(list(names), dtype=str), "axes": np.array(axes)}
     for name in names:
         task = study.pretext(name)
-        shown, targets = task.prepare(batch, generator(0, "pictures"), training=True)
+        shown, targets = task.prepare(batch, generator(DRAW, "pictures"), training=True)
         assert isinstance(shown, Tensor)
         found[f"views {name}"] = np.stack([montage(case, study.dimensions) for case in shown])
         found[f"captions {name}"] = np.array([task.caption(targets, case)
@@ -66,26 +80,65 @@ def views(study: Study, cases: Cases) -> dict[str, Array]:
     return found
 
 
-def examples(study: Study, cases: Cases) -> dict[str, Array]:
-    """Test cases, their truth, and the predictions of every arm at the smallest fraction."""
+def examples(study: Study, cases: Cases) -> dict[str, Array] | None:
+    """Test cases, their truth, and the predictions of every arm at the fewest labels.
+
+    None if there is nothing new: the file is of these very runs.
+    """
     downstream = study.downstream()
-    fraction, seed = min(study.settings.FRACTIONS), study.settings.SEEDS[0]
+    fraction, seed = _smallest(study)
+    runs = {task: study.finetune_run(task, fraction, seed) for task in _arms(study)}
+    runs = {task: run for task, run in runs.items()
+            if run.done() and (run.folder / "best.pt").exists()}
+    digests = [records.digest(run.scores()) for run in runs.values()]
+    if _unchanged(study.folder / "examples.npz", list(runs), digests):
+        return None
     chosen = _some(study)
     rows = cases.rows(chosen)
-    labels = cases.batch(rows, labelled=True).labels
-    assert labels is not None
+    labels = [_truth(cases, row) for row in rows]
     planes = [downstream.plane(label) for label in labels]
-    tasks, predicted = [], []
-    for task in study.settings.TASKS:
-        run = study.finetune_run(task, fraction, seed)
-        if run.done() and (run.folder / "best.pt").exists():
-            tasks.append(task)
-            predicted.append(_kept(_predict(study, run.folder / "best.pt", cases, rows), planes))
+    predicted = [_predict(study, run.folder / "best.pt", cases, rows, planes)
+                 for run in runs.values()]
     images = np.stack([_image(cases.batch([row], labelled=False).images[0], plane, study)
                        for row, plane in zip(rows, planes, strict=True)])
-    return {"ids": np.array(chosen), "images": images, "truth": _kept(labels, planes),
-            "tasks": np.array(tasks, dtype=str), "fraction": np.array(fraction),
-            "seed": np.array(seed), "predicted": np.array(predicted, dtype=np.uint8)}
+    return {"ids": np.array(chosen), "images": images,
+            "truth": np.stack([_kept(label, plane)
+                               for label, plane in zip(labels, planes, strict=True)]),
+            "tasks": np.array(list(runs), dtype=str), "runs": np.array(digests, dtype=str),
+            "fraction": np.array(fraction), "seed": np.array(seed),
+            "predicted": np.array(predicted, dtype=np.uint8)}
+
+
+def _truth(cases: Cases, row: int) -> Tensor:
+    """The truth of one case: a map of classes, or a grade."""
+    labels = cases.batch([row], labelled=True).labels
+    assert labels is not None
+    return labels[0]
+
+
+def _arms(study: Study) -> list[str]:
+    """The arms asked for now, the baseline first, and those that earlier commands have trained."""
+    there = sorted(path.name for stage in ("pretrain", "finetune")
+                   for path in (study.folder / stage).glob("*") if path.is_dir())
+    return list(dict.fromkeys([arms.BASELINE, *study.settings.TASKS, *there]))
+
+
+def _smallest(study: Study) -> tuple[int, int]:
+    """The smallest fraction, and its first seed, that the baseline has been finetuned on."""
+    done = sorted((int(path.parent.name.removeprefix("fraction")),
+                   int(path.name.removeprefix("seed")))
+                  for path in (study.folder / "finetune" / arms.BASELINE).glob("fraction*/seed*")
+                  if (path / "scores.json").exists() and ".old" not in path.name)
+    return done[0] if done else (min(study.settings.FRACTIONS), study.settings.SEEDS[0])
+
+
+def _unchanged(path: Path, tasks: list[str], digests: list[str]) -> bool:
+    """Whether the file is of these runs."""
+    try:
+        with np.load(path, allow_pickle=False) as old:
+            return old["tasks"].tolist() == tasks and old["runs"].tolist() == digests
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 def _some(study: Study) -> list[str]:
@@ -95,24 +148,27 @@ def _some(study: Study) -> list[str]:
     return [ordered[index * len(ordered) // count] for index in range(count)]
 
 
-def _predict(study: Study, weights: Path, cases: Cases, rows: Sequence[int]) -> Tensor:
-    """What a finetuned network says of ``rows``: (cases, ...) class numbers."""
+def _predict(study: Study, weights: Path, cases: Cases, rows: Sequence[int],
+             planes: Sequence[int | None]) -> Array:
+    """What a finetuned network says of the kept plane of ``rows``: (cases, ...) class numbers."""
     model = study.make_network(study.make_encoder())
     model.load_state_dict(checkpoint.load(weights))
     place(study, model, cases.device)
     model.eval()
-    downstream, parts = study.downstream(), []
+    downstream, found = study.downstream(), []
+    size = max(1, study.settings.BATCH_SIZE // study.settings.RANKS_PER_RUN)
     with torch.inference_mode(), autocast(cases.device, study.precision):
-        for chunk in even_chunks(list(rows), study.settings.BATCH_SIZE):
-            outputs = model(cases.batch(chunk, labelled=False).images)
-            parts.append(downstream.decode(outputs).cpu())
-    return torch.cat(parts)
+        for chunk in even_chunks(list(range(len(rows))), size):
+            outputs = model(cases.batch([rows[i] for i in chunk], labelled=False).images)
+            found += [_kept(said, planes[i])
+                      for i, said in zip(chunk, downstream.decode(outputs), strict=True)]
+    return np.stack(found)
 
 
-def _kept(maps: Tensor, planes: Sequence[int | None]) -> Array:
-    """The kept plane of every case's class numbers, as it is shown; a grade as it is."""
-    return np.stack([_shown(_plane(one, plane)).astype(np.uint8)
-                     for one, plane in zip(maps.cpu(), planes, strict=True)])
+def _kept(classes: Tensor, plane: int | None) -> Array:
+    """The kept plane of a case's class numbers, turned as it is shown; a grade as it is."""
+    kept = _plane(classes, plane).cpu().numpy()
+    return (np.rot90(kept) if kept.ndim == 2 else kept).astype(np.uint8)
 
 
 def _plane(maps: Tensor, plane: int | None) -> Tensor:
@@ -132,11 +188,6 @@ def _bytes(image: Tensor, *, turned: bool) -> Array:
     values = (image.clamp(0, 1) * 255).round().byte().cpu()
     planes = [np.rot90(one.numpy()) if turned else one.numpy() for one in values]
     return np.stack(planes, axis=2) if len(planes) == 3 else planes[0]
-
-
-def _shown(maps: Tensor) -> Array:
-    """Class numbers of a slice turned as images are; a single number as it is."""
-    return np.rot90(maps.numpy()) if maps.dim() == 2 else maps.numpy()
 
 
 def montage(patches: Tensor, dimensions: int) -> Array:

@@ -1,6 +1,8 @@
 """What every graph.py does: find the records, draw the figures, write the tables."""
 
 import argparse
+import re
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ from common import choice, curves, gallery, plot, tables
 from common.arms import BASELINE
 from common.curves import Curves
 from common.errors import InputError
-from common.records import ROOT, Json, read_json, write_text
+from common.records import ROOT, Json, read_json, write_json, write_text
 from common.stats import Measure
 
 
@@ -46,6 +48,9 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
                         help="copy what is needed to draw it all again (no weights; of the images "
                         "only those shown) to published/<dataset>-NOTE in the results")
     given = parser.parse_args(arguments)
+    if given.publish and not re.fullmatch(r"[\w.-]+", given.publish):
+        raise InputError(f"--publish {given.publish}: letters, digits, dots and dashes only; it "
+                         "becomes part of a folder's name")
     results = (given.results or ROOT / ("results/demo" if given.demo else "results")).absolute()
     for folder in _folders(tree, results, given.records, given.dataset):
         data = _report(tree, folder, results, published=given.published)
@@ -99,14 +104,16 @@ def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str
     name = f"learning_{data.dataset}.png"
     if gallery.learning(folder, data, results / name):
         drawn.append(name)
-    saved = _arrays(folder / "examples.npz")
-    if saved and _has_baseline(saved, data):
+    saved, shown = _arrays(folder / "examples.npz"), _arrays(folder / "views.npz")
+    if _drawable(saved, data):
         drawn.append(f"examples_{data.dataset}.png")
         tree.examples(saved, data, results / drawn[-1])
-    shown = _arrays(folder / "views.npz")
     if shown and len(shown["tasks"]):
         drawn.append(f"views_{data.dataset}.png")
         gallery.views(shown, data, results / drawn[-1])
+    for kind in ("learning", "examples", "views"):
+        if (name := f"{kind}_{data.dataset}.png") not in drawn:
+            (results / name).unlink(missing_ok=True)  # an old one would not fit the tables
     return drawn
 
 
@@ -122,25 +129,32 @@ def _arrays(path: Path) -> dict[str, gallery.Array]:
                          "anew") from None
 
 
-def _has_baseline(saved: Mapping[str, gallery.Array], data: Curves) -> bool:
-    """Whether the baseline's predictions and its record of the same run are there."""
-    run = (BASELINE, int(saved["fraction"]), int(saved["seed"]))
-    return BASELINE in saved["tasks"] and any(
-        (one["task"], one["fraction"], one["seed"]) == run for one in data.runs)
+def _drawable(saved: Mapping[str, gallery.Array], data: Curves) -> bool:
+    """Whether there are predictions of the baseline's run, and test cases that have a score."""
+    return bool(saved) and BASELINE in choice.shown(saved, data) and bool(choice.kept(saved, data))
 
 
 def publish(folder: Path, data: Curves, target: Path) -> None:
     """Copy the records that graph.py needs to ``target``; of the images only those it shows."""
+    if target.resolve() == folder.resolve():
+        raise InputError(f"{folder}: these are the published records; give another --publish NOTE")
+    for old in ("finetune", "pretrain"):
+        shutil.rmtree(target / old, ignore_errors=True)
+    for old in ("examples.npz", "views.npz"):
+        (target / old).unlink(missing_ok=True)
     runs = [gallery.run_folder(folder, run) for run in (*data.runs, *data.pretraining)]
     for run in runs:
-        for name in ("config.json", "log.jsonl", "scores.json"):
+        for name in ("log.jsonl", "scores.json"):
             if (run / name).exists():
                 write_text(target / run.relative_to(folder) / name,
                            (run / name).read_text(encoding="utf-8"))
+        config = read_json(run / "config.json")
+        config.get("provenance", {}).pop("host", None)  # says nothing to others
+        write_json(target / run.relative_to(folder) / "config.json", config)
     if (folder / "splits.json").exists():
         write_text(target / "splits.json", (folder / "splits.json").read_text(encoding="utf-8"))
     saved, shown = _arrays(folder / "examples.npz"), _arrays(folder / "views.npz")
-    if saved and _has_baseline(saved, data):
+    if _drawable(saved, data):
         rows = choice.kept(saved, data)
         np.savez_compressed(target / "examples.npz", **{  # type: ignore[arg-type]
             **saved, **{name: saved[name][rows] for name in ("ids", "images", "truth")},

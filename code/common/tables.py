@@ -9,9 +9,10 @@ from common.stats import Estimate
 
 LABELS_SAVED = """\
 Labelled fraction at which an arm reaches the baseline's score on all labels, linear in the
-logarithm of the fraction; the interval holds the fractions at which the difference to that score
-has an interval with zero in it. "Not reached" as its upper end: no saving can be claimed. The
-baseline's own row shows how far labels still helped."""
+logarithm of the fraction. The interval goes from where it may be as good to where it is for good
+(95 %, paired by seed and case, not adjusted over the arms). An arm saves labels if its interval
+ends before the baseline's own begins; with "not reached" as its upper end, or without an interval,
+nothing can be claimed."""
 
 
 def markdown(curves: Curves) -> str:
@@ -35,8 +36,8 @@ def markdown(curves: Curves) -> str:
                         _p(point.adjusted)] for point in paired if point.difference])]
     if curves.reached:
         parts += ["## Labels saved", LABELS_SAVED, _table(
-            ["task", "reaches it at", "95 % interval"],
-            [[task, one.shown(one.fraction), one.interval]
+            ["task", "reaches it at", "95 % interval", "seeds", "fractions"],
+            [[task, one.estimate, one.interval, _listed(one.seeds), _listed(one.fractions)]
              for task, one in curves.reached.items()])]
     if "confusion" in curves.runs[0]["test"]:
         parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "

@@ -106,6 +106,16 @@ def test_published_records_draw_the_same_figures(finished: Path, tmp_path: Path)
     assert result.returncode == 0, result.stderr
     copied = tmp_path / "a/published/fundusphantom-x"
     assert not list(copied.rglob("*.pt"))
+    config = json.loads(next(copied.rglob("config.json")).read_text())
+    assert "host" not in config["provenance"] and config["identity"]
+    (copied / "finetune/left/over").mkdir(parents=True)
+    again = call("graph.py", "--records", records, "--results", tmp_path / "a", "--publish", "x")
+    assert again.returncode == 0 and not (copied / "finetune/left").exists()
+    for note, message in (("../up", "letters, digits"), ("a/b", "letters, digits")):
+        result = call("graph.py", "--records", records, "--results", tmp_path, "--publish", note)
+        assert result.returncode == 2 and message in result.stderr
+    result = call("graph.py", "--records", copied, "--results", tmp_path / "a", "--publish", "x")
+    assert result.returncode == 2 and "another --publish NOTE" in result.stderr
     with np.load(copied / "examples.npz") as few, np.load(records / "examples.npz") as all_:
         assert len(few["ids"]) <= len(all_["ids"]) and few["images"].shape[1:] == (32, 32, 3)
     result = call("graph.py", "--records", copied, "--results", tmp_path / "b")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common import labels
-from common.stats import mean_of
+from common.stats import difference, mean_of
 
 MEASURE = mean_of("dice", "Dice")
 FRACTIONS = (5, 10, 25, 50, 100)
@@ -31,18 +31,19 @@ def test_a_curve_crosses_where_its_line_does() -> None:
     assert found.fraction == pytest.approx(500**0.5, rel=0.01)
     assert found.low is not None and found.high is not None  # what varies by case is paired
     assert found.low == pytest.approx(found.fraction, rel=0.01) == found.high
-    assert found.shown(found.fraction) == "22 %"
+    assert found.estimate == "22 %" and found.seeds == (0, 1, 2)
 
 
 def test_never_always_and_without_intervals() -> None:
     target = arm(0.7)
     below = labels.reached(MEASURE, curve(0.1, 0.5), target)
     assert below is not None and below.fraction is below.high is None
-    assert below.shown(below.fraction) == "not reached"
+    assert below.estimate == "not reached"
     above = labels.reached(MEASURE, curve(0.1, 0.75), target)
-    assert above is not None and above.shown(above.high) == "at most 5 %"
+    assert above is not None and above.interval == "at most 5 % to at most 5 %"
     few = labels.reached(MEASURE, curve(0.4, 0.5, seeds=2), arm(0.7, seeds=2))
     assert few is not None and few.fraction is not None and few.low is few.high is None
+    assert few.interval == "none under 3 seeds"
     assert labels.reached(MEASURE, {5: arm(0.5)}, target) is None
     assert labels.reached(MEASURE, curve(0.1, 0.5), {9: target[0]}) is None
 
@@ -53,3 +54,70 @@ def test_noise_between_seeds_widens_the_interval_until_nothing_can_be_claimed() 
     assert steady.high is not None and 5 < steady.low < steady.fraction < steady.high < 100
     unsteady = labels.reached(MEASURE, curve(0.22, 0.4, shift=0.1), arm(0.7))
     assert unsteady is not None and unsteady.fraction is not None and unsteady.high is None
+
+
+def test_it_agrees_with_the_paired_differences_at_measured_fractions() -> None:
+    for seed in range(6):
+        grid = {f: arm(0.5 + 0.06 * i, noise=0.05, draw=10 * seed + i, shift=0.01 * (i - 2))
+                for i, f in enumerate(FRACTIONS)}
+        target = arm(0.65, noise=0.05, draw=99 + seed)
+        found = labels.reached(MEASURE, grid, target)
+        assert found is not None
+        for fraction in FRACTIONS:
+            one = difference(MEASURE, grid[fraction], target)
+            assert one is not None and one.interval is not None
+            low, high = one.interval
+            assert (low < 0) or (found.high is not None)
+            if found.high is not None and fraction >= found.high:
+                assert low >= -1e-9
+            if found.low is None or fraction < found.low - 1e-9:
+                assert high < 0
+        if found.high is None:
+            last = difference(MEASURE, grid[100], target)
+            assert last is not None and last.interval is not None and last.interval[0] < 0
+
+
+def test_a_curve_that_dips_again_is_not_there_for_good() -> None:
+    levels = (0.75, 0.6, 0.6, 0.6, 0.6)
+    found = labels.reached(MEASURE, {f: arm(v, noise=0.01, draw=i) for i, (f, v) in
+                                     enumerate(zip(FRACTIONS, levels, strict=True))}, arm(0.7))
+    assert found is not None and found.low == 5 and found.high is None
+    assert found.interval == "at most 5 % to not reached"
+
+
+def test_odd_fractions_cases_that_do_not_count_and_partial_grids() -> None:
+    ten = {f: one for f, one in curve(0.1, 0.75).items() if f >= 10}
+    found = labels.reached(MEASURE, ten, arm(0.7))
+    assert found is not None and found.estimate == "at most 10 %"
+    target = arm(0.7)
+    empty = {seed: cases | {f"e{i}": {"dice": None} for i in range(6)}
+             for seed, cases in target.items()}
+    invented = {f: {seed: cases | {f"e{i}": {"dice": 0.0} for i in range(6)}
+                    for seed, cases in one.items()} for f, one in curve(0.4, 0.5).items()}
+    found = labels.reached(MEASURE, invented, empty)  # type: ignore[arg-type]
+    assert found is not None and found.estimate == "22 %"
+    partial = curve(0.4, 0.5)
+    partial[100] = {0: partial[100][0]}
+    found = labels.reached(MEASURE, partial, target)
+    assert found is not None and found.fractions == (5, 10, 25, 50)
+    short = {f: one for f, one in curve(0.1, 0.5).items() if f <= 25}
+    found = labels.reached(MEASURE, short, target)
+    assert found is not None and found.estimate == "not reached up to 25 %"
+    same = {seed: {case: {"dice": 0.0} for case in cases} for seed, cases in target.items()}
+    assert labels.reached(MEASURE, {5: same, 100: same}, same) is None
+
+
+def test_a_true_crossing_lies_in_the_interval_as_often_as_it_should() -> None:
+    rng, inside = np.random.default_rng(1), 0
+    cases = 30
+    for _ in range(200):
+        hard, noise = rng.normal(0, 0.1, cases), lambda: rng.normal(0, 0.02, cases)
+        runs = {f: {seed: {f"c{i}": {"dice": v} for i, v in enumerate(
+            0.5 + 0.4 * np.log(f / 5) / np.log(20) + hard + noise() + rng.normal(0, 0.02))}
+            for seed in range(3)} for f in FRACTIONS}
+        target = {seed: {f"c{i}": {"dice": v} for i, v in enumerate(
+            0.7 + hard + noise() + rng.normal(0, 0.02))} for seed in range(3)}
+        found = labels.reached(MEASURE, runs, target)
+        assert found is not None
+        inside += (found.low or 101) <= 500**0.5 <= (found.high or 101)
+    assert inside >= 180

@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 from common import choice, gallery, pictures, reporting
 from common.curves import Curves
+from common.records import digest
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
@@ -65,12 +66,19 @@ def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None
     runs = [run("baseline", 0, 0.9, cases), run("jigsaw", 0, 0.2, better_on_test),
             run("rotation", 0, 0.3, cases), run("rotation", 1, 0.3, cases)]
     saved = {"ids": np.array(list(dice)), "tasks": np.array(["baseline", "jigsaw", "rotation"]),
-             "fraction": np.array(5), "seed": np.array(0), "truth": np.zeros((5, 4, 4))}
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.zeros((5, 4, 4)),
+             "runs": np.array([digest(one) for one in runs[:3]])}
     shown = choice.segmentations(saved, curves_of(runs))
     assert shown.best == "rotation" and shown.index["rotation"] == 2
     assert shown.rows == {"worst": 4, "median": 2, "best": 1}
     assert choice.kept(saved, curves_of(runs)) == [1, 2, 4]
     assert "seed 0; rotation" in shown.words
+    runs[2] = {**runs[2], "steps": 7}  # trained anew since: its predictions are not shown
+    again = choice.segmentations(saved, curves_of(runs))
+    assert again.best == "jigsaw" and "rotation" not in again.index
+    nothing = run("baseline", 0, 0.9, {name: {"dice": None} for name in dice})
+    saved["runs"][0] = digest(nothing)
+    assert choice.kept(saved, curves_of([nothing, *runs[1:]])) == []
 
 
 def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
@@ -78,9 +86,10 @@ def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
              "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 0, 0, 1, 0]),
              "predicted": np.array([[0, 1, 1, 0, 0], [0, 0, 2, 0, 4]])}
     runs = [run("baseline", 0, 0.1, {}), run("rpl", 0, 0.3, {})]
+    saved["runs"] = np.array([digest(one) for one in runs])
     shown = choice.grades(saved, curves_of(runs))
-    assert shown.grids == {"graded right": [1, None], "worst mistake": [4, 3]}
-    assert choice.kept(saved, curves_of(runs)) == [1, 3, 4]
+    assert shown.grids == {"graded right": [0, None], "worst mistake": [4, 3]}
+    assert choice.kept(saved, curves_of(runs)) == [0, 3, 4]
 
 
 def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:

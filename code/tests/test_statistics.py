@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from common import experiment, joint
+from common.settings import Settings
 from common.task import Batch, PretextModel, batch_norms
 from common.training import Cases, generator
 
@@ -71,7 +72,8 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     images = torch.rand(cases, 1, 8, 8, 8)
     ids = [str(number) for number in range(cases)]
     study: Any = SimpleNamespace(make_encoder=lambda: model.Encoder(1, 2, 1), pool=ids,
-                                 precision="float32", memory_format=None)
+                                 precision="float32", memory_format=None,
+                                 settings=Settings(BATCH_SIZE=4, RANKS_PER_RUN=1))
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     encoder = experiment.for_whole_images(study, trained,
                                           Cases(images, None, ids, torch.device("cpu")), 0)
