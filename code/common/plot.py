@@ -27,6 +27,7 @@ STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": Fal
          "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6,
          "axes.axisbelow": True, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200}
 DODGE = 0.028  # between neighbouring arms, as a share of the axis
+WIDEST = 0.6   # of all arms of a fraction, as a share of the way to the next
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _panel(axes: Axes, curves: Curves, measure: Measure, *, counts: bool = True)
     tasks = curves.tasks
     for number, task in enumerate(tasks):
         colour, marker = style_of(task, tasks)
-        shift = (number - (len(tasks) - 1) / 2) * DODGE * (span + 0.6)
+        step = min(DODGE * (span + 0.6), WIDEST / len(tasks))
+        shift = (number - (len(tasks) - 1) / 2) * step
         points = curves.of_task(task)
         x = [places[point.fraction] + shift for point in points]
         estimates = [point.means[measure.name] for point in points]
