@@ -1,5 +1,6 @@
 """Pictures: which cases, what a montage looks like; published records give the same again."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,28 @@ def test_published_records_give_the_committed_tables_byte_for_byte(folder: str,
             assert path.read_bytes() == committed.read_bytes(), f"draw {committed.name} again"
         else:
             assert imread(path).shape == imread(committed).shape
+
+
+def test_means_of_learning_curves_go_as_far_as_every_seed_does() -> None:
+    logs = [[(10.0, 0.2), (20.0, 0.4), (30.0, 0.9)], [(10.0, 0.4), (20.0, 0.6)]]
+    steps, mean = gallery._mean(logs)
+    assert steps == [10.0, 20.0] and mean == pytest.approx([0.3, 0.5])
+    assert gallery._mean([]) == ([], [])
+
+
+def test_learning_curves_of_some_logs_are_those_logs(tmp_path: Path) -> None:
+    from matplotlib import pyplot as plt
+    made = {**run("baseline", 0, 0.5, {}), "stage": "finetune"}
+    curves = curves_of([made, {**made, "seed": 1}])
+    curves.tasks = ["baseline"]  # type: ignore[misc]
+    folder = gallery.run_folder(tmp_path, made)
+    assert folder == tmp_path / "finetune/baseline/fraction005/seed0"
+    folder.mkdir(parents=True)
+    lines = [{"epoch": 1, "step": 5, "val": {"score": 0.1}}, {"epoch": 1, "step": 9, "loss": 1.0},
+             {"epoch": 2, "step": 10, "val": {"score": 0.3}}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    figure, panel = plt.subplots()
+    gallery._finetuning(panel, tmp_path, curves, 5, labelled=True)
+    drawn = [[*map(list, zip(*line.get_data(), strict=True))] for line in panel.get_lines()]
+    assert drawn == [[[5, 0.1], [10, 0.3]]] * 2  # the seed's own, and the mean of what there is
+    plt.close(figure)
