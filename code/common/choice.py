@@ -59,7 +59,7 @@ def grades(saved: Mapping[str, Array], curves: Curves) -> Choice:
 
 
 def kept(saved: Mapping[str, Array], curves: Curves) -> list[int]:
-    """Rows of the saved cases that a picture shows; the others need not be published."""
+    """Rows of the saved cases that a picture shows; none if there is nothing to show."""
     if saved["truth"].ndim > 1:
         return sorted(set(segmentations(saved, curves).rows.values()))
     grids = grades(saved, curves).grids.values()

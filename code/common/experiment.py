@@ -202,7 +202,7 @@ def for_whole_images(study: Study, trained: nn.Module, cases: Cases, seed: int) 
     rows = cases.rows(study.pool)
     order = torch.randperm(len(rows), generator=generator(seed, "statistics")).tolist()
     chosen = [rows[index] for index in order[:STATISTICS_CASES]]
-    # Without a gradient a volume takes a ninth of the memory of a training step (measured).
+    # Without a gradient a volume takes a ninth of the memory of a training step (counted).
     size = min(STATISTICS_BATCH,
                max(2, 4 * (study.settings.BATCH_SIZE // study.settings.RANKS_PER_RUN)))
     with torch.inference_mode(), autocast(cases.device, study.precision):

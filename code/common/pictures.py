@@ -49,7 +49,7 @@ def save(study: Study, device: torch.device) -> None:
             if (found := examples(study, cases)) is not None:
                 _write(study.folder / "examples.npz", found)
     except (InputError, OSError, RuntimeError) as error:
-        print(f"warning: no pictures: {str(error).splitlines()[0]}; the records are complete, the "
+        print(f"warning: no pictures: {str(error).splitlines()[0]}; the records are untouched, the "
               "same command tries again", file=sys.stderr)
 
 

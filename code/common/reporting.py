@@ -45,8 +45,8 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
                         help="add a panel with the published curves (of "
                         f"{' and '.join(tree.published)})")
     parser.add_argument("--publish", metavar="NOTE",
-                        help="copy what is needed to draw it all again (no weights; of the images "
-                        "only those shown) to published/<dataset>-NOTE in the results")
+                        help="copy the text records (no weights, no images) to "
+                        "published/<dataset>-NOTE in the results")
     given = parser.parse_args(arguments)
     if given.publish and not re.fullmatch(r"[\w.-]+", given.publish):
         raise InputError(f"--publish {given.publish}: letters, digits, dots and dashes only; it "
@@ -111,9 +111,10 @@ def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str
     if shown and len(shown["tasks"]):
         drawn.append(f"views_{data.dataset}.png")
         gallery.views(shown, data, results / drawn[-1])
-    for kind in ("learning", "examples", "views"):
-        if (name := f"{kind}_{data.dataset}.png") not in drawn:
-            (results / name).unlink(missing_ok=True)  # an old one would not fit the tables
+    if results / tree.name in folder.parents:  # not published records, which have no arrays
+        for kind in ("learning", "examples", "views"):
+            if (name := f"{kind}_{data.dataset}.png") not in drawn:
+                (results / name).unlink(missing_ok=True)  # an old one would not fit the tables
     return drawn
 
 
@@ -135,13 +136,11 @@ def _drawable(saved: Mapping[str, gallery.Array], data: Curves) -> bool:
 
 
 def publish(folder: Path, data: Curves, target: Path) -> None:
-    """Copy the records that graph.py needs to ``target``; of the images only those it shows."""
+    """Copy the text records that graph.py needs to ``target``: no weights, no images."""
     if target.resolve() == folder.resolve():
         raise InputError(f"{folder}: these are the published records; give another --publish NOTE")
     for old in ("finetune", "pretrain"):
         shutil.rmtree(target / old, ignore_errors=True)
-    for old in ("examples.npz", "views.npz"):
-        (target / old).unlink(missing_ok=True)
     runs = [gallery.run_folder(folder, run) for run in (*data.runs, *data.pretraining)]
     for run in runs:
         for name in ("log.jsonl", "scores.json"):
@@ -153,12 +152,4 @@ def publish(folder: Path, data: Curves, target: Path) -> None:
         write_json(target / run.relative_to(folder) / "config.json", config)
     if (folder / "splits.json").exists():
         write_text(target / "splits.json", (folder / "splits.json").read_text(encoding="utf-8"))
-    saved, shown = _arrays(folder / "examples.npz"), _arrays(folder / "views.npz")
-    if _drawable(saved, data):
-        rows = choice.kept(saved, data)
-        np.savez_compressed(target / "examples.npz", **{  # type: ignore[arg-type]
-            **saved, **{name: saved[name][rows] for name in ("ids", "images", "truth")},
-            "predicted": saved["predicted"][:, rows]})
-    if shown:
-        np.savez_compressed(target / "views.npz", **shown)  # type: ignore[arg-type]
     print(f"{data.dataset}: {len(runs)} runs -> {target}")
