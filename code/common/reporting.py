@@ -125,8 +125,8 @@ def _arrays(path: Path) -> dict[str, gallery.Array]:
     try:
         with np.load(path, allow_pickle=False) as saved:
             return dict(saved)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not readable ({str(error)[:80]}); remove it, exp.py makes it "
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise InputError(f"{path}: not readable as exp.py's arrays; remove it, exp.py makes it "
                          "anew") from None
 
 
