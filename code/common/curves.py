@@ -1,7 +1,7 @@
 """The finished runs of a data set as data-efficiency curves; what is missing; what must not mix."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import labels, records, stats
@@ -21,7 +21,8 @@ class Point:
     means: dict[str, Estimate]        # by measure name
     last: float                       # headline of the final weights, mean over seeds
     difference: Estimate | None       # of the headline, to the baseline; None for the baseline
-    adjusted: float | None = None     # Holm over the arms of the fraction
+    adjusted: float | None = None     # p by Holm, over the arms of the fraction
+    interval: tuple[float, float] | None = None  # of the difference, by Bonferroni over these
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,15 @@ def _point(task: str, fraction: int, arms: dict[tuple[str, int], dict[int, Json]
 
 
 def _adjusted(points: list[Point]) -> list[Point]:
-    """Add Holm-adjusted p-values, one family a fraction."""
+    """Add p-values and intervals adjusted for the number of arms, one family a fraction."""
     result = []
     for fraction in sorted({point.fraction for point in points}):
         family = [point for point in points if point.fraction == fraction]
-        values = stats.holm([point.difference.p if point.difference else None for point in family])
-        result += [Point(point.task, point.fraction, point.labelled, point.means, point.last,
-                         point.difference, p) for point, p in zip(family, values, strict=True)]
+        found = [point.difference for point in family]
+        values = stats.holm([one.p if one else None for one in found])
+        arms = sum(value is not None for value in values)
+        result += [replace(point, adjusted=p, interval=one.adjusted(arms) if one else None)
+                   for point, one, p in zip(family, found, values, strict=True)]
     return result
 
 

@@ -1,11 +1,11 @@
 """Labels saved: the labelled fraction at which an arm reaches the baseline's score on all labels.
 
-Between measured fractions a score is taken as linear in the logarithm of the fraction, its standard
-error as the larger of the two neighbours'. The interval goes from the first fraction at which the
-arm may be as good as the baseline on all labels to the first from which on it is: where the
-interval (stats.py) of the difference, paired by seed and case, has reached zero, and where it has
-left it for good. It is not adjusted for the number of arms. An arm saves labels where its interval
-ends before the baseline's own begins: a baseline as good on fewer labels saves the same.
+Between measured fractions a score is taken as linear in the logarithm of the fraction, the width of
+its interval as the larger of the two neighbours'. The interval goes from the first fraction at
+which the arm may be as good as the baseline on all labels to the first from which on it is: where
+the interval (stats.py) of the difference, paired by seed and case, has reached zero, and where it
+has left it for good. It is not adjusted for the number of arms. An arm saves labels where its
+interval ends before the baseline's own begins: a baseline as good on fewer labels saves the same.
 """
 
 from collections.abc import Mapping
@@ -73,15 +73,19 @@ def reached(measure: Measure, arm: Mapping[int, Arm], target: Arm) -> Reached | 
         return None
     gain = scores[1:] - scores[0]                               # (fractions, seeds)
     drawn = measure.combine(stats.resamples(len(cases)) @ rows).mean(1)  # (1 + fractions, draws)
-    error = np.hypot(gain.std(1, ddof=1) / len(seeds) ** 0.5 if len(seeds) > 1 else 0.0,
-                     np.nanstd(drawn[1:] - drawn[0], axis=1, ddof=1))
+    bounded = len(seeds) >= stats.MIN_SEEDS
+    widths = np.zeros(len(fractions))
+    if bounded:
+        errors = zip(gain.std(1, ddof=1) / len(seeds) ** 0.5,
+                     np.nanstd(drawn[1:] - drawn[0], axis=1, ddof=1), strict=True)
+        number = int(counted.any(axis=0).sum())
+        widths = np.array([stats.Spread(*one, len(seeds), number).half() for one in errors])
     knots = np.log(fractions)
     points = np.unique(np.concatenate([np.linspace(knots[0], knots[-1], POINTS), knots]))
     mean = np.interp(points, knots, gain.mean(1))
     right = np.searchsorted(knots, points)                      # of each point; itself at a knot
     left = np.where(np.isin(points, knots), right, np.maximum(right - 1, 0))
-    half = stats.student(len(seeds)) * np.maximum(error[left], error[right]) if (
-        bounded := len(seeds) >= stats.MIN_SEEDS) else np.zeros(len(points))
+    half = np.maximum(widths[left], widths[right])
     ends = [_exact(points, index, fractions) for index in (
         _first(mean >= 0), _first(mean + half >= 0), _for_good(mean - half >= 0))]
     low, high = ends[1:] if bounded else (None, None)

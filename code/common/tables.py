@@ -3,6 +3,7 @@
 import csv
 import io
 from collections import defaultdict
+from collections.abc import Iterable
 
 from common.curves import Curves, Point
 from common.stats import Estimate
@@ -28,11 +29,14 @@ def markdown(curves: Curves) -> str:
     paired = [point for point in curves.points if point.difference is not None]
     if paired:
         parts += ["## Difference to the baseline",
-                  f"{names[0]}, paired by seed and test case; p by t, adjusted over the arms of a "
-                  "fraction (Holm).", _table(
-                      ["task", "labels", "seeds", "difference", "p", "p adjusted"],
+                  f"{names[0]}, paired by seed and test case, with its 95 % interval; beside it "
+                  "interval (Bonferroni) and p (Holm) adjusted for the number of arms of a "
+                  "fraction.", _table(
+                      ["task", "labels", "seeds", "difference", "adjusted interval", "p",
+                       "p adjusted"],
                       [[point.task, f"{point.fraction} %", _listed(point.difference.seeds),
-                        shown(point.difference, sign=True), _p(point.difference.p),
+                        shown(point.difference, sign=True), _ends(point.interval),
+                        _p(point.difference.p),
                         _p(point.adjusted)] for point in paired if point.difference])]
     if curves.reached:
         parts += ["## Labels saved", LABELS_SAVED, _table(
@@ -77,12 +81,15 @@ def csv_text(curves: Curves) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["dataset", "task", "fraction", "labelled", "measure", "seeds", "mean", "low",
-                     "high", "difference", "difference_low", "difference_high", "p", "p_adjusted"])
+                     "high", "difference", "difference_low", "difference_high", "adjusted_low",
+                     "adjusted_high", "p", "p_adjusted"])
     for point in curves.points:
         for measure in curves.measures:
             estimate = point.means[measure.name]
             head = measure is curves.measures[0]
-            paired = _cells(point.difference) if head and point.difference else ["", "", ""]
+            paired = [""] * 5
+            if head and point.difference:
+                paired = [*_cells(point.difference), *_numbers(point.interval or (None, None))]
             p = [point.difference.p, point.adjusted] if head and point.difference else [None, None]
             writer.writerow([curves.dataset, point.task, point.fraction, point.labelled,
                              measure.name, len(estimate.seeds), *_cells(estimate), *paired,
@@ -91,8 +98,11 @@ def csv_text(curves: Curves) -> str:
 
 
 def _cells(estimate: Estimate) -> list[str]:
-    low, high = estimate.interval or (None, None)
-    return ["" if value is None else f"{value:.6f}" for value in (estimate.mean, low, high)]
+    return _numbers((estimate.mean, *(estimate.interval or (None, None))))
+
+
+def _numbers(values: Iterable[float | None]) -> list[str]:
+    return ["" if value is None else f"{value:.6f}" for value in values]
 
 
 def shown(estimate: Estimate, *, sign: bool = False) -> str:
@@ -103,6 +113,10 @@ def shown(estimate: Estimate, *, sign: bool = False) -> str:
         return text
     low, high = estimate.interval
     return f"{text} ({format(low, form)} to {format(high, form)})"
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
 
 
 def _p(value: float | None) -> str:

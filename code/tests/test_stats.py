@@ -12,28 +12,44 @@ def arm(values: np.ndarray) -> Arm:
             for seed, row in enumerate(values.tolist())}
 
 
-def simulate(rng: np.random.Generator, seeds: int, cases: np.ndarray, level: float) -> np.ndarray:
-    values: np.ndarray = (level + cases + rng.normal(0, 0.03, (seeds, 1))
+def simulate(rng: np.random.Generator, seeds: int, cases: np.ndarray, level: float,
+             spread: float = 0.03) -> np.ndarray:
+    values: np.ndarray = (level + cases + rng.normal(0, spread, (seeds, 1))
                           + rng.normal(0, 0.05, (seeds, len(cases))))
     return values
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.1])  # of seeds: beside the cases' none, alike, all
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_intervals_cover_the_truth(seeds: int) -> None:
+def test_intervals_cover_the_truth(seeds: int, spread: float) -> None:
     rng = np.random.default_rng(seeds)
-    covered = np.zeros(2)
-    trials = 300
+    covered = np.zeros(3)
+    trials = 400
     for _ in range(trials):
         cases = rng.normal(0, 0.05, 40)
         own = rng.normal(0, 0.03, 40)  # what the arm changes differs from case to case
-        base = arm(simulate(rng, seeds, cases, 0.5))
-        other = arm(simulate(rng, seeds, cases + own, 0.52))
-        results = (stats.mean(DICE, base), 0.5), (stats.difference(DICE, other, base), 0.02)
-        for index, (result, truth) in enumerate(results):
-            assert result is not None and result.interval is not None
-            covered[index] += result.interval[0] <= truth <= result.interval[1]
-    assert ((covered / trials > 0.90) & (covered / trials <= 1.0)).all(), covered / trials
-    assert covered[1] / trials < 0.995
+        base = arm(simulate(rng, seeds, cases, 0.5, spread))
+        other = arm(simulate(rng, seeds, cases + own, 0.52, spread))
+        mean, result = stats.mean(DICE, base), stats.difference(DICE, other, base)
+        assert result is not None and (wide := result.adjusted(7)) is not None
+        for index, (ends, truth) in enumerate([(mean.interval, 0.5), (result.interval, 0.02),
+                                               (wide, 0.02)]):
+            assert ends is not None
+            covered[index] += ends[0] <= truth <= ends[1]
+    share = covered / trials
+    assert (share[:2] > 0.93).all() and (share[:2] <= 0.999).all(), share  # .95 less two errors
+    assert share[2] > 0.985, share                                         # of .993
+
+
+def test_each_spread_has_its_own_degrees_of_freedom() -> None:
+    only_seeds, only_cases = stats.Spread(0.1, 0, 3, 50), stats.Spread(0, 0.1, 3, 51)
+    assert only_seeds.half() == pytest.approx(0.4303, abs=1e-4)   # t(2, .975) = 4.303
+    assert only_cases.half() == pytest.approx(0.2009, abs=1e-4)   # t(50, .975) = 2.009
+    assert only_seeds.p(0.4303) == pytest.approx(0.05, abs=1e-4)
+    both = stats.Spread(0.1, 0.2, 3, 51)
+    assert both.half() == pytest.approx(np.hypot(0.4303, 0.4017), abs=1e-3)
+    assert both.half(both.p(0.7)) == pytest.approx(0.7)
+    assert both.p(0.0) == 1.0 and stats.Spread(0, 0, 3, 9).p(0.1) == 0.0
 
 
 def test_under_three_seeds_there_is_no_interval() -> None:
