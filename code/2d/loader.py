@@ -230,5 +230,5 @@ def retina_box(pixels: Bytes, file: Path) -> tuple[int, int, int, int]:
 
 
 def strata(cache: Cache) -> dict[str, int]:
-    """Grade of each labelled case; science.md 4.1."""
+    """Grade of each labelled case."""
     return {case: fact["truth"] for case, fact in cache.facts.items() if "truth" in fact}

@@ -1,6 +1,6 @@
 """The 2D pretext tasks. Adding one = one class here and its name in PRETEXTS.
 
-Sizes are those of science.md for 224 x 224, written in terms of the resolution.
+Sizes are those of Taleb et al. 2020 for 224 x 224, written in terms of the resolution.
 """
 
 import math
@@ -53,7 +53,7 @@ class Exemplar(pretexts.Exemplar):
     batch_size = 16
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
-        """One resampling, then brightness and contrast; science.md 3."""
+        """One resampling, then brightness and contrast, as in Taleb et al. 2020."""
         count = len(images)
         changed = augment.resample(images, self.turned(count, rng))
         return augment.brightness_contrast(changed, augment.uniform(count, -0.2, 0.2, rng),

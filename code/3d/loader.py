@@ -280,6 +280,6 @@ def resize(volume: np.ndarray, resolution: int, *, order: int) -> np.ndarray:
 
 
 def strata(cache: Cache) -> dict[str, int]:
-    """Tercile of the foreground volume (mm^3) of each labelled case; science.md 4.1."""
+    """Tercile of the foreground volume (mm^3) of each labelled case."""
     return terciles({case: fact["foreground"] for case, fact in cache.facts.items()
                      if "foreground" in fact})

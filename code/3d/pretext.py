@@ -1,6 +1,6 @@
 """The 3D pretext tasks. Adding one = one class here and its name in PRETEXTS.
 
-Sizes are those of science.md for 128^3, written in terms of the resolution.
+Sizes are those of Taleb et al. 2020 for 128^3, written in terms of the resolution.
 """
 
 import math
@@ -54,7 +54,7 @@ class Exemplar(pretexts.Exemplar):
     batch_size = 4  # official: 2, which leaves one negative and noisy BatchNorm
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
-        """One resampling, then brightness and contrast in half of the cases; science.md 3."""
+        """One resampling, then brightness and contrast in half of the cases, as in Taleb et al. 2020."""
         count = len(images)
         matrix = self.turned(count, rng)
         zoom = augment.zooms(count, 3, 0.8, 1.2, rng)

@@ -33,7 +33,7 @@ NOISE = 20.0             # HU; without it gunzip would be too easy
 SIZE = 128               # voxels a side the targets are meant for
 CLASSES = ["background", "pancreas", "tumour"]
 VIEWS = {"rotation": 12, "rpl": 3, "jigsaw": 12, "exemplar": 300}  # ms to reach
-JITTER = 3               # voxels; science.md 3
+JITTER = 3               # voxels, of rpl and jigsaw at 128^3
 LINEAR, FLAT = 1.5, 1.1  # growth: time a scan, and memory, may differ by this factor at most
 
 PEAK = """

@@ -23,7 +23,7 @@ SCANS = 14          # generated scans; enough for splits, and for jigsaw's batch
 SCAN_SIDE = 48      # voxels; what the network sees is resized
 PHOTOGRAPHS = 48    # more than a batch of 32 to train on
 PANCREAS = {"labelled": 281, "unlabelled": 139}  # MSD Task07_Pancreas
-STRATA = 3          # terciles of foreground; science.md 4.1
+STRATA = 3          # terciles of foreground
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from common.settings import Settings, warmup_epochs
 from common.task import Pretext, PretextModel, batch_norms
 from common.training import Cases, Recipe, autocast, evaluate, even_chunks, fit, generator
 
-PRETEXT_DRAWS = 4      # fixed draws of every validation case; science.md 3
+PRETEXT_DRAWS = 4      # fixed draws of every validation case
 STATISTICS_CASES, STATISTICS_BATCH = 512, 16  # whole images that set BatchNorm's statistics
-SMOOTHING = 5          # epochs of validation loss averaged before they are compared; science.md 3
+SMOOTHING = 5          # epochs of validation loss averaged before they are compared
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _read_or_write(path: Path, made: splits.Splits, content: Json, *,
 
 
 class Duplicates(NamedTuple):
-    """Exact duplicate images of a data set, and what becomes of them; science.md 4.10."""
+    """Exact duplicate images of a data set, and what becomes of them."""
 
     groups: dict[str, str]    # labelled id -> its group's name; a group stays on one side
     contradicting: list[str]  # labelled ids of groups whose labels differ; left out of all splits

@@ -15,7 +15,7 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[n
 def dice_from_counts(both: ArrayLike, truth: ArrayLike, predicted: ArrayLike) -> Floats:
     """Dice = 2 |A and B| / (|A| + |B|), elementwise; nan where truth and prediction are both empty.
 
-    A class absent from the truth but predicted, or present but missed, scores 0 (science.md 4.6).
+    A class absent from the truth but predicted, or present but missed, scores 0.
     """
     total = np.asarray(truth, float) + np.asarray(predicted, float)
     return np.divide(2 * np.asarray(both, float), total,

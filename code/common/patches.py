@@ -1,6 +1,6 @@
 """Patch grids, quarter turns and permutations, written once over the spatial axes.
 
-Images are (B, C, *space) with equal sides; a grid cuts them into n cells a side (science.md 3).
+Images are (B, C, *space) with equal sides; a grid cuts them into n cells a side.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The pretext tasks that read the same in any number of dimensions; a tree adds its numbers.
 
-Source of the tasks: Taleb et al. 2020, section 3, and their official code (science.md 3).
+Source of the tasks: Taleb et al. 2020, section 3, and their official code.
 """
 
 import math

@@ -13,8 +13,8 @@ import numpy as np
 
 from common.errors import InputError
 
-TEST = 0.2        # share of the labelled cases; science.md 4.1
-VALIDATION = 0.1  # share of the labelled cases; science.md 4.1
+TEST = 0.2        # share of the labelled cases
+VALIDATION = 0.1  # share of the labelled cases
 MINIMUM = 6       # labelled cases: two each for test, validation and training
 
 

@@ -1,4 +1,4 @@
-"""Means, intervals and paired comparisons over seeds and test cases (science.md 4.7).
+"""Means, intervals and paired comparisons over seeds and test cases.
 
 A score is a function of sums over test cases (``Measure``), so that one bootstrap serves the mean
 of per-case values, a Dice of pooled voxels and kappa alike. Half the interval of a mean, or of a

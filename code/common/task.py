@@ -94,7 +94,7 @@ class Summed(Protocol):
 class Pretext(Task, Protocol):
     """A task that makes its targets from the images alone."""
 
-    batch_size: int  # cases in a training batch; science.md 3
+    batch_size: int  # cases in a training batch
     chance: dict[str, float]  # score of a guess, by the names summarise() gives
     guess: float  # loss of a guess, the unit of a joint loss
     side: int  # pixels or voxels a side of the smallest view

@@ -1,4 +1,4 @@
-"""The 2D tree against science.md: sizes, parameters, coding, and defects of earlier codes."""
+"""The 2D tree against the paper: sizes, parameters, coding, and defects of earlier codes."""
 
 import importlib
 from typing import Any

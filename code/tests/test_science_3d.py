@@ -1,4 +1,4 @@
-"""The numbers of the paper, its tasks' definitions, and defects of earlier codes (science.md)."""
+"""The numbers of the paper, its tasks' definitions, and defects of earlier codes."""
 
 import importlib
 
