@@ -53,7 +53,7 @@ class Exemplar(pretexts.Exemplar):
     batch_size = 16
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
-        """One resampling, then brightness and contrast, as in Taleb et al. 2020."""
+        """One resampling, then brightness and contrast, as in the paper."""
         count = len(images)
         changed = augment.resample(images, self.turned(count, rng))
         return augment.brightness_contrast(changed, augment.uniform(count, -0.2, 0.2, rng),

@@ -54,7 +54,7 @@ class Exemplar(pretexts.Exemplar):
     batch_size = 4  # official: 2, which leaves one negative and noisy BatchNorm
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
-        """One resampling, then brightness and contrast in half of the cases, as in Taleb et al. 2020."""
+        """One resampling, then brightness and contrast in half of the cases, as in the paper."""
         count = len(images)
         matrix = self.turned(count, rng)
         zoom = augment.zooms(count, 3, 0.8, 1.2, rng)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import choice, curves, gallery, plot, tables
+from common import choice, curves, forest, gallery, plot, tables
 from common.arms import BASELINE
 from common.curves import Curves
 from common.errors import InputError
@@ -101,6 +101,9 @@ def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> Curv
 def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str]:
     """Draw what there are records and arrays for; returns the names of the files."""
     drawn = []
+    name = f"difference_{data.dataset}.png"
+    if forest.draw(data, results / name):
+        drawn.append(name)
     name = f"learning_{data.dataset}.png"
     if gallery.learning(folder, data, results / name):
         drawn.append(name)
@@ -112,7 +115,7 @@ def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str
         drawn.append(f"views_{data.dataset}.png")
         gallery.views(shown, data, results / drawn[-1])
     if results / tree.name in folder.parents:  # not published records, which have no arrays
-        for kind in ("learning", "examples", "views"):
+        for kind in ("difference", "learning", "examples", "views"):
             if (name := f"{kind}_{data.dataset}.png") not in drawn:
                 (results / name).unlink(missing_ok=True)  # an old one would not fit the tables
     return drawn

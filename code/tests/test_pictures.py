@@ -1,6 +1,7 @@
 """Pictures: which cases, what a montage looks like; published records give the same again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common import choice, gallery, pictures, reporting
+from common import choice, forest, gallery, pictures, reporting
 from common.curves import Curves
+from common.curves import read as read_curves
 from common.records import digest
+from common.stats import mean_of
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
@@ -148,3 +151,36 @@ def test_learning_curves_of_some_logs_are_those_logs(tmp_path: Path) -> None:
     drawn = [[*map(list, zip(*line.get_data(), strict=True))] for line in panel.get_lines()]
     assert drawn == [[[5, 0.1], [10, 0.3]]] * 2  # the seed's own, and the mean of what there is
     plt.close(figure)
+
+
+def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+    found: list[Figure] = []
+    monkeypatch.setattr(forest, "write", lambda figure, path: found.append(figure))
+    arms = {task: {0: {"a": {"dice": 0.5 + add}, "b": {"dice": 0.6}, "c": {"dice": 0.3 + add}},
+                   1: {"a": {"dice": 0.6}, "b": {"dice": 0.5 + add}, "c": {"dice": 0.2}},
+                   2: {"a": {"dice": 0.4}, "b": {"dice": 0.7}, "c": {"dice": 0.4 + 2 * add}}}
+            for task, add in (("baseline", 0.0), ("rpl", 0.05), ("cpc", -0.03))}
+    for task, seeds in arms.items():
+        for seed, cases in seeds.items():
+            made = {"identity": {}, "stage": "finetune", "task": task, "fraction": 100,
+                    "seed": seed, "labelled": 4, "generated": False, "cases": cases,
+                    "last": {"test": {"dice": 0.5}}}
+            folder = gallery.run_folder(tmp_path, made)
+            folder.mkdir(parents=True)
+            (folder / "scores.json").write_text(json.dumps(made))
+            (folder / "config.json").write_text(json.dumps({"identity": {}}))
+    data = read_curves(tmp_path, "x", [mean_of("dice", "Dice")])
+    assert forest.draw(data, tmp_path / "x.png")
+    panel = found[0].axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["cpc", "rpl"]
+    for row, task in enumerate(["cpc", "rpl"]):
+        point = next(point for point in data.points if point.task == task)
+        assert point.difference and point.interval and point.difference.interval
+        drawn = [tuple(line.get_xdata()) for line in panel.get_lines()
+                 if list(line.get_ydata()) == [row, row]]  # type: ignore[arg-type]
+        assert drawn == [point.interval, point.difference.interval]
+        assert point.interval[0] < point.difference.interval[0]  # the adjusted one is wider
+    only = replace(data, points=[point for point in data.points if point.task == "baseline"])
+    assert not forest.draw(only, tmp_path / "y.png")
