@@ -70,18 +70,19 @@ class Study:
         data = [self.cache.content(labelled=True), sorted(self.pool)]
         if self.settings.UNLABELLED:
             data.append(self.cache.content(labelled=False))
-        return Run(self.folder / "pretrain" / task / f"seed{seed}",
-                   {"stage": "pretrain", "task": task, "seed": seed,
-                    "settings": self.settings.of_stage("pretrain"),
-                    "data": records.digest(data), **self._identity()})
+        return self._run({"stage": "pretrain", "task": task, "seed": seed,
+                          "settings": self.settings.of_stage("pretrain"),
+                          "data": records.digest(data), **self._identity()})
 
     def finetune_run(self, task: str, fraction: int, seed: int) -> Run:
         """The finetuning run of a task, fraction and seed; its encoder's identity is part of it."""
-        return Run(self.folder / "finetune" / task / f"fraction{fraction:03d}" / f"seed{seed}",
-                   {"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
-                    "settings": self.settings.of_stage("finetune"),
-                    "data": self.cache.content(labelled=True), **self._identity(),
-                    "encoder": self._start(task, seed)})
+        return self._run({"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+                          "settings": self.settings.of_stage("finetune"),
+                          "data": self.cache.content(labelled=True), **self._identity(),
+                          "encoder": self._start(task, seed)})
+
+    def _run(self, identity: Json) -> Run:
+        return Run(records.run_folder(self.folder, identity), identity)
 
     def _start(self, task: str, seed: int) -> Json | None:
         """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining."""

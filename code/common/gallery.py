@@ -23,7 +23,7 @@ from common import choice
 from common.arms import BASELINE
 from common.curves import Curves
 from common.plot import STYLE, style_of, write
-from common.records import Json, read_log
+from common.records import read_log, run_folder
 
 CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito 2008
 COVER = 0.6  # how much of the image a class hides
@@ -167,14 +167,6 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
                     "the order of their names.", fontsize=7.5, color="#333333", va="bottom")
         write(figure, path)
     return True
-
-
-def run_folder(folder: Path, run: Json) -> Path:
-    """Where the records of a run lie below its data set's folder."""
-    parts = [run["stage"], run["task"], f"seed{run['seed']}"]
-    if run["stage"] == "finetune":
-        parts.insert(2, f"fraction{run['fraction']:03d}")
-    return folder.joinpath(*parts)
 
 
 def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,

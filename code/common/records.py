@@ -247,6 +247,14 @@ def provenance(device: str, threads: int) -> Json:
             "device": device, "threads": threads, "host": platform.node()}
 
 
+def run_folder(folder: Path, run: Json) -> Path:
+    """Where a run's records lie below its data set's folder: by stage, task, fraction and seed."""
+    parts = [run["stage"], run["task"], f"seed{run['seed']}"]
+    if run["stage"] == "finetune":
+        parts.insert(2, f"fraction{run['fraction']:03d}")
+    return folder.joinpath(*parts)
+
+
 def read_runs(folder: Path, stage: str) -> list[Json]:
     """Read every finished run of a stage below a data set's folder, sorted by path.
 

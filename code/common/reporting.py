@@ -15,7 +15,7 @@ from common import choice, curves, forest, gallery, plot, tables
 from common.arms import BASELINE
 from common.curves import Curves
 from common.errors import InputError
-from common.records import ROOT, Json, read_json, write_json, write_text
+from common.records import ROOT, Json, read_json, run_folder, write_json, write_text
 from common.stats import Measure
 
 
@@ -144,7 +144,7 @@ def publish(folder: Path, data: Curves, target: Path) -> None:
         raise InputError(f"{folder}: these are the published records; give another --publish NOTE")
     for old in ("finetune", "pretrain"):
         shutil.rmtree(target / old, ignore_errors=True)
-    runs = [gallery.run_folder(folder, run) for run in (*data.runs, *data.pretraining)]
+    runs = [run_folder(folder, run) for run in (*data.runs, *data.pretraining)]
     for run in runs:
         for name in ("log.jsonl", "scores.json"):
             if (run / name).exists():

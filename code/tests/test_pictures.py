@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from common import choice, forest, gallery, pictures, reporting
 from common.curves import Curves
 from common.curves import read as read_curves
-from common.records import digest
+from common.records import digest, run_folder
 from common.stats import mean_of
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -140,7 +140,7 @@ def test_learning_curves_of_some_logs_are_those_logs(tmp_path: Path) -> None:
     made = {**run("baseline", 0, 0.5, {}), "stage": "finetune"}
     curves = curves_of([made, {**made, "seed": 1}])
     curves.tasks = ["baseline"]  # type: ignore[misc]
-    folder = gallery.run_folder(tmp_path, made)
+    folder = run_folder(tmp_path, made)
     assert folder == tmp_path / "finetune/baseline/fraction005/seed0"
     folder.mkdir(parents=True)
     lines = [{"epoch": 1, "step": 5, "val": {"score": 0.1}}, {"epoch": 1, "step": 9, "loss": 1.0},
@@ -167,7 +167,7 @@ def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
             made = {"identity": {}, "stage": "finetune", "task": task, "fraction": 100,
                     "seed": seed, "labelled": 4, "generated": False, "cases": cases,
                     "last": {"test": {"dice": 0.5}}}
-            folder = gallery.run_folder(tmp_path, made)
+            folder = run_folder(tmp_path, made)
             folder.mkdir(parents=True)
             (folder / "scores.json").write_text(json.dumps(made))
             (folder / "config.json").write_text(json.dumps({"identity": {}}))
