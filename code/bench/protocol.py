@@ -1,0 +1,112 @@
+"""What protocols of published codes make of the same encoders: steps by fraction, slow BatchNorm.
+
+    python code/bench/protocol.py 2d -- --data FOLDER --fractions 5 10 --seeds 0 1 2 ...
+
+Flags behind -- are those of the tree's exp.py. Finetunes its arms, from the encoders that lie in
+RESULTS (or trains them there), in three ways: as exp.py does; with --no-equal-steps, where 5 % of
+the labels also get a twentieth of the steps; and with BatchNorm's momentum at .01 beside, so that a
+baseline's running statistics are still near their initial values after few steps. Prints scores and
+paired differences to the baseline. One process; the second and third way cost a fraction of the
+first.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import trees
+from paired import arms_of
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from common import devices, grid
+from common.arms import BASELINE
+from common.errors import exit_status
+from common.experiment import Study
+from common.settings import from_flags
+from common.stats import Measure, difference, kappa_of, mean, mean_of
+from common.tables import shown
+
+SLOW = 0.01  # BatchNorm's momentum in the paper's code, in PyTorch's meaning
+WAYS = {"equal steps": "", "steps by fraction": "protocol-steps",
+        "and slow BatchNorm": "protocol-steps-slow"}  # and the folder below RESULTS
+
+
+def main() -> int:
+    """Finetune in all three ways, then compare every arm with its baseline."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tree", choices=("2d", "3d"))
+    parser.add_argument("flags", nargs=argparse.REMAINDER, help="of exp.py, behind --")
+    asked = parser.parse_args()
+    flags = [flag for flag in asked.flags if flag != "--"]
+    studies = {way: study_of(asked.tree, folder, flags) for way, folder in WAYS.items()}
+    device = devices.choose(next(iter(studies.values())).settings.DEVICE, ranks=1)
+    for way, study in studies.items():
+        with slow_batchnorm() if "slow" in way else nullcontext():
+            if grid.run(study, device, 1):
+                return 1
+        if way == "equal steps":
+            lend_encoders(study, [studies[other] for other in WAYS if other != way])
+    for way, study in studies.items():
+        compare(study, way)
+    return 0
+
+
+def study_of(tree: str, folder: str, flags: list[str]) -> Study:
+    """The study of exp.py; those of other protocols in folders of their own."""
+    exp = trees.script(tree)
+    settings = from_flags(vars(exp), flags)
+    settings.EQUAL_STEPS = settings.EQUAL_STEPS and not folder
+    settings.RESULTS = str(Path(settings.RESULTS) / folder)
+    exp.check(settings, {})
+    device = devices.choose(settings.DEVICE, ranks=1)
+    study: Study = exp.make_study(settings, devices.precision(
+        settings.PRECISION, device, sound_on_cpu=tree == "2d"), {})
+    return study
+
+
+def lend_encoders(study: Study, others: list[Study]) -> None:
+    """Copy what was pretrained, so that only finetuning differs."""
+    for other in others:
+        if (study.folder / "pretrain").exists():
+            shutil.copytree(study.folder / "pretrain", other.folder / "pretrain",
+                            dirs_exist_ok=True)
+
+
+@contextmanager
+def slow_batchnorm() -> Iterator[None]:
+    """Every BatchNorm layer built within has momentum SLOW."""
+    plain = _BatchNorm.__init__
+
+    def slow(self: _BatchNorm, *sizes: Any, **options: Any) -> None:
+        plain(self, *sizes, **options)
+        self.momentum = SLOW
+
+    _BatchNorm.__init__ = slow  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _BatchNorm.__init__ = plain  # type: ignore[method-assign]
+
+
+def compare(study: Study, way: str) -> None:
+    """Print every arm's score and its paired difference to the baseline, as rows of a table."""
+    measure: Measure = (mean_of("dice", "Dice") if study.tree == "3d" else
+                        kappa_of("kappa", "kappa", len(study.classes)))
+    arms = arms_of(study)
+    for (task, fraction), arm in sorted(arms.items(), key=lambda item: (item[0][1], item[0][0])):
+        if fraction in study.settings.FRACTIONS and task in study.settings.TASKS:
+            score = shown(mean(measure, arm))
+            change = difference(measure, arm, arms[BASELINE, fraction])
+            gain = shown(change, sign=True) if change and task != BASELINE else ""
+            print(f"| {way} | {fraction} % | {task} | {score} | {gain} |")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
