@@ -4,11 +4,16 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from common import labels, records, stats
 from common.arms import BASELINE
 from common.errors import InputError
 from common.records import Json
 from common.stats import Arm, Estimate, Measure
+
+SOLVED = 0.9    # of the way from chance to a perfect score: from there on a pretext task is solved
+SMOOTHING = 5   # epochs averaged before a score is compared
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Curves:
     points: list[Point]
     missing: list[str]
     reached: dict[str, labels.Reached]  # arm -> where it reaches the baseline's score on all labels
+    solved: list[dict[str, int | None]]  # of each pretraining run: score -> epoch
 
     @property
     def tasks(self) -> list[str]:
@@ -74,8 +80,21 @@ def read(folder: Path, dataset: str, measures: list[Measure]) -> Curves:
     for run in runs:
         arms[run["task"], run["fraction"]][run["seed"]] = run
     points = [_point(task, fraction, arms, measures) for task, fraction in sorted(arms)]
-    return Curves(dataset, runs, records.read_runs(folder, "pretrain"), measures,
-                  _adjusted(points), _missing(arms), _reached(arms, measures[0]))
+    pretraining = records.read_runs(folder, "pretrain")
+    return Curves(dataset, runs, pretraining, measures, _adjusted(points), _missing(arms),
+                  _reached(arms, measures[0]), [_solved(folder, run) for run in pretraining])
+
+
+def _solved(folder: Path, run: Json) -> dict[str, int | None]:
+    """The first epoch at which the mean of SMOOTHING epochs is solved, of every score of a run."""
+    log = records.run_folder(folder, run)
+    found: dict[str, int | None] = {}
+    for name, chance in run["chance"].items() if (log / "log.jsonl").exists() else ():
+        values = [line["val"][name] for line in records.read_log(log) if "val" in line]
+        means = np.convolve(values, np.full(SMOOTHING, 1 / SMOOTHING), "valid")
+        solved = np.flatnonzero(means >= chance + SOLVED * (1 - chance) - 1e-9)
+        found[name] = int(solved[0]) + SMOOTHING if len(solved) else None
+    return found
 
 
 def _reached(arms: dict[tuple[str, int], dict[int, Json]],

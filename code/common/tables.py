@@ -5,7 +5,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable
 
-from common.curves import Curves, Point
+from common.curves import SMOOTHING, SOLVED, Curves, Point
 from common.stats import Estimate
 
 LABELS_SAVED = """\
@@ -47,9 +47,11 @@ def markdown(curves: Curves) -> str:
         parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
                   "fraction.", _confusion_table(curves)]
     if curves.pretraining:
-        parts += ["## Pretext tasks", "On the validation cases, fixed views.",
-                  _table(["task", "score", "seeds", "value", "chance", "epochs run",
-                          "epoch kept"],
+        parts += ["## Pretext tasks", "On the validation cases, fixed views. Solved: the first "
+                  f"epoch at which the mean of {SMOOTHING} has come {100 * SOLVED:.0f} % of the "
+                  "way from chance to 1.",
+                  _table(["task", "score", "seeds", "value", "chance", "solved at epoch",
+                          "epochs run", "epoch kept"],
                          _pretext_rows(curves))]
     if curves.missing:
         parts += ["## Missing", "\n".join(f"- {line}" for line in curves.missing)]
@@ -133,14 +135,17 @@ def _listed(seeds: tuple[int, ...]) -> str:
 
 def _pretext_rows(curves: Curves) -> list[list[str]]:
     by_task = defaultdict(list)
-    for run in curves.pretraining:
-        by_task[run["task"]].append(run)
+    for run, solved in zip(curves.pretraining, curves.solved, strict=True):
+        by_task[run["task"]].append((run, solved))
     rows = []
-    for task, runs in sorted(by_task.items()):
+    for task, found in sorted(by_task.items()):
+        runs = [run for run, _ in found]
         for name, chance in runs[0]["chance"].items():
             values = [run["score"][name] for run in runs]
             rows.append([task, name, " ".join(str(run["seed"]) for run in runs),
                          ", ".join(f"{value:.3f}" for value in values), f"{chance:.3f}",
+                         ", ".join(str(solved[name] or "no") for _, solved in found
+                                   if name in solved),
                          ", ".join(str(run["epochs"]) for run in runs),
                          ", ".join(str(run["best_epoch"]) for run in runs)])
     return rows
