@@ -6,8 +6,9 @@ Flags behind -- are those of the tree's exp.py. Finetunes its arms, from the enc
 RESULTS (or trains them there), in three ways: as exp.py does; with --no-equal-steps, where 5 % of
 the labels also get a twentieth of the steps; and with BatchNorm's momentum at .01 beside, so that a
 baseline's running statistics are still near their initial values after few steps. Prints scores and
-paired differences to the baseline. One process; the second and third way cost a fraction of the
-first.
+paired differences to the baseline, and beside them the validation score averaged over the whole run
+(as one code plotted it), which rewards whoever learns sooner. One process; the second and third way
+cost a fraction of the first.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import trees
 from paired import arms_of
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -28,6 +30,7 @@ from common import devices, grid
 from common.arms import BASELINE
 from common.errors import exit_status
 from common.experiment import Study
+from common.records import read_log
 from common.settings import from_flags
 from common.stats import Measure, difference, kappa_of, mean, mean_of
 from common.tables import shown
@@ -105,7 +108,15 @@ def compare(study: Study, way: str) -> None:
             score = shown(mean(measure, arm))
             change = difference(measure, arm, arms[BASELINE, fraction])
             gain = shown(change, sign=True) if change and task != BASELINE else ""
-            print(f"| {way} | {fraction} % | {task} | {score} | {gain} |")
+            print(f"| {way} | {fraction} % | {task} | {score} | {gain} | "
+                  f"{over_the_run(study, task, fraction, measure.name):.3f} |")
+
+
+def over_the_run(study: Study, task: str, fraction: int, name: str) -> float:
+    """Validation score, mean over all validations and seeds."""
+    return float(np.mean([line["val"][name] for seed in study.settings.SEEDS for line in
+                          read_log(study.finetune_run(task, fraction, seed).folder)
+                          if "val" in line]))
 
 
 if __name__ == "__main__":

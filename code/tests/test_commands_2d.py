@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 CODE = Path(__file__).resolve().parents[1]
 TINY = ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4", "--batch-size", "4",
@@ -129,3 +130,25 @@ def test_published_records_draw_the_same_figures(finished: Path, tmp_path: Path)
     (copied / "examples.npz").write_bytes(b"no zip")
     result = call("graph.py", "--records", copied, "--results", tmp_path / "b")
     assert result.returncode == 2 and "examples.npz: not readable" in result.stderr
+
+
+def test_bench_protocol_finetunes_the_same_encoders_in_three_ways(photographs: Path,
+                                                                  tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    said = subprocess.run([sys.executable, str(CODE / "bench/protocol.py"), "2d", "--", *TINY,
+                           "--data", str(photographs), "--cache", str(tmp_path / "data"),
+                           "--results", str(results)], capture_output=True, text=True,
+                          check=False, cwd="/")
+    assert said.returncode == 0, said.stderr
+    rows = [line.split(" | ") for line in said.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 3 * 2 * 2 and all(-1 <= float(row[3].split()[0]) <= 1 for row in rows)
+    folders = [results / name / "2d/fundusphantom"
+               for name in ("", "protocol-steps", "protocol-steps-slow")]
+    encoders = {(folder / "pretrain/rotation/seed0/encoder.pt").read_bytes() for folder in folders}
+    assert len(encoders) == 1
+    runs = [folder / "finetune/rotation/fraction050/seed0" for folder in folders]
+    assert [json.loads((run / "scores.json").read_text())["steps"] for run in runs] == [12, 6, 6]
+    weights = [torch.load(run / "best.pt", weights_only=True) for run in runs]
+    assert weights[1].keys() == weights[2].keys()
+    assert any(not torch.equal(weights[1][name], weights[2][name]) for name in weights[1]
+               if "running" in name)
