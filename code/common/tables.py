@@ -5,6 +5,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable
 
+from common.arms import BASELINE
 from common.curves import SMOOTHING, SOLVED, Curves, Point
 from common.stats import Estimate
 
@@ -21,7 +22,7 @@ def markdown(curves: Curves) -> str:
     names = [measure.label for measure in curves.measures]
     title = f"# {curves.dataset}" + (" (generated data: says nothing about patients)"
                                      if curves.generated else "")
-    parts = [title, " ".join(facts(curves)), _table(
+    parts = [title, " ".join(facts(curves)), *_glance(curves), "## Scores", _table(
         ["task", "labels", "cases", "seeds", *names, f"{names[0]}, last weights"],
         [[point.task, f"{point.fraction} %", str(point.labelled), _seeds(point),
           *(shown(point.means[m.name]) for m in curves.measures), f"{point.last:.3f}"]
@@ -56,6 +57,27 @@ def markdown(curves: Curves) -> str:
     if curves.missing:
         parts += ["## Missing", "\n".join(f"- {line}" for line in curves.missing)]
     return "\n\n".join(parts) + "\n"
+
+
+def _glance(curves: Curves) -> list[str]:
+    """The baseline's scores, every arm's differences to it, and the labels saved."""
+    fractions = [f"{fraction} %" for fraction in curves.fractions]
+    rows = []
+    for task in curves.tasks:
+        cells = {f"{point.fraction} %": _cell(point, curves) for point in curves.of_task(task)}
+        found = curves.reached.get(task)
+        rows.append([task, *(cells.get(fraction, "") for fraction in fractions),
+                     f"{found.estimate} ({found.interval})" if found else ""])
+    return ["## At a glance", f"{curves.measures[0].label}: the baseline's with its 95 % interval, "
+            "the others' difference to it with the interval adjusted for the number of arms.",
+            _table(["task", *fractions, "as good as the baseline on all labels at"], rows)]
+
+
+def _cell(point: Point, curves: Curves) -> str:
+    if point.task == BASELINE or point.difference is None:
+        return shown(point.means[curves.measures[0].name])
+    ends = f" ({_ends(point.interval)})" if point.interval else ""
+    return f"{point.difference.mean:+.3f}{ends}"
 
 
 def facts(curves: Curves) -> list[str]:
