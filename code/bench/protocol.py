@@ -7,8 +7,8 @@ RESULTS (or trains them there), in three ways: as exp.py does; with --no-equal-s
 the labels also get a twentieth of the steps; and with BatchNorm's momentum at .01 beside, so that a
 baseline's running statistics are still near their initial values after few steps. Prints scores and
 paired differences to the baseline, and beside them the validation score averaged over the whole run
-(as one code plotted it), which rewards whoever learns sooner. One process; the second and third way
-cost a fraction of the first.
+(as one code plotted it), which rewards whoever learns sooner. One process; at small fractions the
+second and third way cost a fraction of the first.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from common import devices, grid
 from common.arms import BASELINE
-from common.errors import exit_status
+from common.errors import InputError, exit_status
 from common.experiment import Study
-from common.records import read_log
+from common.records import read_log, write_json
 from common.settings import from_flags
 from common.stats import Measure, difference, kappa_of, mean, mean_of
 from common.tables import shown
@@ -49,13 +49,20 @@ def main() -> int:
     asked = parser.parse_args()
     flags = [flag for flag in asked.flags if flag != "--"]
     studies = {way: study_of(asked.tree, folder, flags) for way, folder in WAYS.items()}
+    if BASELINE not in next(iter(studies.values())).settings.TASKS:
+        raise InputError(f"--tasks: no {BASELINE} among them, with which the others are compared")
     device = devices.choose(next(iter(studies.values())).settings.DEVICE, ranks=1)
     for way, study in studies.items():
         with slow_batchnorm() if "slow" in way else nullcontext():
             if grid.run(study, device, 1):
                 return 1
+        write_json(study.folder / "protocol.json",
+                   {"way": way, "EQUAL_STEPS": study.settings.EQUAL_STEPS,
+                    "slow BatchNorm": SLOW if "slow" in way else None})
         if way == "equal steps":
             lend_encoders(study, [studies[other] for other in WAYS if other != way])
+    print("| way | labels | task | test score | difference to the baseline | validation, mean over "
+          "the run |\n|---|---|---|---|---|---|")
     for way, study in studies.items():
         compare(study, way)
     return 0
@@ -65,7 +72,8 @@ def study_of(tree: str, folder: str, flags: list[str]) -> Study:
     """The study of exp.py; those of other protocols in folders of their own."""
     exp = trees.script(tree)
     settings = from_flags(vars(exp), flags)
-    settings.EQUAL_STEPS = settings.EQUAL_STEPS and not folder
+    settings.EQUAL_STEPS = not folder
+    settings.RANKS_PER_RUN = 1  # BatchNorm is changed in this process only
     settings.RESULTS = str(Path(settings.RESULTS) / folder)
     exp.check(settings, {})
     device = devices.choose(settings.DEVICE, ranks=1)
@@ -102,11 +110,13 @@ def compare(study: Study, way: str) -> None:
     """Print every arm's score and its paired difference to the baseline, as rows of a table."""
     measure: Measure = (mean_of("dice", "Dice") if study.tree == "3d" else
                         kappa_of("kappa", "kappa", len(study.classes)))
-    arms = arms_of(study)
-    for (task, fraction), arm in sorted(arms.items(), key=lambda item: (item[0][1], item[0][0])):
-        if fraction in study.settings.FRACTIONS and task in study.settings.TASKS:
-            score = shown(mean(measure, arm))
-            change = difference(measure, arm, arms[BASELINE, fraction])
+    s = study.settings
+    arms = {key: {seed: arm[seed] for seed in s.SEEDS if seed in arm}
+            for key, arm in arms_of(study).items()}
+    for fraction in sorted(s.FRACTIONS):
+        for task in s.TASKS:
+            score = shown(mean(measure, arms[task, fraction]))
+            change = difference(measure, arms[task, fraction], arms[BASELINE, fraction])
             gain = shown(change, sign=True) if change and task != BASELINE else ""
             print(f"| {way} | {fraction} % | {task} | {score} | {gain} | "
                   f"{over_the_run(study, task, fraction, measure.name):.3f} |")

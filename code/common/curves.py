@@ -4,8 +4,6 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from common import labels, records, stats
 from common.arms import BASELINE
 from common.errors import InputError
@@ -91,9 +89,9 @@ def _solved(folder: Path, run: Json) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for name, chance in run["chance"].items() if (log / "log.jsonl").exists() else ():
         values = [line["val"][name] for line in records.read_log(log) if "val" in line]
-        means = np.convolve(values, np.full(SMOOTHING, 1 / SMOOTHING), "valid")
-        solved = np.flatnonzero(means >= chance + SOLVED * (1 - chance) - 1e-9)
-        found[name] = int(solved[0]) + SMOOTHING if len(solved) else None
+        level = chance + SOLVED * (1 - chance) - 1e-9
+        found[name] = next((epoch for epoch in range(SMOOTHING, len(values) + 1) if
+                            sum(values[epoch - SMOOTHING:epoch]) >= SMOOTHING * level), None)
     return found
 
 
@@ -124,13 +122,13 @@ def _point(task: str, fraction: int, arms: dict[tuple[str, int], dict[int, Json]
 
 
 def _adjusted(points: list[Point]) -> list[Point]:
-    """Add p-values and intervals adjusted for the number of arms, one family a fraction."""
+    """Add p-values and intervals adjusted for the arms of a fraction, trained yet or not."""
+    arms = len({point.task for point in points} - {BASELINE})
     result = []
     for fraction in sorted({point.fraction for point in points}):
         family = [point for point in points if point.fraction == fraction]
         found = [point.difference for point in family]
-        values = stats.holm([one.p if one else None for one in found])
-        arms = sum(value is not None for value in values)
+        values = stats.holm([one.p if one else None for one in found], arms)
         result += [replace(point, adjusted=p, interval=one.adjusted(arms) if one else None)
                    for point, one, p in zip(family, found, values, strict=True)]
     return result

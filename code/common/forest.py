@@ -4,12 +4,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from common.arms import BASELINE
 from common.curves import Curves
 from common.labels import Reached
 from common.plot import STYLE, style_of, write
+from common.stats import MIN_SEEDS
+from common.tables import facts
 
 OFF = 230.0  # per cent: where "not reached" is drawn
 
@@ -23,9 +26,9 @@ def draw(curves: Curves, path: Path) -> bool:
         return False
     with plt.rc_context(STYLE):
         columns = len(fractions) + bool(curves.reached)
-        height = 1.75 + 0.3 * len(arms)
+        height = 2.2 + 0.3 * len(arms)
         left = 0.35 + 0.078 * max(map(len, arms))  # inches, for the names
-        width = max(7.6, left + 0.3 + 1.75 * columns)
+        width = max(8.6, left + 0.3 + 1.75 * columns)
         figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)
         panels = list(axes[0])
         for panel, fraction in zip(panels, fractions, strict=False):
@@ -33,7 +36,8 @@ def draw(curves: Curves, path: Path) -> bool:
         limits = [limit for panel in panels[:len(fractions)] for limit in panel.get_xlim()]
         for panel in panels[:len(fractions)]:
             panel.set_xlim(min(limits), max(limits))
-            panel.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+            panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            panel.set_xlabel("better than the baseline →", fontsize=8, loc="right")
         if curves.reached:
             _reached(panels[-1], curves, arms)
         for panel in panels:
@@ -44,8 +48,8 @@ def draw(curves: Curves, path: Path) -> bool:
             panel.spines["left"].set_visible(False)
         for label, task in zip(panels[0].get_yticklabels(), arms, strict=True):
             label.set(color=style_of(task, curves.tasks)[0], fontweight="bold")
-        figure.subplots_adjust(left=left / width, right=1 - 0.2 / width, top=1 - 0.68 / height,
-                               bottom=0.95 / height, wspace=0.14)
+        figure.subplots_adjust(left=left / width, right=1 - 0.2 / width, top=1 - 0.88 / height,
+                               bottom=1.2 / height, wspace=0.14)
         _words(figure, curves, height)
         write(figure, path)
     return True
@@ -61,7 +65,9 @@ def _differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) ->
         row = arms.index(point.task)
         colour, marker = style_of(point.task, curves.tasks)
         if point.interval and found.interval:
-            panel.plot(point.interval, [row, row], color=colour, linewidth=0.9, zorder=2)
+            # an artist does not widen the axis: the adjusted interval may go on beyond it
+            panel.add_artist(Line2D(point.interval, [row, row], color=colour, linewidth=0.9,
+                                    zorder=2))
             panel.plot(found.interval, [row, row], color=colour, linewidth=2.6, zorder=3,
                        solid_capstyle="butt")
         panel.plot(found.scores, [row + 0.24] * len(found.scores), ".", color=colour,
@@ -83,12 +89,15 @@ def _reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
     for row, task in enumerate(arms):
         if (one := curves.reached.get(task)) is not None:
             _span(panel, one, row, *style_of(task, curves.tasks))
+        else:
+            panel.text(least, row, "not all seeds yet", fontsize=7, va="center", color="#555555")
     panel.set_xscale("log")
     panel.set_xlim(least / 1.25, OFF * 1.15)
     ticks = [fraction for fraction in curves.fractions if fraction >= least]
     panel.set_xticks([*ticks, OFF], [f"≤{ticks[0]}", *map(str, ticks[1:]), "not"])
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_title("reaches all labels at (%)", fontsize=9)
+    panel.set_title("as good as all labels at", fontsize=9)
+    panel.set_xlabel("labelled share, %", fontsize=8, loc="right")
 
 
 def _span(panel: Axes, one: Reached, row: int, colour: str, marker: str) -> None:
@@ -98,22 +107,31 @@ def _span(panel: Axes, one: Reached, row: int, colour: str, marker: str) -> None
         panel.plot([low, high], [row, row], color=colour, linewidth=2.6, solid_capstyle="butt")
     panel.plot([middle], [row], marker, color=colour, markersize=5.5, zorder=4,
                markeredgecolor="white", markeredgewidth=0.5)
+    if one.fraction == one.fractions[0]:  # there or before
+        panel.annotate("≤", (middle, row), (-9, 0), textcoords="offset points", fontsize=7,
+                       ha="center", va="center", color=colour)
 
 
 def _words(figure: plt.Figure, curves: Curves, height: float) -> None:
     """Title, and what the marks are."""
-    name = curves.measures[0].label
-    title = f"{curves.dataset}: difference to the baseline, {name}"
+    title = f"{curves.dataset}: difference to the baseline"
     if curves.generated:
         title += " (generated data)"
+    if curves.missing:
+        title += " (partial)"
     figure.text(0.008, 1 - 0.25 / height, title, fontsize=11, fontweight="bold")
-    many = len(curves.seeds) >= 3
+    figure.text(0.008, 1 - 0.45 / height, f"{curves.measures[0].label}; {facts(curves)[0]}",
+                fontsize=8.5, color="#333333")
+    intervals = any(point.interval for point in curves.points)
     lines = ["Paired by seed and test case. " + (
-        "Thick: 95 % intervals; thin: adjusted for the number of arms of a fraction; dots: seeds."
-        if many else "Dots: single seeds; under 3 seeds no intervals.")]
+        "Thick: 95 % intervals; thin: adjusted for the number of arms (they may go on beyond the "
+        "axis: see the table); dots: seeds." if intervals else
+        f"Dots: single seeds; under {MIN_SEEDS} seeds no intervals.")]
     if curves.reached:
+        base = curves.reached.get(BASELINE)
         lines.append("Right: labelled share at which an arm reaches the baseline's score on all "
-                     "labels (line" + (", grey: its interval" if many else "") +
-                     ": the baseline itself).")
+                     "labels, 95 % intervals, not adjusted; line" +
+                     (" and grey" if base and base.bounded else "") + ": the baseline itself; not: "
+                     "not reached.")
     figure.text(0.008, 0.08 / height, "\n".join(lines), fontsize=7.5, color="#333333",
                 va="bottom", linespacing=1.35)

@@ -71,18 +71,12 @@ def reached(measure: Measure, arm: Mapping[int, Arm], target: Arm) -> Reached | 
     scores = measure.combine(rows.sum(2))                       # (1 + fractions, seeds)
     if not np.isfinite(scores).all() or np.ptp(scores) == 0:
         return None
-    gain = scores[1:] - scores[0]                               # (fractions, seeds)
-    drawn = measure.combine(stats.resamples(len(cases)) @ rows).mean(1)  # (1 + fractions, draws)
+    gains = [stats.estimate(measure, row, rows[0], seeds) for row in rows[1:]]
     bounded = len(seeds) >= stats.MIN_SEEDS
-    widths = np.zeros(len(fractions))
-    if bounded:
-        errors = zip(gain.std(1, ddof=1) / len(seeds) ** 0.5,
-                     np.nanstd(drawn[1:] - drawn[0], axis=1, ddof=1), strict=True)
-        number = int(counted.any(axis=0).sum())
-        widths = np.array([stats.Spread(*one, len(seeds), number).half() for one in errors])
+    widths = np.array([gain.half or 0.0 for gain in gains])
     knots = np.log(fractions)
     points = np.unique(np.concatenate([np.linspace(knots[0], knots[-1], POINTS), knots]))
-    mean = np.interp(points, knots, gain.mean(1))
+    mean = np.interp(points, knots, [gain.mean for gain in gains])
     right = np.searchsorted(knots, points)                      # of each point; itself at a knot
     left = np.where(np.isin(points, knots), right, np.maximum(right - 1, 0))
     half = np.maximum(widths[left], widths[right])

@@ -7,8 +7,8 @@ paired difference, is
     sqrt((t(seeds - 1) * SE over seeds)^2 + (t(cases - 1) * SE over test cases)^2):
 
 each spread with the quantile of its own degrees of freedom. On simulated data (test_stats.py) it
-covers 95 to 99 %, whichever spread is the larger. With t(seeds - 1) for both, 3 seeds gave up to
-1.8 times the width and covered up to 100 %; with the degrees of freedom of Satterthwaite (1946)
+covers 95 to 99 %, whichever spread is the larger. With t(seeds - 1) for both, 3 seeds give up to
+twice the width and cover up to 100 %; with the degrees of freedom of Satterthwaite (1946)
 it covers too little where the seeds differ more than the cases do.
 """
 
@@ -110,7 +110,7 @@ def mean(measure: Measure, arm: Arm) -> Estimate:
     seeds = sorted(arm)
     cases, dropped = _common_cases([arm[seed] for seed in seeds])
     rows = _rows(measure, arm, seeds, cases)
-    return _estimate(measure, rows, np.zeros_like(rows), seeds, dropped)
+    return estimate(measure, rows, np.zeros_like(rows), seeds, dropped)
 
 
 def difference(measure: Measure, arm: Arm, baseline: Arm) -> Estimate | None:
@@ -127,16 +127,17 @@ def difference(measure: Measure, arm: Arm, baseline: Arm) -> Estimate | None:
     cases, dropped = _common_cases([runs[seed] for seed in seeds for runs in (arm, baseline)])
     ours, theirs = (_rows(measure, runs, seeds, cases) for runs in (arm, baseline))
     both = np.logical_and(ours.any(axis=2), theirs.any(axis=2))[..., np.newaxis]
-    return _estimate(measure, ours * both, theirs * both, seeds, notes + dropped)
+    return estimate(measure, ours * both, theirs * both, seeds, notes + dropped)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p-values of one family for their number (Holm 1979); None stays None."""
+def holm(p_values: Sequence[float | None], comparisons: int = 0) -> list[float | None]:
+    """Adjust p-values for their number, or a larger one (Holm 1979); None stays None."""
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
+    number = max(comparisons, len(known))
     largest = 0.0
     for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))  # never below a smaller p's
+        largest = max(largest, min(1.0, p * (number - rank)))  # never below a smaller p's
         adjusted[index] = largest
     return adjusted
 
@@ -195,18 +196,20 @@ def _rows(measure: Measure, arm: Arm, seeds: Sequence[int], cases: Sequence[str]
                      for seed in seeds])
 
 
-def _estimate(measure: Measure, ours: Floats, theirs: Floats, seeds: Sequence[int],
-              dropped: tuple[str, ...]) -> Estimate:
+def estimate(measure: Measure, ours: Floats, theirs: Floats, seeds: Sequence[int],
+             dropped: tuple[str, ...] = ()) -> Estimate:
     """Estimate ``ours`` minus ``theirs`` (all zero: none), each (seeds, cases, k)."""
     scores = _score(measure, ours.sum(axis=1)) - _score(measure, theirs.sum(axis=1), none=True)
     spread = None
     if len(seeds) >= MIN_SEEDS and np.isfinite(scores).all():
         draws = resamples(ours.shape[1])
         drawn = _score(measure, draws @ ours) - _score(measure, draws @ theirs, none=True)
+        cases = int(ours.any(axis=(0, 2)).sum())
         # a draw without any case that counts has no score, and says nothing about the spread
         se_cases = float(np.nanstd(drawn.mean(axis=0), ddof=1))  # (seeds, draws) -> (draws,)
+        se_cases *= (cases / max(1, cases - 1)) ** 0.5  # a bootstrap's variance is (n - 1)/n of it
         se_seeds = float(scores.std(ddof=1)) / len(seeds) ** 0.5
-        spread = Spread(se_seeds, se_cases, len(seeds), int(ours.any(axis=(0, 2)).sum()))
+        spread = Spread(se_seeds, se_cases, len(seeds), cases)
     counted = tuple(int(number) for number in ours.any(axis=2).sum(axis=1))
     return Estimate(float(scores.mean()), spread, tuple(seeds),
                     tuple(float(score) for score in scores), counted, dropped)

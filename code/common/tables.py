@@ -31,8 +31,8 @@ def markdown(curves: Curves) -> str:
     if paired:
         parts += ["## Difference to the baseline",
                   f"{names[0]}, paired by seed and test case, with its 95 % interval; beside it "
-                  "interval (Bonferroni) and p (Holm) adjusted for the number of arms of a "
-                  "fraction.", _table(
+                  "interval (Bonferroni) and p (Holm) adjusted for the number of arms. Holm is the "
+                  "sharper: p may be under .05 where the interval holds zero.", _table(
                       ["task", "labels", "seeds", "difference", "adjusted interval", "p",
                        "p adjusted"],
                       [[point.task, f"{point.fraction} %", _listed(point.difference.seeds),
@@ -74,8 +74,10 @@ def _glance(curves: Curves) -> list[str]:
 
 
 def _cell(point: Point, curves: Curves) -> str:
-    if point.task == BASELINE or point.difference is None:
+    if point.task == BASELINE:
         return shown(point.means[curves.measures[0].name])
+    if point.difference is None:  # no baseline to compare with
+        return ""
     ends = f" ({_ends(point.interval)})" if point.interval else ""
     return f"{point.difference.mean:+.3f}{ends}"
 
@@ -166,8 +168,8 @@ def _pretext_rows(curves: Curves) -> list[list[str]]:
             values = [run["score"][name] for run in runs]
             rows.append([task, name, " ".join(str(run["seed"]) for run in runs),
                          ", ".join(f"{value:.3f}" for value in values), f"{chance:.3f}",
-                         ", ".join(str(solved[name] or "no") for _, solved in found
-                                   if name in solved),
+                         ", ".join(str(solved[name] or "no") if name in solved else "?"
+                                   for _, solved in found),
                          ", ".join(str(run["epochs"]) for run in runs),
                          ", ".join(str(run["best_epoch"]) for run in runs)])
     return rows

@@ -140,7 +140,8 @@ def test_bench_protocol_finetunes_the_same_encoders_in_three_ways(photographs: P
                            "--results", str(results)], capture_output=True, text=True,
                           check=False, cwd="/")
     assert said.returncode == 0, said.stderr
-    rows = [line.split(" | ") for line in said.stdout.splitlines() if line.startswith("| ")]
+    rows = [line.split(" | ") for line in said.stdout.splitlines()
+            if line.count("|") == 7 and "% |" in line]
     assert len(rows) == 3 * 2 * 2 and all(-1 <= float(row[3].split()[0]) <= 1 for row in rows)
     folders = [results / name / "2d/fundusphantom"
                for name in ("", "protocol-steps", "protocol-steps-slow")]

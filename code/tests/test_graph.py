@@ -137,4 +137,4 @@ def test_a_pretext_task_is_solved_where_the_mean_of_five_epochs_is(tmp_path: Pat
     assert row.format("no") in (tmp_path / "train_pancreas.md").read_text()
     log.unlink()
     draw(tmp_path)
-    assert row.format("") in (tmp_path / "train_pancreas.md").read_text()
+    assert row.format("?") in (tmp_path / "train_pancreas.md").read_text()

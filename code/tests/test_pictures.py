@@ -156,6 +156,7 @@ def test_learning_curves_of_some_logs_are_those_logs(tmp_path: Path) -> None:
 def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     found: list[Figure] = []
     monkeypatch.setattr(forest, "write", lambda figure, path: found.append(figure))
     arms = {task: {0: {"a": {"dice": 0.5 + add}, "b": {"dice": 0.6}, "c": {"dice": 0.3 + add}},
@@ -166,7 +167,8 @@ def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
         for seed, cases in seeds.items():
             made = {"identity": {}, "stage": "finetune", "task": task, "fraction": 100,
                     "seed": seed, "labelled": 4, "generated": False, "cases": cases,
-                    "last": {"test": {"dice": 0.5}}}
+                    "last": {"test": {"dice": 0.5}}, "steps": 9, "validation": 2,
+                    "test_cases": 3, "selected": {"rule": "best"}}
             folder = run_folder(tmp_path, made)
             folder.mkdir(parents=True)
             (folder / "scores.json").write_text(json.dumps(made))
@@ -178,8 +180,8 @@ def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
     for row, task in enumerate(["cpc", "rpl"]):
         point = next(point for point in data.points if point.task == task)
         assert point.difference and point.interval and point.difference.interval
-        drawn = [tuple(line.get_xdata()) for line in panel.get_lines()
-                 if list(line.get_ydata()) == [row, row]]  # type: ignore[arg-type]
+        drawn = [tuple(line.get_xdata()) for line in panel.findobj(Line2D)
+                 if list(line.get_ydata()) == [row, row] and line.get_xdata()[0] != 0]
         assert drawn == [point.interval, point.difference.interval]
         assert point.interval[0] < point.difference.interval[0]  # the adjusted one is wider
     only = replace(data, points=[point for point in data.points if point.task == "baseline"])

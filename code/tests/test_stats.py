@@ -90,3 +90,8 @@ def test_the_measures_agree_with_the_metrics() -> None:
                         "predicted": (row + 5).tolist()} for i, row in enumerate(counts)}
     pooled = stats.mean(stats.pooled_dice_of("dice_paper", "paper"), {0: voxels})
     assert pooled.mean == pytest.approx(metrics.pooled_dice(counts, counts + 3, counts + 5))
+
+
+def test_holm_counts_arms_that_are_not_trained_yet() -> None:
+    assert stats.holm([0.02, None, None], 3) == pytest.approx([0.06, None, None])
+    assert stats.holm([0.02, 0.04], 1) == pytest.approx([0.04, 0.04])
