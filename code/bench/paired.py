@@ -23,7 +23,7 @@ from common.errors import exit_status
 from common.experiment import Study
 from common.records import read_runs
 from common.settings import from_flags
-from common.stats import Arm, Measure, difference, kappa_of, mean, mean_of
+from common.stats import Arm, difference, mean
 
 WAYS = {"precision": ("float32", "bfloat16"), "layout": ("contiguous", "channels_last")}
 
@@ -51,11 +51,9 @@ def study_of(tree: str, change: str, way: str, flags: list[str]) -> Study:
     exp = trees.script(tree)
     settings = from_flags(vars(exp), flags)
     settings.RESULTS = str(Path(settings.RESULTS) / f"{change}-{way}")
-    exp.check(settings, {})
-    device = devices.choose(settings.DEVICE, ranks=1)
-    precision = way if change == "precision" else devices.precision(
-        settings.PRECISION, device, sound_on_cpu=tree == "2d")
-    study: Study = exp.make_study(settings, precision, {})
+    if change == "precision":
+        settings.PRECISION = way
+    study = trees.study_of(tree, exp, settings, devices.choose(settings.DEVICE, ranks=1))
     if way == "contiguous":
         study = replace(study, memory_format=torch.contiguous_format)
     return study
@@ -64,8 +62,7 @@ def study_of(tree: str, change: str, way: str, flags: list[str]) -> Study:
 def compare(studies: list[Study], ways: tuple[str, str]) -> None:
     """Print means and the paired difference of every arm and fraction."""
     arms = [arms_of(study) for study in studies]
-    measure: Measure = (mean_of("dice", "Dice") if studies[0].tree == "3d" else
-                        kappa_of("kappa", "kappa", len(studies[0].classes)))
+    measure = trees.headline(studies[0])
     for key in arms[0]:
         first, second = (mean(measure, part[key]) for part in arms)
         change = difference(measure, arms[1][key], arms[0][key])

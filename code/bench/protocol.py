@@ -15,7 +15,8 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,26 @@ from common import devices, grid
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
 from common.experiment import Study
-from common.records import read_log, write_json
+from common.records import validations, write_json
 from common.settings import from_flags
-from common.stats import Measure, difference, kappa_of, mean, mean_of
+from common.stats import difference, mean
 from common.tables import shown
 
-SLOW = 0.01  # BatchNorm's momentum in the paper's code, in PyTorch's meaning
-WAYS = {"equal steps": "", "steps by fraction": "protocol-steps",
-        "and slow BatchNorm": "protocol-steps-slow"}  # and the folder below RESULTS
+
+@dataclass(frozen=True)
+class Way:
+    """A protocol; its runs lie in ``folder`` below RESULTS."""
+
+    name: str
+    folder: str
+    equal_steps: bool
+    momentum: float | None = None  # of every BatchNorm layer; None: the networks' own
+
+
+WAYS = (Way("equal steps", "", equal_steps=True),
+        Way("steps by fraction", "protocol-steps", equal_steps=False),
+        Way("and slow BatchNorm", "protocol-steps-slow", equal_steps=False,
+            momentum=0.01))  # the paper's code, in PyTorch's meaning
 
 
 def main() -> int:
@@ -48,68 +61,58 @@ def main() -> int:
     parser.add_argument("flags", nargs=argparse.REMAINDER, help="of exp.py, behind --")
     asked = parser.parse_args()
     flags = [flag for flag in asked.flags if flag != "--"]
-    studies = {way: study_of(asked.tree, folder, flags) for way, folder in WAYS.items()}
-    if BASELINE not in next(iter(studies.values())).settings.TASKS:
-        raise InputError(f"--tasks: no {BASELINE} among them, with which the others are compared")
-    device = devices.choose(next(iter(studies.values())).settings.DEVICE, ranks=1)
-    for way, study in studies.items():
-        with slow_batchnorm() if "slow" in way else nullcontext():
+    studies = [study_of(asked.tree, way, flags) for way in WAYS]
+    device = devices.choose(studies[0].settings.DEVICE, ranks=1)
+    for way, study in zip(WAYS, studies, strict=True):
+        lend_encoders(studies[0], study)
+        with batchnorm(way.momentum):
             if grid.run(study, device, 1):
                 return 1
-        write_json(study.folder / "protocol.json",
-                   {"way": way, "EQUAL_STEPS": study.settings.EQUAL_STEPS,
-                    "slow BatchNorm": SLOW if "slow" in way else None})
-        if way == "equal steps":
-            lend_encoders(study, [studies[other] for other in WAYS if other != way])
+        write_json(study.folder / "protocol.json", asdict(way))
     print("| way | labels | task | test score | difference to the baseline | validation, mean over "
           "the run |\n|---|---|---|---|---|---|")
-    for way, study in studies.items():
+    for way, study in zip(WAYS, studies, strict=True):
         compare(study, way)
     return 0
 
 
-def study_of(tree: str, folder: str, flags: list[str]) -> Study:
-    """The study of exp.py; those of other protocols in folders of their own."""
+def study_of(tree: str, way: Way, flags: list[str]) -> Study:
+    """The study of exp.py under another protocol, with its runs in a folder of their own."""
     exp = trees.script(tree)
     settings = from_flags(vars(exp), flags)
-    settings.EQUAL_STEPS = not folder
+    if BASELINE not in settings.TASKS:
+        raise InputError(f"--tasks: no {BASELINE} among them, with which the others are compared")
+    settings.EQUAL_STEPS = way.equal_steps
     settings.RANKS_PER_RUN = 1  # BatchNorm is changed in this process only
-    settings.RESULTS = str(Path(settings.RESULTS) / folder)
-    exp.check(settings, {})
-    device = devices.choose(settings.DEVICE, ranks=1)
-    study: Study = exp.make_study(settings, devices.precision(
-        settings.PRECISION, device, sound_on_cpu=tree == "2d"), {})
-    return study
+    settings.RESULTS = str(Path(settings.RESULTS) / way.folder)
+    return trees.study_of(tree, exp, settings, devices.choose(settings.DEVICE, ranks=1))
 
 
-def lend_encoders(study: Study, others: list[Study]) -> None:
+def lend_encoders(study: Study, other: Study) -> None:
     """Copy what was pretrained, so that only finetuning differs."""
-    for other in others:
-        if (study.folder / "pretrain").exists():
-            shutil.copytree(study.folder / "pretrain", other.folder / "pretrain",
-                            dirs_exist_ok=True)
+    if study is not other and (study.folder / "pretrain").exists():
+        shutil.copytree(study.folder / "pretrain", other.folder / "pretrain", dirs_exist_ok=True)
 
 
 @contextmanager
-def slow_batchnorm() -> Iterator[None]:
-    """Every BatchNorm layer built within has momentum SLOW."""
+def batchnorm(momentum: float | None) -> Iterator[None]:
+    """Every BatchNorm layer built within has this momentum, if one is given."""
     plain = _BatchNorm.__init__
 
-    def slow(self: _BatchNorm, *sizes: Any, **options: Any) -> None:
+    def changed(self: _BatchNorm, *sizes: Any, **options: Any) -> None:
         plain(self, *sizes, **options)
-        self.momentum = SLOW
+        self.momentum = self.momentum if momentum is None else momentum
 
-    _BatchNorm.__init__ = slow  # type: ignore[method-assign]
+    _BatchNorm.__init__ = changed  # type: ignore[method-assign]
     try:
         yield
     finally:
         _BatchNorm.__init__ = plain  # type: ignore[method-assign]
 
 
-def compare(study: Study, way: str) -> None:
+def compare(study: Study, way: Way) -> None:
     """Print every arm's score and its paired difference to the baseline, as rows of a table."""
-    measure: Measure = (mean_of("dice", "Dice") if study.tree == "3d" else
-                        kappa_of("kappa", "kappa", len(study.classes)))
+    measure = trees.headline(study)
     s = study.settings
     arms = {key: {seed: arm[seed] for seed in s.SEEDS if seed in arm}
             for key, arm in arms_of(study).items()}
@@ -118,15 +121,14 @@ def compare(study: Study, way: str) -> None:
             score = shown(mean(measure, arms[task, fraction]))
             change = difference(measure, arms[task, fraction], arms[BASELINE, fraction])
             gain = shown(change, sign=True) if change and task != BASELINE else ""
-            print(f"| {way} | {fraction} % | {task} | {score} | {gain} | "
+            print(f"| {way.name} | {fraction} % | {task} | {score} | {gain} | "
                   f"{over_the_run(study, task, fraction, measure.name):.3f} |")
 
 
 def over_the_run(study: Study, task: str, fraction: int, name: str) -> float:
     """Validation score, mean over all validations and seeds."""
-    return float(np.mean([line["val"][name] for seed in study.settings.SEEDS for line in
-                          read_log(study.finetune_run(task, fraction, seed).folder)
-                          if "val" in line]))
+    return float(np.mean([value for seed in study.settings.SEEDS for _, value in validations(
+        study.finetune_run(task, fraction, seed).folder, name)]))
 
 
 if __name__ == "__main__":

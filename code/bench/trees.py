@@ -1,5 +1,6 @@
 """The two experiments as users run them, on generated data of a size that suits the measurement."""
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from measure import Sizes
 from common import devices, experiment, planning
 from common.arms import BASELINE
 from common.experiment import Study
-from common.records import ROOT
+from common.records import ROOT, read_runs
 from common.settings import Settings, from_flags
 from common.splits import hold_out
+from common.stats import Measure
 from common.training import Cases
 
 SIBLINGS = ("loader", "model", "phantom", "pretext")
@@ -24,6 +26,7 @@ SCAN_SIDE = 48      # voxels; what the network sees is resized
 PHOTOGRAPHS = 48    # more than a batch of 32 to train on
 PANCREAS = {"labelled": 281, "unlabelled": 139}  # MSD Task07_Pancreas
 STRATA = 3          # terciles of foreground
+SOUND_ON_CPU = {"3d": False, "2d": True}  # bfloat16; as the trees' exp.py say
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def open_3d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
     exp = script("3d")
     data = folder / "Task00_Steps"
     exp.phantom.generate(data, labelled=SCANS, unlabelled=0, size=SCAN_SIDE)
-    return _open(exp, data, device, sizes.volumes, sound_on_cpu=False)
+    return _open("3d", exp, data, device, sizes.volumes)
 
 
 def open_2d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
@@ -61,18 +64,31 @@ def open_2d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
     exp = script("2d")
     data = folder / "steps"
     exp.phantom.generate(data, labelled=PHOTOGRAPHS, unlabelled=0, size=128)
-    return _open(exp, data, device, sizes.photographs, sound_on_cpu=True)
+    return _open("2d", exp, data, device, sizes.photographs)
 
 
-def _open(exp: ModuleType, data: Path, device: torch.device, flags: Sequence[str], *,
-          sound_on_cpu: bool) -> Tree:
+def _open(tree: str, exp: ModuleType, data: Path, device: torch.device,
+          flags: Sequence[str]) -> Tree:
     folder = data.parent
     places = ["--data", data, "--cache", folder / "cache", "--results", folder / "results"]
     settings = from_flags(vars(exp), [*map(str, places), *flags])
-    exp.check(settings, {})
-    precision = devices.precision(settings.PRECISION, device, sound_on_cpu=sound_on_cpu)
-    study: Study = exp.make_study(settings, precision, {})
+    study = study_of(tree, exp, settings, device)
     return Tree(study, experiment.load_cases(study, device), from_flags(vars(exp), []))
+
+
+def study_of(tree: str, exp: ModuleType, settings: Settings, device: torch.device) -> Study:
+    """The study that exp.py makes of ``settings``; InputError as there."""
+    exp.check(settings, {})
+    precision = devices.precision(settings.PRECISION, device, sound_on_cpu=SOUND_ON_CPU[tree])
+    study: Study = exp.make_study(settings, precision, {})
+    return study
+
+
+def headline(study: Study) -> Measure:
+    """The measure that the tree's graph.py puts first; needs a finished run."""
+    graph = importlib.import_module(f"{study.tree}.graph")
+    measure: Measure = graph.TREE.measures(read_runs(study.folder, "finetune")[0])[0]
+    return measure
 
 
 def pancreas(tree: Tree) -> Study:

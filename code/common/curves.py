@@ -10,8 +10,8 @@ from common.errors import InputError
 from common.records import Json
 from common.stats import Arm, Estimate, Measure
 
-SOLVED = 0.9    # of the way from chance to a perfect score: from there on a pretext task is solved
-SMOOTHING = 5   # epochs averaged before a score is compared
+SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
+SOLVED_EPOCHS = 5  # whose mean has to be there
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,18 @@ def read(folder: Path, dataset: str, measures: list[Measure]) -> Curves:
 
 
 def _solved(folder: Path, run: Json) -> dict[str, int | None]:
-    """The first epoch at which the mean of SMOOTHING epochs is solved, of every score of a run."""
-    log = records.run_folder(folder, run)
+    """The epoch at which each score of a pretraining run is solved; none if it never is.
+
+    Scores without validations on record are left out.
+    """
     found: dict[str, int | None] = {}
-    for name, chance in run["chance"].items() if (log / "log.jsonl").exists() else ():
-        values = [line["val"][name] for line in records.read_log(log) if "val" in line]
-        level = chance + SOLVED * (1 - chance) - 1e-9
-        found[name] = next((epoch for epoch in range(SMOOTHING, len(values) + 1) if
-                            sum(values[epoch - SMOOTHING:epoch]) >= SMOOTHING * level), None)
+    for name, chance in run["chance"].items():
+        values = [value for _, value in
+                  records.validations(records.run_folder(folder, run), name)]  # one an epoch
+        enough = SOLVED_EPOCHS * (chance + SOLVED * (1 - chance)) - 1e-9
+        if values:
+            found[name] = next((epoch for epoch in range(SOLVED_EPOCHS, len(values) + 1) if
+                                sum(values[epoch - SOLVED_EPOCHS:epoch]) >= enough), None)
     return found
 
 

@@ -129,9 +129,9 @@ def _words(figure: plt.Figure, curves: Curves, height: float) -> None:
         f"Dots: single seeds; under {MIN_SEEDS} seeds no intervals.")]
     if curves.reached:
         base = curves.reached.get(BASELINE)
+        bounded = base is not None and base.bounded
         lines.append("Right: labelled share at which an arm reaches the baseline's score on all "
-                     "labels, 95 % intervals, not adjusted; line" +
-                     (" and grey" if base and base.bounded else "") + ": the baseline itself; not: "
-                     "not reached.")
+                     f"labels{', 95 % intervals, not adjusted' if bounded else ''}; line"
+                     f"{' and grey' if bounded else ''}: the baseline itself; not: not reached.")
     figure.text(0.008, 0.08 / height, "\n".join(lines), fontsize=7.5, color="#333333",
                 va="bottom", linespacing=1.35)

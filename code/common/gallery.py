@@ -23,7 +23,7 @@ from common import choice
 from common.arms import BASELINE
 from common.curves import Curves
 from common.plot import STYLE, style_of, write
-from common.records import read_log, run_folder
+from common.records import run_folder, validations
 
 CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito 2008
 COVER = 0.6  # how much of the image a class hides
@@ -176,7 +176,7 @@ def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
     for task in curves.tasks:
         colour = style_of(task, curves.tasks)[0]
         logs = [log for run in curves.runs if (run["task"], run["fraction"]) == (task, fraction)
-                if (log := _validations(run_folder(folder, run), name))]
+                if (log := validations(run_folder(folder, run), name))]
         steps, mean = _mean(logs)
         plain = task == BASELINE
         if plain:
@@ -195,7 +195,7 @@ def _pretext(panel: Axes, folder: Path, curves: Curves) -> None:
     found: dict[tuple[str, int], list[list[tuple[float, float]]]] = defaultdict(list)
     for run in curves.pretraining:
         for number, (name, chance) in enumerate(run["chance"].items()):
-            log = _validations(run_folder(folder, run), name)
+            log = validations(run_folder(folder, run), name)
             found[run["task"], number].append([(step, (value - chance) / (1 - chance))
                                                for step, value in log])
     for (task, number), logs in found.items():
@@ -206,14 +206,6 @@ def _pretext(panel: Axes, folder: Path, curves: Curves) -> None:
     panel.axhline(0, color="#555555", linewidth=0.8)
     panel.set_title("pretext accuracy: 0 chance, 1 perfect", fontsize=9, loc="left")
     panel.set_xlabel("pretraining step (joint: one line a task)")
-
-
-def _validations(folder: Path, name: str) -> list[tuple[float, float]]:
-    """(step, value) of every validation of a run; none without a log."""
-    if not (folder / "log.jsonl").exists():
-        return []
-    return [(line["step"], line["val"][name]) for line in read_log(folder)
-            if line.get("val", {}).get(name) is not None]
 
 
 def _mean(logs: list[list[tuple[float, float]]]) -> tuple[list[float], list[float]]:

@@ -272,6 +272,18 @@ def read_runs(folder: Path, stage: str) -> list[Json]:
 
 
 def read_log(folder: Path, name: str = "log") -> list[Json]:
-    """Read a run's log.jsonl (or time.jsonl), one dictionary a line."""
+    """Read a run's log.jsonl (or time.jsonl), one dictionary a line; InputError if it cannot be."""
     path = folder / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise InputError(f"{path}: not one JSON record a line ({error}); restore it, or move its "
+                         "folder away and run exp.py again") from None
+
+
+def validations(folder: Path, name: str) -> list[tuple[float, float]]:
+    """(step, score ``name``) of every validation of a run, in order; none without a log."""
+    if not (folder / "log.jsonl").exists():
+        return []
+    return [(line["step"], line["val"][name]) for line in read_log(folder)
+            if line.get("val", {}).get(name) is not None]

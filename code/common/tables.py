@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from common.arms import BASELINE
-from common.curves import SMOOTHING, SOLVED, Curves, Point
+from common.curves import SOLVED, SOLVED_EPOCHS, Curves, Point
 from common.stats import Estimate
 
 LABELS_SAVED = """\
@@ -49,8 +49,8 @@ def markdown(curves: Curves) -> str:
                   "fraction.", _confusion_table(curves)]
     if curves.pretraining:
         parts += ["## Pretext tasks", "On the validation cases, fixed views. Solved: the first "
-                  f"epoch at which the mean of {SMOOTHING} has come {100 * SOLVED:.0f} % of the "
-                  "way from chance to 1.",
+                  f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
+                  "the way from chance to 1.",
                   _table(["task", "score", "seeds", "value", "chance", "solved at epoch",
                           "epochs run", "epoch kept"],
                          _pretext_rows(curves))]

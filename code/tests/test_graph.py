@@ -126,7 +126,7 @@ def test_a_pretext_task_is_solved_where_the_mean_of_five_epochs_is(tmp_path: Pat
     folder = make(tmp_path, seeds=1)
     log = folder / "pretrain/rotation/seed0/log.jsonl"
     scores = [0.1, 0.9, 0.95, 0.9, 0.9, 0.9, 0.92, 0.2]  # .91 needed: 90 % from .1 to 1
-    log.write_text("".join(json.dumps({"epoch": i, "val": {"accuracy": value}}) + "\n" +
+    log.write_text("".join(json.dumps({"epoch": i, "step": i, "val": {"accuracy": value}}) + "\n" +
                            json.dumps({"epoch": i, "loss": 0.1}) + "\n"
                            for i, value in enumerate(scores, 1)))
     draw(tmp_path)
@@ -135,6 +135,9 @@ def test_a_pretext_task_is_solved_where_the_mean_of_five_epochs_is(tmp_path: Pat
     log.write_text(log.read_text().replace("0.95", "0.85"))
     draw(tmp_path)
     assert row.format("no") in (tmp_path / "train_pancreas.md").read_text()
+    log.write_text('{"epoch": 1, "val"')
+    with pytest.raises(InputError, match="log.jsonl: not one JSON record a line"):
+        draw(tmp_path)
     log.unlink()
     draw(tmp_path)
     assert row.format("?") in (tmp_path / "train_pancreas.md").read_text()

@@ -128,6 +128,16 @@ def test_published_records_give_the_committed_tables_byte_for_byte(folder: str,
             assert imread(path).shape == imread(committed).shape
 
 
+@pytest.mark.parametrize("dataset", ["hippocampus", "idrid384"])
+def test_the_readme_says_what_the_table_says(dataset: str) -> None:
+    results = PUBLISHED.parent
+    table = (results / f"train_{dataset}.md").read_text(encoding="utf-8")
+    lines = table.split("## At a glance")[1].split("## Scores")[0].splitlines()
+    rows = "\n".join(line for line in lines if line.startswith("|"))
+    readme = (results.parent / "README.md").read_text(encoding="utf-8")
+    assert rows.count("\n") == 9 and rows in readme
+
+
 def test_means_of_learning_curves_go_as_far_as_every_seed_does() -> None:
     logs = [[(10.0, 0.2), (20.0, 0.4), (30.0, 0.9)], [(10.0, 0.4), (20.0, 0.6)]]
     steps, mean = gallery._mean(logs)

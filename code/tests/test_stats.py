@@ -19,7 +19,7 @@ def simulate(rng: np.random.Generator, seeds: int, cases: np.ndarray, level: flo
     return values
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.01, 0.1])  # of seeds: beside the cases' none, alike, all
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.03, 0.1])  # over seeds; that of the cases is .01
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_intervals_cover_the_truth(seeds: int, spread: float) -> None:
     rng = np.random.default_rng(seeds)
@@ -38,6 +38,7 @@ def test_intervals_cover_the_truth(seeds: int, spread: float) -> None:
             covered[index] += ends[0] <= truth <= ends[1]
     share = covered / trials
     assert (share[:2] > 0.93).all() and (share[:2] <= 0.999).all(), share  # .95 less two errors
+    assert share[1] < 0.995 or spread < 0.03, share  # on the safe side where cases vary more
     assert share[2] > 0.985, share                                         # of .993
 
 
