@@ -154,3 +154,38 @@ def test_bench_protocol_finetunes_the_same_encoders_in_three_ways(photographs: P
                if "running" in name)
     said = call("../bench/protocol.py", *given, "--tasks", "rotation")
     assert said.returncode == 2 and said.stderr.startswith("error: --tasks: no baseline")
+
+
+def test_bench_tries_changes_settings_and_reports_validation_only(photographs: Path,
+                                                                  tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    given = ["--", *TINY, "--data", photographs, "--cache", tmp_path / "data",
+             "--results", results]
+    said = call("../bench/tries.py", "2d", "--try", "encoder-lr=0",
+                "--try", "pretext-lr=3e-3,validations=3", *given)
+    assert said.returncode == 0, said.stderr
+    rows = [line.split(" | ") for line in said.stdout.splitlines() if "% |" in line]
+    assert len(rows) == 3 * 2 * 2
+    folders = [results / name / "2d/fundusphantom" for name in
+               ("", "tries/encoder-lr=0", "tries/pretext-lr=3e-3,validations=3")]
+    given_, lent, own = (torch.load(folder / "pretrain/rotation/seed0/encoder.pt")
+                         for folder in folders)
+    same = [torch.equal(given_[name], lent[name]) for name in given_]
+    assert all(same) and any(not torch.equal(given_[name], own[name]) for name in given_)
+    run = "finetune/rotation/fraction050/seed0"
+    plain, still = (torch.load(folder / run / "best.pt") for folder in folders[:2])
+    weights = [name for name in plain if name.startswith("encoder.") and name.endswith("weight")]
+    assert weights and all(torch.equal(still[name], given_[name.removeprefix("encoder.")])
+                           for name in weights)
+    assert any(not torch.equal(plain[name], still[name]) for name in weights)
+    log = [json.loads(line) for line in (folders[2] / run / "log.jsonl").read_text().splitlines()]
+    kappas = [line["val"]["kappa"] for line in log if "val" in line]
+    row = next(row for row in rows if row[0].startswith("| pretext-lr") and row[2] == "rotation"
+               and row[1] == "50 %")
+    assert row[4:6] == [f"{np.mean(kappas[1:]):.3f}", f"{max(kappas):.3f}"]
+    pretext = json.loads((folders[2] / "pretrain/rotation/seed0/scores.json").read_text())
+    assert len(kappas) == 3 and row[3] == f"{pretext['score']['accuracy']:.2f}"
+    said = call("../bench/tries.py", "2d", "--try", "encoder-lr=much", *given)
+    assert said.returncode == 2 and "encoder-lr=much is not a number" in said.stderr
+    said = call("../bench/tries.py", "2d", "--try", "pretxt-lr=1", *given)
+    assert said.returncode == 2 and "did you mean --pretext-lr" in said.stderr
