@@ -189,3 +189,17 @@ def test_bench_tries_changes_settings_and_reports_validation_only(photographs: P
     assert said.returncode == 2 and "encoder-lr=much is not a number" in said.stderr
     said = call("../bench/tries.py", "2d", "--try", "pretxt-lr=1", *given)
     assert said.returncode == 2 and "did you mean --pretext-lr" in said.stderr
+
+
+def test_bench_probe_reads_encoders_and_says_where_one_is_missing(finished: Path,
+                                                                  photographs: Path) -> None:
+    given = ["../bench/probe.py", "2d", "--", *TINY, "--data", photographs, "--cache",
+             finished / "data", "--results", finished / "results"]
+    said = call(*given)
+    assert said.returncode == 0, said.stderr
+    baseline, rotation = (line.split(" | ") for line in said.stdout.splitlines()
+                          if line.startswith(("| baseline", "| rotation")))
+    assert baseline[3] == "0.000 |" and 0 < float(rotation[3].split()[0]) < 1
+    assert -1 <= float(baseline[1]) == float(baseline[2]) <= 1
+    said = call(*given, "--seeds", "1")
+    assert said.returncode == 2 and "seed1: no encoder trained with these settings" in said.stderr

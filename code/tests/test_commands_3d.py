@@ -167,3 +167,12 @@ def test_graph_without_records_says_where_it_looked(tmp_path: Path) -> None:
     result = call("graph.py", "--results", tmp_path)
     assert result.returncode == 2 and str(tmp_path) in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_bench_probe_fits_voxels_of_frozen_encoders(finished: Path, scans: Path) -> None:
+    said = call("../bench/probe.py", "3d", "--", *TINY, "--data", scans, "--cache",
+                finished / "data", "--results", finished / "results")
+    assert said.returncode == 0, said.stderr
+    rows = {line.split()[1]: line.split(" | ") for line in said.stdout.splitlines()[-2:]}
+    assert rows["baseline"][3] == "0.000 |" and rows["rotation"][3] != "0.000 |"
+    assert all(0 <= float(row[1]) == float(row[2]) <= 1 for row in rows.values())

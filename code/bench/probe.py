@@ -1,0 +1,141 @@
+"""What do pretrained encoders know of the labels before finetuning? Linear probes, none on test.
+
+    python code/bench/probe.py 2d -- --data FOLDER --tasks baseline rotation --seeds 0 1 2 ...
+
+Flags behind -- are those of the tree's exp.py; the encoders are those in RESULTS. The baseline's is
+an encoder as it is initialised, with BatchNorm statistics of whole images, as the others have. Each
+is frozen, and a linear model is fitted to what it makes of the training cases:
+
+    3D: logistic regression on each voxel from all levels' maps, enlarged; Dice on validation
+    2D: ridge regression from the code to the grade; quadratic-weighted kappa, cross-validated over
+        training and validation cases (the validation cases alone are too few)
+
+Beside it how far pretraining has moved the convolutions: |w - w0| / |w0|, mean over layers. About
+a minute an encoder. (Linear probes: Alain and Bengio 2016, arXiv 1610.01644.)
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+import trees
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common import devices, experiment
+from common.arms import BASELINE
+from common.errors import InputError, exit_status
+from common.experiment import Study
+from common.settings import from_flags
+from common.training import Cases, even_chunks, generator
+
+VOXELS = 20_000          # of all training volumes, that the logistic regression is fitted to
+ALPHAS = np.logspace(-2, 5, 15)  # of the ridge; the best by leave-one-out on what it is fitted to
+FOLDS = 10
+BATCH = 16               # photographs encoded at once
+
+
+def main() -> int:
+    """Probe every task's encoder of every seed."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tree", choices=("2d", "3d"))
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    tree, flags = parser.parse_args(sys.argv[1:split]).tree, sys.argv[split + 1:]
+    exp = trees.script(tree)
+    settings = from_flags(vars(exp), flags)
+    device = devices.choose(settings.DEVICE, ranks=1)
+    study = trees.study_of(tree, exp, settings, device)
+    cases = experiment.load_cases(study, device)
+    print("| task | probe | by seed | moved |\n|---|---|---|---|", flush=True)
+    for task in settings.TASKS:
+        found = [probe(study, cases, task, seed) for seed in settings.SEEDS]
+        scores, distances = np.array(found).T
+        print(f"| {task} | {scores.mean():.3f} | {', '.join(f'{score:.3f}' for score in scores)} | "
+              f"{distances.mean():.3f} |", flush=True)
+    return 0
+
+
+def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, float]:
+    """The probe's score on an encoder, and how far pretraining has moved that."""
+    torch.manual_seed(seed)
+    first = study.make_encoder()  # as pretraining and the baseline begin
+    encoder = study.make_encoder()
+    encoder.load_state_dict(first.state_dict())
+    if task == BASELINE:
+        encoder = experiment.for_whole_images(study, encoder, cases, seed)
+    elif study.pretrain_run(task, seed).done():
+        study.load_start(encoder, task, seed)
+    else:
+        raise InputError(f"{study.pretrain_run(task, seed).folder}: no encoder trained with these "
+                         "settings; train it with exp.py and the same flags")
+    experiment.place(study, encoder.eval(), cases.device)
+    fit = volumes if study.dimensions == 3 else photographs
+    return fit(study, cases, encoder), moved(first, encoder)
+
+
+@torch.no_grad()
+def moved(before: nn.Module, after: nn.Module) -> float:
+    """Distance of the convolutions' weights from where they began, relative to their norm."""
+    weights = dict(after.named_parameters())
+    return float(np.mean([float((weights[name].cpu() - start).norm() / start.norm())
+                          for name, start in before.named_parameters() if start.ndim > 2]))
+
+
+@torch.inference_mode()
+def photographs(study: Study, cases: Cases, encoder: nn.Module) -> float:
+    """Kappa of a ridge regression from the code to the grade, on the folds left out."""
+    rows = cases.rows([*study.splits.train, *study.splits.val])
+    batches = [cases.batch(chunk, labelled=True) for chunk in even_chunks(rows, BATCH)]
+    codes = torch.cat([encoder(batch.images) for batch in batches]).cpu().numpy()
+    grades = torch.cat([batch.labels for batch in batches]).cpu().numpy()
+    severity = cross_val_predict(make_pipeline(StandardScaler(), RidgeCV(ALPHAS)), codes, grades,
+                                 cv=KFold(FOLDS, shuffle=True, random_state=0))
+    # A ridge shrinks to the mean grade, so its order is taken: each grade gets its share of cases.
+    predicted = np.empty_like(grades)
+    predicted[np.argsort(severity)] = np.sort(grades)
+    figures = study.downstream().summarise({"truth": grades, "predicted": predicted})
+    return float(figures["kappa"])
+
+
+@torch.inference_mode()
+def volumes(study: Study, cases: Cases, encoder: nn.Module) -> float:
+    """Dice on validation of a logistic regression on every voxel's features."""
+    rng, rows = generator(0, "voxels"), cases.rows(study.splits.train)
+    features, truth = [], []
+    for row in rows:
+        maps, labels = voxels(cases, encoder, [row])
+        chosen = torch.randperm(len(labels), generator=rng)[:-(-VOXELS // len(rows))]
+        features.append(maps[chosen].cpu().numpy())
+        truth.append(labels[chosen].cpu().numpy())
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)).fit(
+        np.concatenate(features), np.concatenate(truth))
+    task = study.downstream()
+    tables = []
+    for row in cases.rows(study.splits.val):
+        maps, labels = voxels(cases, encoder, [row])
+        predicted = model.predict(maps.cpu().numpy())
+        logits = F.one_hot(torch.from_numpy(predicted).long(), len(task.classes)).T[None].float()
+        tables.append(task.score(logits, labels.cpu()[None])["confusion"].numpy())
+    return float(task.summarise({"confusion": np.concatenate(tables)})["dice"])
+
+
+def voxels(cases: Cases, encoder: nn.Module, rows: list[int]) -> tuple[Tensor, Tensor]:
+    """Features (voxels, channels of all levels) and labels (voxels,) of volumes."""
+    batch = cases.batch(rows, labelled=True)
+    space = batch.images.shape[2:]
+    maps = [F.interpolate(part, size=space, mode="trilinear")
+            for part in encoder.stages(batch.images)[:-1]]  # the code is the last map, pooled
+    return torch.cat(maps, dim=1).movedim(1, -1).flatten(0, -2), batch.labels.flatten()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
