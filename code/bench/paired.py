@@ -8,7 +8,6 @@ Prints each way's mean test score and the difference with its 95 % interval. Fin
 used again. Cost: twice that of exp.py with the same flags; one process.
 """
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +29,9 @@ WAYS = {"precision": ("float32", "bfloat16"), "layout": ("contiguous", "channels
 
 def main() -> int:
     """Run both ways, then compare every task and fraction."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tree", choices=("2d", "3d"))
+    parser = trees.parser(__doc__)
     parser.add_argument("change", choices=tuple(WAYS))
-    parser.add_argument("flags", nargs=argparse.REMAINDER, help="of exp.py, behind --")
-    asked = parser.parse_args()
-    flags = [flag for flag in asked.flags if flag != "--"]
+    asked, flags = trees.arguments(parser)
     studies = [study_of(asked.tree, asked.change, way, flags) for way in WAYS[asked.change]]
     device = devices.choose(studies[0].settings.DEVICE, ranks=1)
     for study in studies:

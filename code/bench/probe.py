@@ -14,7 +14,6 @@ Beside it how far pretraining has moved the convolutions: |w - w0| / |w0|, mean 
 a minute an encoder. (Linear probes: Alain and Bengio 2016, arXiv 1610.01644.)
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -45,15 +44,12 @@ BATCH = 16               # photographs encoded at once
 
 def main() -> int:
     """Probe every task's encoder of every seed."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tree", choices=("2d", "3d"))
-    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    tree, flags = parser.parse_args(sys.argv[1:split]).tree, sys.argv[split + 1:]
-    exp = trees.script(tree)
+    parser = trees.parser(__doc__)
+    asked, flags = trees.arguments(parser)
+    exp = trees.script(asked.tree)
     settings = from_flags(vars(exp), flags)
     device = devices.choose(settings.DEVICE, ranks=1)
-    study = trees.study_of(tree, exp, settings, device)
+    study = trees.study_of(asked.tree, exp, settings, device)
     cases = experiment.load_cases(study, device)
     print("| task | probe | by seed | moved |\n|---|---|---|---|", flush=True)
     for task in settings.TASKS:

@@ -11,7 +11,6 @@ paired differences to the baseline, and beside them the validation score average
 second and third way cost a fraction of the first.
 """
 
-import argparse
 import shutil
 import sys
 from collections.abc import Iterator
@@ -55,12 +54,8 @@ WAYS = (Way("equal steps", "", equal_steps=True),
 
 def main() -> int:
     """Finetune in all three ways, then compare every arm with its baseline."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tree", choices=("2d", "3d"))
-    parser.add_argument("flags", nargs=argparse.REMAINDER, help="of exp.py, behind --")
-    asked = parser.parse_args()
-    flags = [flag for flag in asked.flags if flag != "--"]
+    parser = trees.parser(__doc__)
+    asked, flags = trees.arguments(parser)
     studies = [study_of(asked.tree, way, flags) for way in WAYS]
     device = devices.choose(studies[0].settings.DEVICE, ranks=1)
     for way, study in zip(WAYS, studies, strict=True):

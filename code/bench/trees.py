@@ -1,5 +1,6 @@
 """The two experiments as users run them, on generated data of a size that suits the measurement."""
 
+import argparse
 import importlib
 import importlib.util
 import sys
@@ -36,6 +37,20 @@ class Tree:
     study: Study
     cases: Cases
     defaults: Settings
+
+
+def parser(text: str | None) -> argparse.ArgumentParser:
+    """For a script of this folder that takes a tree, and behind -- the flags of its exp.py."""
+    made = argparse.ArgumentParser(description=text,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("tree", choices=("2d", "3d"))
+    return made
+
+
+def arguments(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """What was given to the script itself, and the flags of exp.py."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    return parser.parse_args(sys.argv[1:end]), sys.argv[end + 1:]
 
 
 def script(tree: str) -> ModuleType:

@@ -11,7 +11,6 @@ over the second half of the steps (one validation alone is noisy) and the best o
 former the difference to the baseline under the same settings. One process.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,13 +48,10 @@ class Try:
 
 def main() -> int:
     """Train under every setting, then compare on validation."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tree", choices=("2d", "3d"))
+    parser = trees.parser(__doc__)
     parser.add_argument("--try", dest="tries", action="append", default=[],
                         metavar="NAME=VALUE[,...]", help="flags of exp.py to change; repeatable")
-    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    asked, flags = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1:]
+    asked, flags = trees.arguments(parser)
     tries = [make(asked.tree, flags, text) for text in ("", *asked.tries)]
     first = tries[0].study
     device = devices.choose(first.settings.DEVICE, ranks=1)
