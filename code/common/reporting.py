@@ -36,7 +36,8 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     """Draw every data set found, or the one asked for; InputError if there is none."""
     parser = argparse.ArgumentParser(description=description,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, help="where records are and figures go [results]")
+    parser.add_argument("--results", type=Path, help="where records are and figures go [results; "
+                        "with --records: beside those]")
     parser.add_argument("--dataset", help="draw this data set only")
     parser.add_argument("--demo", action="store_true", help="the same as --results results/demo")
     parser.add_argument("--records", type=Path, metavar="DIR",
@@ -53,7 +54,8 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
                          "becomes part of a folder's name")
     results = (given.results or ROOT / ("results/demo" if given.demo else "results")).absolute()
     for folder in _folders(tree, results, given.records, given.dataset):
-        data = _report(tree, folder, results, published=given.published)
+        beside = given.records is not None and given.results is None
+        data = _report(tree, folder, folder if beside else results, published=given.published)
         if given.publish:
             publish(folder, data, results / "published" / f"{data.dataset}-{given.publish}")
 
@@ -79,6 +81,9 @@ def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> Curv
     name = read_json(splits)["dataset"] if splits.exists() else folder.name.split("-")[0]
     first = next(iter(sorted(folder.glob("finetune/*/*/*/scores.json"))), None)
     measures = tree.measures(read_json(first)) if first else []
+    if first and (metric := read_json(first)["metric"]) != measures[0].name:
+        raise InputError(f"{folder}: runs that report {metric}; code/{tree.name}/graph.py draws "
+                         f"{measures[0].name}, take the graph.py of the other tree")
     data: Curves = curves.read(folder, name, measures)
     key, read_others = tree.published.get(name, ("", list)) if published else ("", list)
     if published and not key:

@@ -38,7 +38,7 @@ def write(folder: Path, task: str, fraction: int, seed: int, values: np.ndarray)
              for i, v in enumerate(values.tolist())}
     test = {"dice": float(values.mean())}
     save(folder / "finetune" / task / f"fraction{fraction:03d}" / f"seed{seed}",
-         {"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+         {"stage": "finetune", "metric": "dice", "task": task, "fraction": fraction, "seed": seed,
           "classes": ["pancreas", "tumour"], "resolution": 128, "labelled": fraction * 2,
           "validation": 6, "test_cases": 12, "steps": 900, "generated": False, "test": test,
           "selected": {"step": 300, "rule": "highest Dice on validation"},
@@ -141,3 +141,14 @@ def test_a_pretext_task_is_solved_where_the_mean_of_five_epochs_is(tmp_path: Pat
     log.unlink()
     draw(tmp_path)
     assert row.format("?") in (tmp_path / "train_pancreas.md").read_text()
+
+
+def test_records_of_the_other_tree_are_refused_and_published_ones_drawn_in_place(
+        tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    other = importlib.import_module("2d.graph").TREE
+    with pytest.raises(InputError, match=r"report dice; code/2d/graph\.py draws kappa"):
+        reporting.run(other, "", ["--records", str(folder)])
+    assert not list(folder.glob("train_*"))
+    reporting.run(graph.TREE, "", ["--records", str(folder)])
+    assert {path.suffix for path in folder.glob("train_*")} == {".png", ".md", ".csv"}
