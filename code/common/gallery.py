@@ -162,9 +162,11 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
         figure.subplots_adjust(left=0.075, right=0.985, top=1 - 0.85 / height,
                                bottom=0.68 / height, wspace=0.24, hspace=0.46)
         _title(figure, f"{curves.dataset}: learning curves on validation", curves, height)
+        joint = (" Joint arms: solid, dashed and dotted in the order of their names."
+                 if any("+" in task for task in curves.tasks) else "")
         figure.text(0.012, 0.06 / height, "Lines: means over seeds, as far as all of them go; "
-                    "dotted: single seeds of the baseline. Joint arms: solid, dashed and dotted in "
-                    "the order of their names.", fontsize=7.5, color="#333333", va="bottom")
+                    f"dotted: single seeds of the baseline.{joint}", fontsize=7.5, color="#333333",
+                    va="bottom")
         write(figure, path)
     return True
 
@@ -172,7 +174,7 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
 def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
                 labelled: bool) -> None:
     """Validation score of every arm at one fraction."""
-    name = curves.measures[0].name
+    name, label = curves.measures[0].name, curves.measures[0].label
     for task in curves.tasks:
         colour = style_of(task, curves.tasks)[0]
         logs = [log for run in curves.runs if (run["task"], run["fraction"]) == (task, fraction)
@@ -187,7 +189,7 @@ def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
     panel.set_title(f"{fraction} % of the labels", fontsize=9, loc="left")
     panel.set_xlabel("optimiser step")
     if labelled:
-        panel.set_ylabel(f"validation {name}")
+        panel.set_ylabel(f"Validation {label.partition(',')[0].replace('Quad', 'quad')}", fontsize=8.5)
 
 
 def _pretext(panel: Axes, folder: Path, curves: Curves) -> None:

@@ -52,6 +52,8 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             message = f"unknown flag {flag}{hint} (--help lists all)"
+        if "--fractions" in message:
+            message += "; whole percents are expected, as in --fractions 5 100"
         raise InputError(message)
 
 
