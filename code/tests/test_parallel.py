@@ -13,7 +13,7 @@ import torch
 CODE = Path(__file__).resolve().parents[1]
 TRAINED = ["3d/segmentation", "3d/checkpointing", "2d/grading", "3d/exemplar", "2d/exemplar",
            "3d/rotation", "2d/exemplar+rotation@stages", "3d/cpc"]
-CLOSE = 1e-5
+CLOSE = 5e-5  # rounding, which depends on the processor: 1e-5 holds on some only
 
 
 def ranks(count: int, out: Path, *what: str) -> "subprocess.CompletedProcess[str]":
