@@ -52,7 +52,7 @@ def test_a_volume_is_shown_with_its_right_on_the_right_and_its_front_on_top() ->
 
 def curves_of(runs: list[dict[str, Any]]) -> Curves:
     class Fake:
-        measures = [type("M", (), {"name": "score"})]
+        measures = [type("M", (), {"name": "score", "label": "Score"})]
     fake = Fake()
     fake.runs = runs  # type: ignore[attr-defined]
     return fake  # type: ignore[return-value]
