@@ -100,7 +100,7 @@ both() {  # the data of both trees; one alone is enough to go on with
 demo() {
     local tree
     for tree in 3d 2d; do
-        echo "part $([ "$tree" = 3d ] && echo 1 || echo 2) of 2: $tree"
+        echo "demo of code/$tree (3d first, then 2d)"
         "$python" "$root/code/$tree/exp.py" --demo
         "$python" "$root/code/$tree/graph.py" --demo
     done

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common import devices, experiment
+from common import devices, experiment, metrics
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
 from common.experiment import Study
@@ -44,8 +44,7 @@ BATCH = 16               # photographs encoded at once
 
 def main() -> int:
     """Probe every task's encoder of every seed."""
-    parser = trees.parser(__doc__)
-    asked, flags = trees.arguments(parser)
+    asked, flags = trees.arguments(trees.parser(__doc__))
     exp = trees.script(asked.tree)
     settings = from_flags(vars(exp), flags)
     device = devices.choose(settings.DEVICE, ranks=1)
@@ -74,7 +73,7 @@ def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, floa
         raise InputError(f"{study.pretrain_run(task, seed).folder}: no encoder trained with these "
                          "settings; train it with exp.py and the same flags")
     experiment.place(study, encoder.eval(), cases.device)
-    fit = volumes if study.dimensions == 3 else photographs
+    fit = {"dice": volumes, "kappa": photographs}[study.downstream().monitor]
     return fit(study, cases, encoder), moved(first, encoder)
 
 
@@ -108,7 +107,7 @@ def volumes(study: Study, cases: Cases, encoder: nn.Module) -> float:
     rng, rows = generator(0, "voxels"), cases.rows(study.splits.train)
     features, truth = [], []
     for row in rows:
-        maps, labels = voxels(cases, encoder, [row])
+        maps, labels = voxels(cases, encoder, row)
         chosen = torch.randperm(len(labels), generator=rng)[:-(-VOXELS // len(rows))]
         features.append(maps[chosen].cpu().numpy())
         truth.append(labels[chosen].cpu().numpy())
@@ -117,16 +116,15 @@ def volumes(study: Study, cases: Cases, encoder: nn.Module) -> float:
     task = study.downstream()
     tables = []
     for row in cases.rows(study.splits.val):
-        maps, labels = voxels(cases, encoder, [row])
-        predicted = model.predict(maps.cpu().numpy())
-        logits = F.one_hot(torch.from_numpy(predicted).long(), len(task.classes)).T[None].float()
-        tables.append(task.score(logits, labels.cpu()[None])["confusion"].numpy())
-    return float(task.summarise({"confusion": np.concatenate(tables)})["dice"])
+        maps, labels = voxels(cases, encoder, row)
+        tables.append(metrics.confusion(labels.cpu(), model.predict(maps.cpu().numpy()),
+                                        len(task.classes)))
+    return float(task.summarise({"confusion": np.stack(tables)})["dice"])
 
 
-def voxels(cases: Cases, encoder: nn.Module, rows: list[int]) -> tuple[Tensor, Tensor]:
-    """Features (voxels, channels of all levels) and labels (voxels,) of volumes."""
-    batch = cases.batch(rows, labelled=True)
+def voxels(cases: Cases, encoder: nn.Module, row: int) -> tuple[Tensor, Tensor]:
+    """Features (voxels, channels of all levels) and labels (voxels,) of a volume."""
+    batch = cases.batch([row], labelled=True)
     space = batch.images.shape[2:]
     maps = [F.interpolate(part, size=space, mode="trilinear")
             for part in encoder.stages(batch.images)[:-1]]  # the code is the last map, pooled

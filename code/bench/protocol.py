@@ -54,8 +54,7 @@ WAYS = (Way("equal steps", "", equal_steps=True),
 
 def main() -> int:
     """Finetune in all three ways, then compare every arm with its baseline."""
-    parser = trees.parser(__doc__)
-    asked, flags = trees.arguments(parser)
+    asked, flags = trees.arguments(trees.parser(__doc__))
     studies = [study_of(asked.tree, way, flags) for way in WAYS]
     device = devices.choose(studies[0].settings.DEVICE, ranks=1)
     for way, study in zip(WAYS, studies, strict=True):

@@ -189,8 +189,7 @@ def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
     panel.set_title(f"{fraction} % of the labels", fontsize=9, loc="left")
     panel.set_xlabel("optimiser step")
     if labelled:
-        panel.set_ylabel(f"Validation {label.partition(',')[0].replace('Quad', 'quad')}",
-                         fontsize=8.5)
+        panel.set_ylabel(f"{label.partition(',')[0]}, validation", fontsize=8.5)
 
 
 def _pretext(panel: Axes, folder: Path, curves: Curves) -> None:

@@ -80,10 +80,12 @@ def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> Curv
     splits = folder / "splits.json"
     name = read_json(splits)["dataset"] if splits.exists() else folder.name.split("-")[0]
     first = next(iter(sorted(folder.glob("finetune/*/*/*/scores.json"))), None)
-    measures = tree.measures(read_json(first)) if first else []
-    if first and (metric := read_json(first)["metric"]) != measures[0].name:
-        raise InputError(f"{folder}: runs that report {metric}; code/{tree.name}/graph.py draws "
-                         f"{measures[0].name}, take the graph.py of the other tree")
+    record = read_json(first) if first else None
+    measures = tree.measures(record) if record else []
+    if record and record["metric"] != measures[0].name:
+        raise InputError(f"{folder}: runs that report {record['metric']}; "
+                         f"code/{tree.name}/graph.py draws {measures[0].name}, take the graph.py "
+                         "of the other tree")
     data: Curves = curves.read(folder, name, measures)
     key, read_others = tree.published.get(name, ("", list)) if published else ("", list)
     if published and not key:

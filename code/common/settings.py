@@ -52,8 +52,9 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             message = f"unknown flag {flag}{hint} (--help lists all)"
-        if "--fractions" in message:
-            message += "; whole percents are expected, as in --fractions 5 100"
+        elif action := self._option_string_actions.get(message.removeprefix("argument ").split(
+                ":")[0].split("/")[0]):
+            message += f" ({action.help})".replace("%%", "%")
         raise InputError(message)
 
 
