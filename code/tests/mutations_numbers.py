@@ -129,10 +129,6 @@ TABLE = [
     ("graph 3D: headline is the mean of foreground",
      'mean_of("dice", "Dice, mean of foreground")',
      'mean_of("dice_pancreas", "Dice, mean of foreground")', "test_graph.py"),
-    ("graph 2D: kappa is the headline and has all grades",
-     'kappa_of("kappa", "Quadratic-weighted kappa", len(run["classes"]))',
-     'kappa_of("kappa", "Quadratic-weighted kappa", len(run["classes"]) + 1)',
-     "test_science_2d.py test_graph.py"),
     # metrics.py
     ("confusion has the truth in rows", "pairs = np.asarray(truth).ravel().astype(np.int64) * "
      "classes + np.asarray(predicted).ravel()", "pairs = np.asarray(predicted).ravel().astype("
@@ -184,9 +180,10 @@ TABLE = [
      "((outputs > 0.5).sum(1) - 1)", "test_science_2d.py"),
     ("a grade is not below 0", ".sum(1) - 1).clamp(0, self.grades - 1)", ".sum(1) - 1)",
      "test_science_2d.py"),
-    ("2D kappa has all grades", "metrics.quadratic_weighted_kappa(truth, predicted, self.grades)",
-     "metrics.quadratic_weighted_kappa(truth, predicted, int(predicted.max()) + 2)",
+    ("2D: weights are chosen by kappa", '    monitor = "kappa"', '    monitor = "accuracy"',
      "test_science_2d.py"),
+    ("3D: weights are chosen by Dice", '    monitor = "dice"', '    monitor = "dice_whole"',
+     "test_downstream.py"),
     ("2D: only training images are augmented",
      "self.augment(batch.images, rng) if training else batch.images",
      "self.augment(batch.images, rng)", "test_science_2d.py"),
@@ -274,7 +271,7 @@ TABLE = [
     ("2D exemplar: contrast .8 to 1.2", "augment.uniform(count, 0.8, 1.2, rng))",
      "augment.uniform(count, 0.5, 1.5, rng))", "test_science_2d.py"),
     ("2D exemplar: quarter turns", "torch.randint(4, (count,), generator=rng) * (math.pi / 2)",
-     "torch.randint(2, (count,), generator=rng) * (math.pi / 2)", "test_science_2d.py"),
+     "torch.randint(1, (count,), generator=rng) * (math.pi / 2)", "test_science_2d.py"),
     ("2D exemplar: flips", "augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)",
      "augment.rotations(angles, (0, 1), 2)", "test_science_2d.py"),
     ("3D jitter of 3 at 128", "return max(1, round(3 * size / 128))",
