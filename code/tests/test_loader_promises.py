@@ -62,8 +62,10 @@ def test_labels_that_only_linear_resizing_would_invent_are_not_there(tmp_path: P
     volume = body()
     label = np.zeros_like(volume, np.uint8)
     label[10:18, 12:20, 8:16] = 2
-    _, resized, _ = prepared(tmp_path, volume, label, resolution=24)
+    image, resized, _ = prepared(tmp_path, volume, label, resolution=24)
     assert set(np.unique(resized)) == {0, 2}
+    voxels = len(np.unique(prepared(tmp_path, volume, label)[0]))
+    assert len(np.unique(image)) > 1.5 * voxels  # the image's values do lie between
 
 
 def test_intensities_are_the_stated_percentiles_or_the_extremes() -> None:
@@ -178,8 +180,11 @@ def test_every_scan_has_its_own_row_label_and_facts(tmp_path: Path) -> None:
     nifti(file, label)
     relabelled = build()
     assert relabelled.folder != cache.folder
-    assert relabelled.content(labelled=True) != cache.content(labelled=True)
+    assert relabelled.contents["c10"] != cache.contents["c10"]
     assert relabelled.contents["a1"] == cache.contents["a1"]
+    assert relabelled.arrays(["c10"], labels=True) != cache.arrays(["c10"], labels=True)
+    assert relabelled.arrays(["c10"]) == cache.arrays(["c10"])  # the image is the same
+    assert cache.arrays(["a1"], labels=True) == relabelled.arrays(["a1"], labels=True)
 
 
 def test_a_file_changed_without_changing_its_size_is_read_again(tmp_path: Path) -> None:
@@ -271,8 +276,10 @@ def test_every_row_of_the_csv_has_its_own_image_and_grade(tmp_path: Path) -> Non
     (folder / "train.csv").write_text("id_code,diagnosis\nb,4\nc,2\na,0\n")
     regraded = build()
     assert regraded.folder != cache.folder  # a grade is part of the case
-    assert regraded.content(labelled=True) != cache.content(labelled=True)
+    assert regraded.contents["c"] != cache.contents["c"]
     assert regraded.contents["a"] == cache.contents["a"]
+    assert regraded.arrays(["c"], labels=True) != cache.arrays(["c"], labels=True)
+    assert regraded.arrays("abc") == cache.arrays("abc") != cache.arrays("ab")
     assert photographs.strata(regraded) == {"a": 0, "b": 4, "c": 2}
 
 

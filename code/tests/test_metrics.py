@@ -28,9 +28,10 @@ def test_kappa_by_hand_and_against_a_library() -> None:
     assert metrics.quadratic_weighted_kappa(truth, predicted) == pytest.approx(0.8)
     assert metrics.quadratic_weighted_kappa([0, 4, 0, 4], [4, 0, 4, 0]) == pytest.approx(-1)
     assert metrics.quadratic_weighted_kappa([0, 1, 2, 3, 4], [2, 2, 2, 2, 2]) == 0
+    assert metrics.quadratic_weighted_kappa([2, 2], [2, 2]) == 0  # nothing beyond chance
     rng = np.random.default_rng(0)
     for _ in range(20):
-        a, b = rng.integers(0, 4, (2, 30))  # grade 4 never occurs: the labels are fixed
+        a, b = rng.choice([0, 3, 4], (2, 30))  # grades 1 and 2 never occur: the labels are fixed
         assert metrics.quadratic_weighted_kappa(a, b) == pytest.approx(
             cohen_kappa_score(a, b, labels=range(5), weights="quadratic"))
 
