@@ -5,6 +5,7 @@ then checked on rows, not on lists of names.
 """
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common import arms, augment, cache, checkpoint, experiment, metrics, settings
+from common import arms, augment, cache, checkpoint, experiment, metrics, planning, settings
 from common.experiment import Study
-from common.records import Json, Run
+from common.records import Json, Run, read_json
 from common.task import batch_norms
 from common.training import Cases, Recipe, State, generator
 
@@ -493,3 +494,40 @@ def test_an_arm_has_a_pretraining_of_its_own_name(grid: Grid) -> None:
     assert grid.study.pretrainings() == PRETRAININGS
     assert [task for task in TASKS if not grid.study.pretrained_here(task)] == ["baseline"]
     assert arms.pretraining("rotation@shuffled") == "rotation"
+
+
+def test_beside_an_encoder_stands_which_images_it_has_seen(grid: Grid) -> None:
+    facts = grid.study.cache.facts
+
+    def pixels(rows: list[int]) -> list[str]:
+        return sorted(facts[case]["pixels"] for case in ids(grid, rows))
+    for task in PRETRAININGS:
+        one = grid.pretrained(task, 0)
+        origin = read_json(one.run.encoder.with_suffix(".json"))
+        assert origin["learnt from"] == pixels(one.fit.train)
+        assert origin["chosen on"] == pixels(one.fit.val)
+
+
+def test_an_encoder_that_is_not_the_one_trained_is_noticed(grid: Grid, tmp_path: Path) -> None:
+    one = grid.pretrained("exemplar", 0).run
+    assert experiment.encoder_damage(one) is None
+    copy = Run(tmp_path / "pretrain" / "exemplar" / "seed0", one.identity)
+    shutil.copytree(one.folder, copy.folder)
+    checkpoint.save(copy.encoder, checkpoint.load(grid.pretrained("exemplar", 3).run.encoder))
+    assert "not the weights" in str(experiment.encoder_damage(copy))
+    copy.encoder.unlink()
+    assert "missing" in str(experiment.encoder_damage(copy))
+
+
+def test_a_run_waits_for_its_own_encoder(grid: Grid) -> None:
+    assert all(job.ready() and job.make().done() for job in planning.plan(grid.study))
+    fewer = replace(grid.study, pool=grid.study.pool[:-1])  # not pretrained on yet
+    waits = {job.make().identity["task"] for job in planning.plan(fewer) if not job.ready()}
+    assert waits == {"rotation", "exemplar", "rotation@shuffled"}
+
+
+def test_the_frozen_phase_is_a_share_of_the_epochs_or_what_is_given() -> None:
+    for given, share, epochs, expected in ((None, 1 / 16, 150, 9), (None, 3 / 20, 20, 3),
+                                           (4, 1 / 16, 150, 4), (0, 1 / 16, 150, 0)):
+        assert settings.warmup_epochs(settings.Settings(
+            WARMUP_EPOCHS=given, WARMUP_SHARE=share, FINETUNE_EPOCHS=epochs)) == expected
