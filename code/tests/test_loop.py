@@ -1,4 +1,4 @@
-"""What fit() and evaluate() promise: which batches, which weights, when, and whose score is whose."""
+"""What fit() and evaluate() promise: which batches, which weights, when; whose score is whose."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,8 @@ class Watched:
         self.trained: list[list[int]] = []
         self.evaluated: list[tuple[list[int], float]] = []
 
-    def prepare(self, batch: Batch, rng: torch.Generator, *, training: bool) -> tuple[Tensor, Tensor]:
+    def prepare(self, batch: Batch, rng: torch.Generator, *,
+                training: bool) -> tuple[Tensor, Tensor]:
         drawn = float(torch.rand(1, generator=rng))
         if training:
             self.trained.append(batch.cases)
@@ -301,13 +302,6 @@ def test_a_run_goes_on_from_its_last_checkpoint_bit_for_bit(
     assert logs[0] == logs[1]
     times = records.read_log(run.folder, "time")
     assert [line["epoch"] for line in times] == [1, 2, 3, 4, 5]
-
-
-def test_a_torn_line_of_a_log_is_cut_off(tmp_path: Path) -> None:
-    run = run_in(tmp_path)
-    (run.folder / "log.jsonl").write_text('{"epoch": 1}\n{"epoch": 2, "val": {}}\n{"epoch": 3}\n{"ep')
-    run.cut_log("log", 2)
-    assert [line["epoch"] for line in records.read_log(run.folder)] == [1, 2]
 
 
 # Evaluation.
