@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from common import grid, heldout, records
+from common import cache, grid, heldout, records
 from common.errors import InputError, RunFailed
 from common.planning import Job
 from common.records import Run
@@ -170,3 +170,12 @@ def test_a_hand_edited_splits_file_is_one_line(tmp_path: Path, edit: dict[str, A
     with pytest.raises(InputError, match=message) as caught:
         heldout._read_or_write(path, parts, content, rerun=False)
     assert "\n" not in str(caught.value) and "splits.json" in str(caught.value)
+
+
+def test_a_script_without_a_main_guard_is_told_so(monkeypatch: pytest.MonkeyPatch,
+                                                  tmp_path: Path) -> None:
+    # A spawned worker imports its parent's script again; there it would wait for its parent's lock.
+    monkeypatch.setattr(cache, "current_process", lambda: SimpleNamespace(_inheriting=True))
+    with pytest.raises(InputError, match='if __name__ == "__main__":'):
+        cache.build([], tmp_path, lambda source: (_ for _ in ()).throw(KeyError), settings={},
+                    shape=(1, 2), image_type=float, label_maps=False, workers=1)
