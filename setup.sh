@@ -120,7 +120,7 @@ extra() {
 }
 
 basis() {  # both torch packages and the rest; an import that fails is mended from the default index
-    local why
+    local why size="about 6 GB with torch's CUDA build"
     local -a force=()
     if [ -z "${TORCH_INDEX+given}$index" ] && [ ! -e "$driver" ] && ! command -v nvidia-smi >/dev/null
     then
@@ -128,19 +128,19 @@ basis() {  # both torch packages and the rest; an import that fails is mended fr
 here and give TORCH_INDEX=URL ./setup.sh ..., URL being that of the CPU wheel index that pytorch.org's \
 'Get started' page shows"
     fi
-    echo "installing requirements.txt into venv/${index:+, torch from $index}: about 6 GB with torch's CUDA \
-build, some minutes"
+    [ -z "$index" ] || size="torch from $index"
+    echo "installing requirements.txt into venv/: $size, some minutes"
     if [ -n "${TORCH_INDEX+given}" ] &&
         [ "$(cat "$venv/.torch-index" 2>/dev/null || echo unknown)" != "$index" ]; then
         force=(--force-reinstall)  # pip takes any build of the same version for the wanted one
     fi
     torch_and_rest "${force[@]}"
     if ! why="$(import_torch)"; then
-        echo "setup.sh: import torch, torchvision fails${index:+ with those of $index} (${why##*$'\n'}); \
+        echo "setup.sh: import torch, torchvision fails${index:+ with the builds of $index} (${why##*$'\n'}); \
 installing both from the default index" >&2
         index=""
         torch_and_rest --force-reinstall
-        why="$(import_torch)" || fail "import torch, torchvision fails with those of the default index too \
+        why="$(import_torch)" || fail "import torch, torchvision fails with the default builds too \
 (${why##*$'\n'}); remove venv/ and give the same command again"
     fi
     mv "$venv/.wanted-basis" "$venv/.installed-basis"
@@ -164,8 +164,9 @@ install() {  # install WHAT...: pip, and one line instead of pip's if it fails
     local why log="$venv/pip.log"
     if ! "$python" -m pip install --disable-pip-version-check --quiet "$@" >"$log" 2>&1; then
         why="$(grep -i '^error: .*[^:]$' "$log" | tail -n 1 || true)"
-        fail "pip could not install: ${why:-$(tail -n 1 "$log")} (all of it: $log). Check network, proxy, \
-disk space${index:+, torch index ($index; TORCH_INDEX= for the default one)}, then give the same command again"
+        fail "pip could not install: ${why:-$(tail -n 1 "$log")} (all of it: $log). Check network, proxy \
+and disk space${index:+, and the torch index $index (TORCH_INDEX= takes the default one)}, then give the same \
+command again"
     fi
 }
 
