@@ -14,6 +14,7 @@ from common.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = [f"{script} --demo" for script in ("3d/exp.py", "3d/graph.py", "2d/exp.py", "2d/graph.py")]
+TOOLS = ("bash", "cat", "cp", "dirname", "grep", "mkdir", "mv", "rm", "sed", "tail", "tr")
 CPU, CUDA = "https://index/cpu", "https://index/cuda"
 
 # Python VERSION, run as `python -c ...`, `-m venv --clear DIR`, `-m pip install ...`, or anything
@@ -84,11 +85,13 @@ class Clone:
         self.driver.touch()
         (self.root / "setup.sh").write_text((ROOT / "setup.sh").read_text().replace(
             "/proc/driver/nvidia/version", str(self.driver)).replace("nvidia-smi", "no-smi"))
+        self.bin.mkdir()
+        for tool in TOOLS:  # and no other: no Python but the stand-ins can be found
+            (self.bin / tool).symlink_to(shutil.which(tool) or tool)
         self.python("python3.11", "3.11.7")
 
     def python(self, name: str, version: str) -> Path:
         file = self.bin / name
-        file.parent.mkdir(exist_ok=True)
         file.write_text(STUB.replace("REAL", f"'{sys.executable}'").replace(
             "VERSION_TUPLE", version.replace(".", ", ")).replace("VERSION", version).replace(
             "HOME", f"/home of {version}"))
@@ -98,12 +101,10 @@ class Clone:
     def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """One call; the log afterwards is of this call alone."""
         self.log.write_text("")
-        kept = {name: value for name, value in os.environ.items()
-                if name not in ("PYTHON", "TORCH_INDEX")}  # of the setup.sh that runs these tests
         return subprocess.run(
             ["bash", str(self.root / "setup.sh"), *arguments], capture_output=True, text=True,
-            check=False, cwd="/", env={**kept, "PATH": f"{self.bin}:{os.environ['PATH']}",
-                                       "STUB_LOG": str(self.log), **environment})
+            check=False, cwd="/", env={"PATH": str(self.bin), "STUB_LOG": str(self.log),
+                                       **environment})
 
     def done(self, *arguments: str, **environment: str) -> list[str]:
         """A call that succeeds and says nothing on stderr: what it did."""
