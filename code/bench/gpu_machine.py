@@ -2,7 +2,7 @@
 
     python code/bench/gpu_machine.py --out FOLDER      writes FOLDER/machine.txt, seconds
 
-Needs nothing but torch. The last line printed sums it up; exit status NO_CARD if a card is asked
+Needs little more than torch. The last line printed sums it up; exit status NO_CARD if a card is asked
 for and torch cannot use one.
 """
 
@@ -15,10 +15,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import torch
 
+from common import limits
+from common.records import ROOT
+
 NO_CARD = 3  # gpu.sh then stops
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "nibabel", "scikit-learn", "matplotlib",
             "isal", "pytest")
 QUERY = "name,driver_version,memory.total,power.limit,clocks.max.sm,compute_mode,mig.mode.current"
@@ -36,10 +40,8 @@ def main() -> int:
              f"packages  {', '.join(f'{name} {_version(name)}' for name in PACKAGES)}",
              f"cuda      {torch.version.cuda}, cudnn {torch.backends.cudnn.version()}",
              f"driver    {_driver()}", *_cards(),
-             f"system    {platform.platform()}", f"cores     {_cores()} of {_processor()}",
-             f"memory    {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} "
-             f"GiB; limits of the container: memory {_limit('memory.max')}, cores "
-             f"{_limit('cpu.max')}",
+             f"system    {platform.platform()}", f"cores     {limits.cores()} of {os.cpu_count()}, {_processor()}",
+             f"memory    {limits.memory() / 2**30:.1f} GiB",
              f"commit    {_said('git', '-C', str(ROOT), 'describe', '--always', '--dirty')}",
              f"code      {_digest()}"]
     text = "\n".join(lines) + "\n"
@@ -74,23 +76,11 @@ def _cards() -> list[str]:
             for number, card in enumerate(every)] or ["cards     none"]
 
 
-def _cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-        os.cpu_count() or 1)
-
-
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines
                  if line.startswith("model name")), platform.machine())
-
-
-def _limit(name: str) -> str:
-    """What the container may use at most (cgroup 2)."""
-    path = Path("/sys/fs/cgroup") / name
-    return path.read_text(encoding="utf-8").strip() if path.exists() else "unknown"
 
 
 def _said(*command: str) -> str:

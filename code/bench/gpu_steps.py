@@ -23,11 +23,11 @@ import options
 import torch
 import trees
 from options import Option, Taken
-from speed import SIZES, THREADS
+from speed import SIZES
 from step_rows import plans
 from trees import Tree
 
-from common import memory
+from common import arms, grid
 from common.arms import BASELINE
 from common.errors import exit_status
 from common.experiment import Study
@@ -36,7 +36,6 @@ from common.records import Json, write_text
 ROUNDS = 2            # bursts of steps timed for a row, after one that is not counted
 STEPS = 6             # from the same start, before anything is timed: their loss is compared
 LEAST = 4.0           # seconds a further row takes at least; the longest so far counts if longer
-LAYOUT = "channels_last"  # of a row that is a default, where exp.py has no constant LAYOUT
 SMOKE_ROWS = 16       # rows that --smoke measures: all defaults and a few others
 # Volumes as in speed.py; photographs large enough for the patch tasks.
 SMOKE = replace(SIZES["smoke"], photographs=(
@@ -71,13 +70,10 @@ def main() -> int:
     """Measure row after row while there is time; write what is known after each."""
     asked, began = _arguments(), time.monotonic()
     device = torch.device("cuda:0" if asked.device == "cuda" else asked.device)
-    torch.backends.cudnn.benchmark = True  # as grid.py has it
-    torch.set_num_threads(THREADS)
-    if device.type == "cpu":
-        memory.keep()
     sizes = SMOKE if asked.smoke else SIZES["cuda"]
     opened = {"3d": trees.open_3d(asked.work / "3d", device, sizes),
               "2d": trees.open_2d(asked.work / "2d", device, sizes)}
+    grid._set_up(opened["3d"].study, device)  # threads, kernels, no TF32: as every run has it
     wanted = order(opened)[:SMOKE_ROWS if asked.smoke else None]
     rows: list[Json] = []
     with suppress(KeyboardInterrupt):  # gpu.sh's word that the time is over
@@ -114,21 +110,21 @@ def _arguments() -> argparse.Namespace:
 
 def order(opened: Mapping[str, Tree]) -> list[Wanted]:
     """All rows, the most telling first: defaults, then the options, then variants of tasks."""
-    arms = {name: [BASELINE, *(arm for arm in tree.defaults.TASKS if arm in tree.study.pretexts)]
-            for name, tree in opened.items()}
+    usual = {name: [BASELINE, *(arm for arm in tree.defaults.TASKS if arm in tree.study.pretexts)]
+             for name, tree in opened.items()}
     first = [Wanted(name, arm, default(tree)) for name, tree in opened.items()
-             for arm in arms[name]]
+             for arm in usual[name]]
     others = [Wanted(name, arm, option) for few in (True, False) for name, tree in opened.items()
-              for arm in arms[name] if (arm in options.ARMS) == few
+              for arm in usual[name] if (arm in options.ARMS) == few
               for option in options.PLAIN if option != default(tree) and _sound(tree, option)]
     variants = [Wanted(name, arm, default(tree)) for name, tree in opened.items()
-                for arm in tree.study.pretexts if arm not in arms[name]]
+                for arm in tree.study.pretexts if arm not in usual[name]]
     return [*first, *others, *variants]
 
 
 def default(tree: Tree) -> Option:
     """The layout and precision that exp.py takes by itself on this device."""
-    last = getattr(tree.defaults, "LAYOUT", LAYOUT) == "channels_last"
+    last = tree.defaults.LAYOUT == "channels_last"
     return next(option for option in options.PLAIN
                 if option.precision == tree.study.precision and option.channels_last == last)
 
@@ -202,7 +198,8 @@ def cost(study: Study, known: Mapping[str, Timing], *, stopped: bool) -> Cost:
     are not counted.
     """
     s = study.settings
-    runs = [plans(study, arm, stopped=stopped) for arm in s.TASKS if study.pretrained_here(arm)]
+    starts = [BASELINE if arms.is_oracle(name) else name for name in study.pretrainings()]
+    runs = [plans(study, name, stopped=stopped) for name in starts]
     runs += [plans(study, BASELINE, stopped=stopped)] * (len(s.TASKS) * len(s.FRACTIONS))
     missing = [plan.name for plan in dict.fromkeys(runs) if plan.name not in known]
     seconds = sum(plan.steps * known[plan.name].step + plan.cases * known[plan.name].validation
@@ -237,12 +234,12 @@ def grids(rows: Sequence[Json], opened: Mapping[str, Tree]) -> str:
              "| grid | cases | each pretraining | optimiser steps | hours, all seeds "
              "| hours, one seed | not measured |", "|---|---|---|---|---|---|---|"]
     for name, tree in opened.items():
-        grid, seeds = trees.GRIDS[name], len(tree.defaults.SEEDS)
+        whole, seeds = trees.GRIDS[name], len(tree.defaults.SEEDS)
         for stopped, words in ((False, "to all epochs"),
                                (True, "stopped by patience as soon as allowed")):
             found = projected(rows, tree, stopped=stopped)
             hours = found.seconds / 3600
-            lines.append(f"| {grid.name} | {grid.labelled} + {grid.unlabelled} | {words} | "
+            lines.append(f"| {whole.name} | {whole.labelled} + {whole.unlabelled} | {words} | "
                          f"{found.steps} | {hours:.2f} ({seeds} seeds) | {hours / seeds:.2f} | "
                          f"{' '.join(found.missing)} |")
     smaller = [name for name, tree in opened.items()
