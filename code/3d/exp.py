@@ -22,7 +22,7 @@ import phantom
 import pretext
 import torch
 
-from common import arms, devices, experiment, external, grid, heldout, joint
+from common import arms, devices, experiment, external, grid, heldout, joint, limits
 from common.downstream import Segmentation
 from common.errors import InputError, exit_status
 from common.records import ROOT
@@ -51,6 +51,7 @@ RESOLUTION = 128               # voxels a side after resizing; divisible by 2^(L
 LEVELS = 4                     # of the U-Net above its bottleneck; 64 goes with 3, 32 with 2
 FILTERS = 16                   # channels of the first level, doubled at each next
 INTENSITY = "percentile"       # percentile (0.5 to 99.5), or minmax as in the paper
+LAYOUT = "channels_last"       # of weights in memory, or contiguous; the faster on the CPU
 SPLIT_SEED = 0                 # of the test and validation split, the same for every run
 
 # Pretraining.
@@ -65,6 +66,7 @@ UNLABELLED = True              # imagesTs join the pretraining pool
 FINETUNE_EPOCHS = 150          # equal steps at every fraction: the paper's total over its fractions
 WARMUP_EPOCHS: int | None = None  # epochs with a frozen encoder; None: 1/16 of FINETUNE_EPOCHS
 WARMUP_SHARE = 1 / 16          # official: 25 of 400
+START_LR_FACTOR = 1.0          # rate of the weights handed on, over FINETUNE_LR; not yet calibrated
 BATCH_SIZE = 4                 # volumes; official 2, too few for BatchNorm
 FINETUNE_LR = 1e-3             # Adam; official
 FINETUNE_CLIP = 1.0            # global norm of the gradient; official; 0: none
@@ -83,37 +85,31 @@ PHANTOMS = {"labelled": 57, "unlabelled": 12, "size": 64}  # scans of the demo: 
 def main() -> int:
     """Every experiment of this tree, in the order of the paper."""
     settings = from_flags(globals())
-    encoders = external.named(settings, [arms.BASELINE, *pretext.PRETEXTS])
+    encoders = external.named(settings, [arms.BASELINE, arms.ORACLE, *pretext.PRETEXTS])
     check(settings, encoders)
-    device = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
-    precision = devices.precision(settings.PRECISION, device, sound_on_cpu=False)
+    places = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
+    precision = devices.precision(settings.PRECISION, places, sound_on_cpu=False)
     if settings.DEMO:
         phantom.generate(ROOT / settings.DATA, **PHANTOMS)
     study = make_study(settings, precision, encoders)
-    workers = devices.workers(settings, device, study.step_bytes)
-    return grid.run(study, device, workers)
+    return grid.run(study, places, devices.workers(settings, places, study.step_bytes))
 
 
 def check(settings: Settings, encoders: Mapping[str, Path]) -> None:
     """Check the constants against each other, before anything is read or written."""
-    check_common(settings, list(pretext.PRETEXTS), [arms.BASELINE, *encoders])
-    if settings.LEVELS < 1 or settings.FILTERS < 1:
-        raise InputError(f"LEVELS = {settings.LEVELS}, FILTERS = {settings.FILTERS}: both must be "
-                         "at least 1")
-    if settings.INTENSITY not in ("percentile", "minmax"):
-        raise InputError(f"INTENSITY = {settings.INTENSITY}: expected percentile or minmax")
+    others = [arms.BASELINE, *encoders]
+    check_common(settings, list(pretext.PRETEXTS), others)
     smallest = model.smallest_input(settings.LEVELS)
     if settings.RESOLUTION % smallest:
         raise InputError(f"RESOLUTION = {settings.RESOLUTION} does not fit LEVELS = "
                          f"{settings.LEVELS}: it must be divisible by {smallest}; 128 goes with 4 "
                          "levels, 64 with 3, 32 with 2")
     for name in settings.TASKS:
-        if name != arms.BASELINE and name not in encoders:
-            side = joint.make(name, pretext.PRETEXTS, settings.RESOLUTION).side
-            if side < smallest:
-                raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the views of {name} have "
-                                 f"{side} voxels a side, but {settings.LEVELS} levels need "
-                                 f"{smallest}; raise RESOLUTION or lower LEVELS")
+        side = joint.view_side(name, pretext.PRETEXTS, settings.RESOLUTION, others)
+        if side < smallest:
+            raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the views of {name} have "
+                             f"{side} voxels a side, but {settings.LEVELS} levels need "
+                             f"{smallest}; raise RESOLUTION or lower LEVELS")
 
 
 def make_study(settings: Settings, precision: str,
@@ -121,11 +117,13 @@ def make_study(settings: Settings, precision: str,
     """Read and preprocess the scans, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
-                               intensity=settings.INTENSITY, workers=devices.cores())
+                               intensity=settings.INTENSITY, workers=limits.cores())
     strata = loader.strata(cache)
     folder = experiment.results_folder(settings) / "3d" / dataset.name
     parts = heldout.make_splits(cache, strata, folder, dataset=dataset.name,
-                                   generated=dataset.generated, settings=settings)
+                                generated=dataset.generated, settings=settings)
+    external.check_origins(encoders, {case: fact["pixels"] for case, fact in cache.facts.items()},
+                           val=parts.val, test=parts.test)
     make_encoder = partial(model.Encoder, len(dataset.channels), settings.FILTERS, settings.LEVELS,
                            checkpointing=settings.CHECKPOINTING)
     return experiment.Study(
@@ -133,11 +131,11 @@ def make_study(settings: Settings, precision: str,
         cache=cache, splits=parts, strata=strata, pool=heldout.pool_of(cache, parts),
         pretexts=pretext.PRETEXTS, external=external.from_files(encoders, make_encoder),
         downstream=partial(Segmentation, dataset.classes),
-        classes=dataset.classes[1:], channels=len(dataset.channels), dimensions=3,
+        classes=dataset.classes[1:], channels=dataset.channels, dimensions=3,
         probe=max(model.smallest_input(settings.LEVELS), min(32, settings.RESOLUTION)),
         encoder_share=0.3, make_encoder=make_encoder,
         make_network=partial(model.UNet, classes=len(dataset.classes)),
-        memory_format=torch.channels_last_3d, precision=precision,
+        channels_last=torch.channels_last_3d, precision=precision,
         rule="highest mean foreground Dice on validation",
         step_bytes=(model.CHECKPOINTED_BYTES if settings.CHECKPOINTING else model.STEP_BYTES)
         * settings.FILTERS / 16 * settings.BATCH_SIZE * settings.RESOLUTION**3)

@@ -9,12 +9,10 @@ used again. Cost: twice that of exp.py with the same flags; one process.
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
 import trees
 
 from common import devices, grid
@@ -33,9 +31,9 @@ def main() -> int:
     parser.add_argument("change", choices=tuple(WAYS))
     asked, flags = trees.arguments(parser)
     studies = [study_of(asked.tree, asked.change, way, flags) for way in WAYS[asked.change]]
-    device = devices.choose(studies[0].settings.DEVICE, ranks=1)
+    device = devices.choose(studies[0].settings.DEVICE, ranks=1)[0]
     for study in studies:
-        if grid.run(study, device, 1):
+        if grid.run(study, [device], 1):
             return 1
     compare(studies, WAYS[asked.change])
     return 0
@@ -46,12 +44,8 @@ def study_of(tree: str, change: str, way: str, flags: list[str]) -> Study:
     exp = trees.script(tree)
     settings = from_flags(vars(exp), flags)
     settings.RESULTS = str(Path(settings.RESULTS) / f"{change}-{way}")
-    if change == "precision":
-        settings.PRECISION = way
-    study = trees.study_of(tree, exp, settings, devices.choose(settings.DEVICE, ranks=1))
-    if way == "contiguous":
-        study = replace(study, memory_format=torch.contiguous_format)
-    return study
+    setattr(settings, change.upper(), way)
+    return trees.study_of(tree, exp, settings, devices.choose(settings.DEVICE, ranks=1)[0])
 
 
 def compare(studies: list[Study], ways: tuple[str, str]) -> None:

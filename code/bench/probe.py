@@ -47,7 +47,7 @@ def main() -> int:
     asked, flags = trees.arguments(trees.parser(__doc__))
     exp = trees.script(asked.tree)
     settings = from_flags(vars(exp), flags)
-    device = devices.choose(settings.DEVICE, ranks=1)
+    device = devices.choose(settings.DEVICE, ranks=1)[0]
     study = trees.study_of(asked.tree, exp, settings, device)
     cases = experiment.load_cases(study, device)
     print("| task | probe | by seed | moved |\n|---|---|---|---|", flush=True)
@@ -68,7 +68,7 @@ def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, floa
     if task == BASELINE:
         encoder = experiment.for_whole_images(study, encoder, cases, seed)
     elif study.pretrain_run(task, seed).done():
-        study.load_start(encoder, task, seed)
+        study.load_start(encoder, task, seed, cases)
     else:
         raise InputError(f"{study.pretrain_run(task, seed).folder}: no encoder trained with these "
                          "settings; train it with exp.py and the same flags")

@@ -56,11 +56,11 @@ def main() -> int:
     """Finetune in all three ways, then compare every arm with its baseline."""
     asked, flags = trees.arguments(trees.parser(__doc__))
     studies = [study_of(asked.tree, way, flags) for way in WAYS]
-    device = devices.choose(studies[0].settings.DEVICE, ranks=1)
+    device = devices.choose(studies[0].settings.DEVICE, ranks=1)[0]
     for way, study in zip(WAYS, studies, strict=True):
         lend_encoders(studies[0], study)
         with batchnorm(way.momentum):
-            if grid.run(study, device, 1):
+            if grid.run(study, [device], 1):
                 return 1
         write_json(study.folder / "protocol.json", asdict(way))
     print("| way | labels | task | test score | difference to the baseline | validation, mean over "
@@ -79,7 +79,7 @@ def study_of(tree: str, way: Way, flags: list[str]) -> Study:
     settings.EQUAL_STEPS = way.equal_steps
     settings.RANKS_PER_RUN = 1  # BatchNorm is changed in this process only
     settings.RESULTS = str(Path(settings.RESULTS) / way.folder)
-    return trees.study_of(tree, exp, settings, devices.choose(settings.DEVICE, ranks=1))
+    return trees.study_of(tree, exp, settings, devices.choose(settings.DEVICE, ranks=1)[0])
 
 
 def lend_encoders(study: Study, other: Study) -> None:

@@ -119,7 +119,7 @@ def pancreas(settings: Any) -> Study:
     names = [f"case_{i:03d}" for i in range(TRAIN + VAL + TEST + UNLABELLED)]
     labelled = TRAIN + VAL + TEST
     cache = Cache(Path(), {case: {"contains": [0, 1, 2]} for case in names},
-                  dict.fromkeys(names, ""), labelled)
+                  dict.fromkeys(names, ""), labelled, dict.fromkeys(names, ["", ""]))
     parts = Splits(names[:TRAIN], names[TRAIN:TRAIN + VAL], names[TRAIN + VAL:labelled], 0)
     model = importlib.import_module("3d.model")
     return Study(
@@ -127,10 +127,12 @@ def pancreas(settings: Any) -> Study:
         splits=parts, strata=dict.fromkeys(names[:labelled], 0),
         pool=[*parts.train, *names[labelled:]],
         pretexts=importlib.import_module("3d.pretext").PRETEXTS, external={},
-        downstream=partial(Segmentation, CLASSES), classes=CLASSES[1:], channels=1, dimensions=3,
+        downstream=partial(Segmentation, CLASSES), classes=CLASSES[1:], channels=["CT"],
+        dimensions=3,
         probe=32, encoder_share=0.3,
         make_encoder=partial(model.Encoder, 1, settings.FILTERS, settings.LEVELS),
-        make_network=partial(model.UNet, classes=len(CLASSES)), memory_format=None,
+        make_network=partial(model.UNet, classes=len(CLASSES)), 
+        channels_last=torch.channels_last_3d,
         precision="bfloat16", rule="", step_bytes=0.0)
 
 

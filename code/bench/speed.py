@@ -28,7 +28,7 @@ import torch
 import trees
 from measure import Row, Sizes
 
-from common import devices, memory
+from common import devices, limits, memory
 from common.errors import InputError, exit_status
 from common.records import ROOT, write_text
 
@@ -56,7 +56,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "nibabel", "isal")
 def main() -> int:
     """Measure every group in turn, print its rows, and save them."""
     asked = _arguments()
-    device = devices.choose(asked.device, ranks=1)
+    device = devices.choose(asked.device, ranks=1)[0]
     sizes = SIZES["smoke" if asked.smoke else device.type]
     torch.backends.cudnn.benchmark = True  # as grid.py has it
     torch.set_num_threads(THREADS)
@@ -133,7 +133,7 @@ def _machine(device: torch.device, rounds: int) -> str:
     processor = models[0] if models else platform.machine()
     card = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return (f"{card}{devices.cores()} cores of {processor}; Python {platform.python_version()}, "
+    return (f"{card}{limits.cores()} cores of {processor}; Python {platform.python_version()}, "
             f"{packages}; medians of {rounds} rounds")
 
 

@@ -94,7 +94,7 @@ def _open(tree: str, exp: ModuleType, data: Path, device: torch.device,
 def study_of(tree: str, exp: ModuleType, settings: Settings, device: torch.device) -> Study:
     """The study that exp.py makes of ``settings``; InputError as there."""
     exp.check(settings, {})
-    precision = devices.precision(settings.PRECISION, device, sound_on_cpu=SOUND_ON_CPU[tree])
+    precision = devices.precision(settings.PRECISION, [device], sound_on_cpu=SOUND_ON_CPU[tree])
     study: Study = exp.make_study(settings, precision, {})
     return study
 
@@ -111,7 +111,9 @@ def pancreas(tree: Tree) -> Study:
     labelled = {f"labelled{n}": n % STRATA for n in range(PANCREAS["labelled"])}
     parts = hold_out(labelled, seed=tree.defaults.SPLIT_SEED)
     pool = [*parts.train, *(f"unlabelled{n}" for n in range(PANCREAS["unlabelled"]))]
-    return replace(tree.study, settings=tree.defaults, splits=parts, pool=pool)
+    cases = [*labelled, *pool]
+    return replace(tree.study, settings=tree.defaults, splits=parts, pool=pool,
+                   cache=replace(tree.study.cache, digests=dict.fromkeys(cases, ["", ""])))
 
 
 def scale(tree: Tree, name: str) -> float:

@@ -1,40 +1,33 @@
 """Would other settings change what pretraining gives? Scores on validation only, none on test.
 
-    python code/bench/tries.py 2d --try encoder-lr=.1 --try pretext-lr=3e-4,pretext-patience=30 \\
+    python code/bench/tries.py 2d --try start-lr-factor=.1 --try pretext-lr=3e-4,batch-size=2 \\
         -- --data FOLDER --tasks baseline rotation --fractions 5 10 --seeds 0 1 2 ...
 
 Flags behind -- are those of the tree's exp.py; every --try changes some of them, without dashes.
-encoder-lr, which exp.py does not have, is the encoder's learning rate in finetuning as a multiple
-of the decoder's. Runs lie in RESULTS (as exp.py makes them) and RESULTS/tries/<what was changed>;
+Runs lie in RESULTS (as exp.py makes them) and RESULTS/tries/<what was changed>;
 encoders that a try leaves as they are are lent to it. Prints, for every arm, its validation score
 over the second half of the steps (one validation alone is noisy) and the best one, and of the
 former the difference to the baseline under the same settings. One process.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import torch
 import trees
 from protocol import lend_encoders
-from torch import nn
 
-from common import devices, grid, training
+from common import devices, grid
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
 from common.experiment import Study
 from common.records import read_json, validations, write_json
 from common.settings import from_flags
-from common.training import Recipe
 
 AS_GIVEN = "as given"
-ENCODER_LR = "encoder-lr"
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,6 @@ class Try:
 
     name: str
     study: Study
-    encoder_lr: float  # times FINETUNE_LR
 
 
 def main() -> int:
@@ -54,16 +46,14 @@ def main() -> int:
     asked, flags = trees.arguments(parser)
     tries = [make(asked.tree, flags, text) for text in ("", *asked.tries)]
     first = tries[0].study
-    device = devices.choose(first.settings.DEVICE, ranks=1)
+    device = devices.choose(first.settings.DEVICE, ranks=1)[0]
     for one in tries:
         if one.study.settings.of_stage("pretrain") == first.settings.of_stage("pretrain"):
             lend_encoders(first, one.study)
-        with encoder_lr(one.encoder_lr):
-            if grid.run(one.study, device, 1):
-                return 1
+        if grid.run(one.study, [device], 1):
+            return 1
         if one.study is not first:
-            write_json(one.study.folder / "try.json",
-                       {"changed": one.name, "encoder_lr": one.encoder_lr})
+            write_json(one.study.folder / "try.json", {"changed": one.name})
     print("| changed | labels | task | pretext | validation, second half | best | "
           "less the baseline's | by seed |\n|---|---|---|---|---|---|---|---|")
     for one in tries:
@@ -74,42 +64,15 @@ def main() -> int:
 def make(tree: str, flags: list[str], text: str) -> Try:
     """The study of exp.py with what ``text`` changes; InputError for what it cannot be."""
     changed = dict(pair.partition("=")[::2] for pair in text.split(",") if pair)
-    factor = changed.pop(ENCODER_LR, "1")
-    try:
-        times = float(factor)
-    except ValueError:
-        raise InputError(f"--try {text}: {ENCODER_LR}={factor} is not a number") from None
     exp = trees.script(tree)
     settings = from_flags(vars(exp), [*flags, *(word for name, value in changed.items()
                                                 for word in (f"--{name}", value))])
     if BASELINE not in settings.TASKS:
         raise InputError(f"--tasks: no {BASELINE} among them, with which the others are compared")
-    settings.RANKS_PER_RUN = 1  # the optimiser is changed in this process only
     if text:
         settings.RESULTS = str(Path(settings.RESULTS) / "tries" / text)
-    device = devices.choose(settings.DEVICE, ranks=1)
-    return Try(text or AS_GIVEN, trees.study_of(tree, exp, settings, device), times)
-
-
-@contextmanager
-def encoder_lr(times: float) -> Iterator[None]:
-    """Finetuning within gives the encoder another learning rate than the rest; pretraining none."""
-    plain = training._optimiser
-
-    def changed(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-        if times == 1 or recipe.validations is None:  # pretraining validates every epoch
-            return plain(model, recipe)
-        encoder = {id(weight) for weight in model.encoder.parameters()}
-        groups = [{"params": [weight for weight in model.parameters()
-                              if (id(weight) in encoder) == inside], "lr": lr}
-                  for inside, lr in ((True, times * recipe.lr), (False, recipe.lr))]
-        return torch.optim.Adam(groups, eps=training.ADAM_EPS, fused=True)
-
-    training._optimiser = changed
-    try:
-        yield
-    finally:
-        training._optimiser = plain
+    device = devices.choose(settings.DEVICE, ranks=1)[0]
+    return Try(text or AS_GIVEN, trees.study_of(tree, exp, settings, device))
 
 
 def compare(one: Try) -> None:

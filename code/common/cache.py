@@ -4,7 +4,8 @@
     <root>/<dataset>/cache/<key>/            images.npy [labels.npy] manifest.json
 
 The key is made of the files' contents and the settings that reach preprocessing: a changed data
-set or setting gets a new folder, the old one stays. A folder appears whole or not at all.
+set or setting gets a new folder, the old one stays. A folder appears whole or not at all. Runs are
+known by the digests of the arrays themselves, so that other files that give the same are the same.
 """
 
 import hashlib
@@ -14,8 +15,9 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from common import memory
 from common.errors import InputError, end_with
 from common.records import digest, file_lock, read_json, write_json
 
-FORMAT = 2  # of a cache folder; raise when what lies in it changes
+FORMAT = 3  # of a cache folder; raise when what lies in it changes
 
 Facts = dict[str, Any]
 Prepared = tuple[np.ndarray, np.ndarray | None, Facts]
@@ -63,6 +65,7 @@ class Cache:
     facts: dict[str, Facts]      # case id -> what preprocessing found, the row order
     contents: dict[str, str]     # case id -> digest of its files
     labelled: int                # the first rows are the labelled cases
+    digests: dict[str, list[str]]  # case id -> digests of its image array and of its label
 
     def images(self) -> np.ndarray:
         """All images, memory-mapped copy-on-write: (N, C, *space)."""
@@ -73,10 +76,10 @@ class Cache:
         path = self.folder / "labels.npy"
         return np.load(path, mmap_mode="c") if path.exists() else None
 
-    def content(self, *, labelled: bool) -> str:
-        """One digest of all labelled, or all unlabelled, cases."""
-        ids = list(self.facts)[:self.labelled] if labelled else list(self.facts)[self.labelled:]
-        return digest({case: self.contents[case] for case in ids})
+    def arrays(self, ids: Sequence[str], *, labels: bool = False) -> str:
+        """One digest of the arrays of some cases: their images, or these and their labels."""
+        return digest({case: self.digests[case] if labels else self.digests[case][0]
+                       for case in ids})
 
 
 def build(sources: Sequence[Source], root: Path, prepare: Callable[[Source], Prepared], *,
@@ -88,51 +91,78 @@ def build(sources: Sequence[Source], root: Path, prepare: Callable[[Source], Pre
     a pool of ``workers`` processes and must be picklable. ``shape`` is (C, *space). Only one
     process builds; others wait and say so. Raises the first InputError of ``prepare``.
     """
+    _check_main()
     root.mkdir(parents=True, exist_ok=True)
     waits = f"another process is preprocessing {root.parent.name}"
     with _locked(root / "hashes.lock", waits):
         contents = _contents(sources, root / "hashes.json", workers)
     key = digest({"contents": contents, "settings": settings, "format": FORMAT})
     folder = root / key
-    with _locked(root / f"{key}.lock", waits):
-        if not _sound(folder):
-            partial = root / f"{key}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            facts = _write(sources, partial, prepare, shape, image_type, label_maps, workers)
-            write_json(partial / "manifest.json",
-                       {"settings": settings, "facts": facts, "contents": contents,
-                        "labelled": sum(source.labelled for source in sources),
-                        "checksums": {p.name: _crc32(p) for p in partial.glob("*.npy")}})
-            partial.rename(folder)
+    if _damage(folder):  # looked at before the lock: many processes may read a sound cache at once
+        with _locked(root / f"{key}.lock", waits):
+            if damage := _damage(folder):  # another may have made it meanwhile
+                _set_aside(folder, damage)
+                _make(folder, sources, prepare, settings, contents, shape, image_type, label_maps,
+                      workers)
     manifest = read_json(folder / "manifest.json")
-    return Cache(folder, manifest["facts"], manifest["contents"], manifest["labelled"])
+    return Cache(folder, manifest["facts"], manifest["contents"], manifest["labelled"],
+                 manifest["digests"])
 
 
-def _sound(folder: Path) -> bool:
-    """Whether the cache is whole; a damaged one is named and moved aside."""
+def _check_main() -> None:
+    """Stop a worker that runs its parent's script again, and so would wait for itself for ever."""
+    if getattr(current_process(), "_inheriting", False):  # multiprocessing's own mark
+        raise InputError("a script that preprocesses must do so below: if __name__ == "
+                         "\"__main__\": (its worker processes import it again)")
+
+
+def _make(folder: Path, sources: Sequence[Source], prepare: Callable[[Source], Prepared],
+          settings: Facts, contents: dict[str, str], shape: tuple[int, ...], image_type: type,
+          label_maps: bool, workers: int) -> None:
+    """Preprocess every case into ``folder``, which appears whole or not at all."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        facts, digests = _write(sources, partial, prepare, shape, image_type, label_maps, workers)
+    except BrokenProcessPool:
+        raise InputError(f"{folder}: a process that preprocessed was ended (killed, or out of "
+                         "memory); free memory, or give fewer cores (taskset), and start again"
+                         ) from None
+    write_json(partial / "manifest.json",
+               {"settings": settings, "facts": facts, "contents": contents, "digests": digests,
+                "labelled": sum(source.labelled for source in sources),
+                "checksums": {p.name: _crc32(p) for p in partial.glob("*.npy")}})
+    partial.rename(folder)
+
+
+def _damage(folder: Path) -> str | None:
+    """Why a cache cannot be used, "missing" if there is none; None if every bit is as written."""
     if not folder.exists():
-        return False
+        return "missing"
     try:
         sums = read_json(folder / "manifest.json")["checksums"]
         changed = [name for name, crc in sums.items() if _crc32(folder / name) != crc]
-        if not changed:
-            return True
-        reason = f"{changed[0]} is not what was written"
     except (InputError, OSError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error)
+        return str(error)
+    return f"{changed[0]} is not what was written" if changed else None
+
+
+def _set_aside(folder: Path, reason: str) -> None:
+    """Name a damaged cache and move it aside."""
+    if not folder.exists():
+        return
     aside = folder.with_name(f"{folder.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
     print(f"warning: {folder}: damaged ({reason}); moved to {aside.name}, made again",
           file=sys.stderr)
-    return False
 
 
 def _write(sources: Sequence[Source], folder: Path, prepare: Callable[[Source], Prepared],
            shape: tuple[int, ...], image_type: type, label_maps: bool,
-           workers: int) -> dict[str, Facts]:
-    """Preprocess every case into the arrays of ``folder``; return the facts, in row order."""
+           workers: int) -> tuple[dict[str, Facts], dict[str, list[str]]]:
+    """Preprocess every case into the arrays of ``folder``; return facts and digests, by row."""
     labelled = sum(source.labelled for source in sources)
     images = open_memmap(folder / "images.npy", "w+", image_type, (len(sources), *shape))
     labels = open_memmap(folder / "labels.npy", "w+", np.uint8,
@@ -144,15 +174,26 @@ def _write(sources: Sequence[Source], folder: Path, prepare: Callable[[Source], 
                          f"{free / 1e9:.1f} GB are free; make room, or name another place with "
                          "--cache")
     facts: dict[str, Facts] = {}
+    digests: dict[str, list[str]] = {}
     for row, (image, label, fact) in enumerate(_pooled(prepare, sources, workers)):
+        source = sources[row]
         images[row] = image
+        digests[source.id] = [_digest(images[row]), digest(source.target)]
         if labels is not None and label is not None:
             labels[row] = label
-        facts[sources[row].id] = fact
+            digests[source.id][1] = _digest(labels[row])
+        facts[source.id] = fact
     images.flush()
     if labels is not None:
         labels.flush()
-    return facts
+    return facts, digests
+
+
+def _digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and values, 16 hex digits."""
+    sha = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
+    sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()[:16]
 
 
 def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],

@@ -12,15 +12,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from common.errors import InputError, few
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint so that ``path`` is at every moment absent, old or new, never half."""
+    """Write a checkpoint so that ``path`` is at every moment absent, old or new, never half.
+
+    Its tensors lie on the CPU, so that it loads where there is no GPU.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        torch.save(dict(state), partial)
+        torch.save(tree_map_only(Tensor, Tensor.cpu, dict(state)), partial)
         os.replace(partial, path)
     except RuntimeError as error:  # torch's word for a disk that takes no more
         free = shutil.disk_usage(path.parent).free
@@ -75,5 +79,6 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for name in sorted(state):
         sha.update(name.encode())
-        sha.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+        values = state[name].detach().cpu().contiguous().flatten()
+        sha.update(values.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     return sha.hexdigest()[:16]

@@ -12,6 +12,8 @@ from common.stats import Arm, Estimate, Measure
 
 SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
 SOLVED_EPOCHS = 5  # whose mean has to be there
+# What a run's identity has for itself; the rest is the same in all runs of a data set.
+OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,12 @@ def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
 def _check_alike(folder: Path, runs: list[Json]) -> None:
     """Points of one curve must come from the same settings, data, splits and code."""
     first = runs[0]
-    encoders: dict[str, Json] = {}
+    encoders: dict[tuple[str, ...], Json] = {}  # pretext tasks and the oracle have other settings
     for run in runs:
         changed = records.differences(_common(first["identity"]), _common(run["identity"]))
         encoder = run["identity"].get("encoder") or {}
         if encoder.get("stage") == "pretrain":  # not one from elsewhere
-            reference = encoders.setdefault("any", encoder)
+            reference = encoders.setdefault(tuple(sorted({*encoder} - {*OWN})), encoder)
             changed += records.differences(_common(reference), _common(encoder))
         if changed:
             raise InputError(
@@ -172,5 +174,4 @@ def _check_alike(folder: Path, runs: list[Json]) -> None:
 
 def _common(identity: Json) -> Json:
     """The part of an identity that all runs of a data set share."""
-    own = ("stage", "task", "fraction", "seed", "encoder", "weights")
-    return {key: value for key, value in identity.items() if key not in own}
+    return {key: value for key, value in identity.items() if key not in OWN}

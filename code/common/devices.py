@@ -1,22 +1,32 @@
-"""Which device trains, in which precision, and how many runs at a time.
+"""Which devices train, in which precision, and how many runs at a time.
 
-Under torchrun or srun exp.py is one process of several on a machine: its number there, the local
-rank, picks its GPU, and the claims of the runs do the rest.
+A GPU always carries its index: torch.device("cuda") without one is refused by set_device and is
+unequal to cuda:0. Under torchrun or srun exp.py is one process of several on a machine: its number
+there, the local rank, picks its GPU, and the claims of the runs do the rest.
 """
 
+import json
 import os
-import warnings
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from common import limits
 from common.errors import InputError
 from common.settings import Settings
 
 BASE_BYTES = 1.2e9      # a process with torch loaded, its model and optimiser
 KEPT = 1.4              # what memory.keep() holds, over what a step needs (measured)
+BFLOAT16_FROM = (8, 0)  # compute capability with bfloat16 units; below, torch only emulates it
+DRIVER = Path("/proc/driver/nvidia/version")
+NO_CARD: dict[str, str | None] = dict.fromkeys(("card", "driver", "cuda", "cudnn"))
 
 
 class Place(NamedTuple):
@@ -25,6 +35,15 @@ class Place(NamedTuple):
     rank: int          # among all
     size: int          # of all
     local: int | None  # among those of this machine; None where it is the only one there
+
+
+class Card(NamedTuple):
+    """What the driver says of a GPU."""
+
+    name: str
+    capability: tuple[int, int]
+    memory: int                 # bytes
+    problem: str | None = None  # why it cannot be used
 
 
 def place() -> Place:
@@ -46,89 +65,128 @@ def place() -> Place:
     return Place(0, 1, None)
 
 
-def choose(wanted: str, *, ranks: int) -> torch.device:
-    """The device for DEVICE = auto, cpu, cuda or cuda:N; the first of its own under torchrun.
+def choose(wanted: str, *, ranks: int) -> list[torch.device]:
+    """The devices for DEVICE = auto, cpu, cuda or cuda:N: the first of each run's, dealt in turn.
 
-    A driver that is present but cannot be used is a warning with the remedy under auto, an
-    InputError under cuda, as are fewer GPUs than the ``ranks`` of a run.
+    A run takes ``ranks`` GPUs, from its first on. Under torchrun or srun a process has one entry,
+    its own. A driver that is present but cannot be used is a warning with the remedy under auto,
+    an InputError under cuda, as are fewer GPUs than a run takes.
     """
     if wanted not in ("auto", "cpu", "cuda") and not wanted.removeprefix("cuda:").isdigit():
         raise InputError(f"DEVICE = {wanted}: expected auto, cpu, cuda or cuda:N")
     if wanted == "cpu":
-        return torch.device("cpu")
-    device = _own(wanted, ranks)
-    problem = cuda_problem(device)
-    if problem is None:
-        count = torch.cuda.device_count()
-        if (device.index or 0) + ranks > count:
-            raise InputError(f"DEVICE = {wanted}, RANKS_PER_RUN = {ranks}: this machine has {count}"
-                             " GPUs; a run takes as many as RANKS_PER_RUN, from DEVICE on")
-        return device
-    if wanted != "auto":
-        raise InputError(f"DEVICE = {wanted}: {problem}; or take --device cpu")
-    if driver_present():
-        print(f"warning: a CUDA driver is present but {problem}; going on without it")
-    return torch.device("cpu")
-
-
-def _own(wanted: str, ranks: int) -> torch.device:
-    """The GPU asked for, or the one that is this process's among several on the machine."""
-    device, local = torch.device("cuda" if wanted == "auto" else wanted), place().local
-    if local is None or device.index is not None or torch.cuda.device_count() < ranks:
-        return device
-    return slot(local, ranks)
-
-
-def slot(index: int, ranks: int) -> torch.device:
-    """The first GPU of worker ``index`` on a machine whose runs take ``ranks`` GPUs each."""
-    slots = torch.cuda.device_count() // ranks
-    return torch.device("cuda", index % slots * ranks)
+        return [torch.device("cpu")]
+    try:
+        found = cards()
+    except InputError as error:
+        if wanted != "auto":
+            raise InputError(f"DEVICE = {wanted}: {error}; or take --device cpu") from None
+        if driver_present():
+            print(f"warning: a CUDA driver is present but {error}; going on without it")
+        return [torch.device("cpu")]
+    firsts = [int(wanted[5:])] if wanted[5:] else range(0, len(found), ranks)
+    fitting = [first for first in firsts if first + ranks <= len(found)]
+    if not fitting:
+        raise InputError(f"DEVICE = {wanted}, RANKS_PER_RUN = {ranks}: this machine has "
+                         f"{len(found)} GPUs; a run takes as many as RANKS_PER_RUN, from DEVICE on")
+    sound = [first for first in fitting
+             if not any(card.problem for card in found[first:first + ranks])]
+    for number, card in enumerate(found):
+        if card.problem:
+            print(f"warning: cuda:{number} ({card.name}) cannot be used: {card.problem}")
+    if not sound:
+        raise InputError(f"DEVICE = {wanted}: no GPU can be used, see above; free one, or take "
+                         "--device cpu")
+    local = place().local
+    if local is not None and not wanted[5:]:
+        sound = [sound[local % len(sound)]]
+    return [torch.device("cuda", first) for first in sound]
 
 
 def of_rank(first: torch.device, rank: int) -> torch.device:
     """The device of a rank of a run: GPUs from the worker's own on; all share the CPU."""
-    return torch.device("cuda", (first.index or 0) + rank) if first.type == "cuda" else first
+    return torch.device("cuda", first.index + rank) if first.type == "cuda" else first
 
 
-def cuda_problem(device: torch.device) -> str | None:
-    """Why a GPU cannot be used, with the remedy; None if a small kernel ran on it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own warning is repeated below, with a remedy
-        try:
-            if torch.cuda.is_available():
-                torch.ones(8, device=device).sum().item()
-                return None
-            torch.cuda.init()
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0][:160]
-    built = torch.version.cuda
+# Asked in a process of its own: the parent of several workers must not keep a context on a card,
+# which takes half a gigabyte of it, and all of it where a card admits one process only.
+PROBE = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+torch.cuda.init()
+cards = []
+for number in range(torch.cuda.device_count()):
+    card, problem = torch.cuda.get_device_properties(number), None
+    try:
+        torch.ones(8, device=f"cuda:{number}").sum().item()
+    except RuntimeError as error:
+        problem = str(error).splitlines()[0][:160]
+    cards.append([card.name, [card.major, card.minor], card.total_memory, problem])
+print(json.dumps(cards))
+"""
+
+
+@lru_cache(maxsize=1)
+def cards() -> tuple[Card, ...]:
+    """The GPUs of this machine, each tried with a small kernel; InputError with the remedy if none.
+
+    Asked once; CUDA_VISIBLE_DEVICES counts.
+    """
+    built = torch.version.cuda or torch.version.hip
     if built is None:
-        return "this torch is a CPU-only build; install another with TORCH_INDEX=... ./setup.sh"
-    return (f"torch (built for CUDA {built}) cannot use it: {reason}; update the driver, or install"
-            " a build for its CUDA version with TORCH_INDEX=... ./setup.sh")
+        raise InputError("this torch is a CPU-only build; install another with TORCH_INDEX=... "
+                         "./setup.sh")
+    reason = "no GPU and no driver found"
+    if torch.cuda.is_available() or driver_present():
+        asked = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True,
+                               check=False)
+        if asked.returncode == 0 and (found := json.loads(asked.stdout.splitlines()[-1])):
+            return tuple(Card(name, (major, minor), memory, problem)
+                         for name, (major, minor), memory, problem in found)
+        reason = (asked.stderr.strip() or "it shows no GPU").splitlines()[-1][:160]
+    raise InputError(f"torch (built for CUDA {built}) cannot use it: {reason}; update the driver, "
+                     "or install a build for its CUDA version with TORCH_INDEX=... ./setup.sh")
 
 
 def driver_present() -> bool:
     """Whether an NVIDIA kernel driver is loaded."""
-    return Path("/proc/driver/nvidia/version").exists()
+    return DRIVER.exists()
 
 
-def precision(wanted: str, device: torch.device, *, sound_on_cpu: bool) -> str:
-    """Resolve PRECISION = auto, float32 or bfloat16 for a device.
+def described(device: torch.device) -> dict[str, str | None]:
+    """Card, driver, CUDA and cuDNN of a device, for the records; all None for the CPU."""
+    if device.type != "cuda":
+        return dict(NO_CARD)
+    text = DRIVER.read_text(encoding="utf-8") if driver_present() else ""
+    driver = re.search(r"\s(\d+\.\d+(\.\d+)*)\s", text)
+    return {"card": torch.cuda.get_device_name(device), "driver": driver[1] if driver else None,
+            "cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+
+
+def precision(wanted: str, places: Sequence[torch.device], *, sound_on_cpu: bool) -> str:
+    """Resolve PRECISION = auto, float32 or bfloat16 for the devices that train.
 
     bfloat16 conv3d on the CPU now and then returns non-finite weight gradients at 2x2x2 inputs
     (torch 2.13 and 2.14; tests/test_traps.py reproduces it), so 3D stays float32 there. 2D takes
-    it under auto where the processor has matrix units for it; elsewhere it would be slow.
+    it under auto where the processor has matrix units for it; elsewhere it would be slow. GPUs
+    have it from BFLOAT16_FROM on.
     """
     if wanted not in ("auto", "float32", "bfloat16"):
         raise InputError(f"PRECISION = {wanted}: expected auto, float32 or bfloat16")
-    sound = device.type == "cuda" or sound_on_cpu
-    if wanted == "bfloat16" and not sound:
+    gpus = [cards()[device.index] for device in places if device.type == "cuda"]
+    old = [card for card in gpus if card.capability < BFLOAT16_FROM]
+    if wanted == "bfloat16" and old:
+        raise InputError(f"PRECISION = bfloat16: {old[0].name} (compute capability "
+                         f"{'.'.join(map(str, old[0].capability))}) has none, it begins with "
+                         f"{'.'.join(map(str, BFLOAT16_FROM))}; take float32")
+    if wanted == "bfloat16" and not gpus and not sound_on_cpu:
         raise InputError("PRECISION = bfloat16: 3D convolutions in bfloat16 on the CPU now and then"
                          " return non-finite gradients; take float32, or a GPU")
     if wanted != "auto":
         return wanted
-    return "bfloat16" if sound and (device.type == "cuda" or bfloat16_on_cpu()) else "float32"
+    has_it = not old if gpus else sound_on_cpu and bfloat16_on_cpu()
+    return "bfloat16" if has_it else "float32"
 
 
 def bfloat16_on_cpu() -> bool:
@@ -153,20 +211,12 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-        os.cpu_count() or 1)
-
-
 def memory(device: torch.device) -> int:
-    """Bytes of memory of the device, GPU or machine."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes of memory of the device: of the GPU, or what this process may use of the machine's."""
+    return cards()[device.index].memory if device.type == "cuda" else limits.memory()
 
 
-def workers(settings: Settings, device: torch.device, step_bytes: float) -> int:
+def workers(settings: Settings, places: Sequence[torch.device], step_bytes: float) -> int:
     """Runs at a time in this process: WORKERS, or RUNS_PER_GPU a GPU, or as cores and memory allow.
 
     ``step_bytes`` is what the activations of the largest training step take in float32. One of
@@ -174,11 +224,10 @@ def workers(settings: Settings, device: torch.device, step_bytes: float) -> int:
     """
     if settings.WORKERS:
         return int(settings.WORKERS)
-    ranks = settings.RANKS_PER_RUN
-    if device.type == "cuda":
-        places = torch.cuda.device_count() // ranks if device.index is None else 1
-        return int(places * settings.RUNS_PER_GPU)
+    if places[0].type == "cuda":
+        return len(places) * int(settings.RUNS_PER_GPU)
     if place().local is not None:
         return 1
-    fit = int(0.8 * memory(device) / (ranks * BASE_BYTES + KEPT * step_bytes))
-    return max(1, min(cores() // (settings.THREADS * ranks), fit))
+    ranks = settings.RANKS_PER_RUN
+    fit = int(0.8 * memory(places[0]) / (ranks * BASE_BYTES + KEPT * step_bytes))
+    return max(1, min(limits.cores() // (settings.THREADS * ranks), fit))

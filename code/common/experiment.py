@@ -5,25 +5,28 @@ A tree describes itself in a Study; everything here is the same for volumes and 
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from common import checkpoint, joint, parallel, records, splits
+from common import arms, checkpoint, external, joint, parallel, records, splits
 from common.arms import BASELINE
 from common.cache import Cache
 from common.errors import InputError
 from common.external import External
 from common.records import Json, Run
 from common.settings import Settings, warmup_epochs
-from common.task import Pretext, PretextModel, batch_norms
+from common.task import Pretext, PretextModel, Task, batch_norms
 from common.training import Cases, Recipe, autocast, evaluate, even_chunks, fit, generator
 
 PRETEXT_DRAWS = 4      # fixed draws of every validation case
-STATISTICS_CASES, STATISTICS_BATCH = 512, 16  # whole images that set BatchNorm's statistics
+STATISTICS_CASES = 512  # whole images, at most, that set BatchNorm's statistics
+STATISTICS_BATCH = 8   # of them at a time; without a gradient a ninth of a training step's memory
+ORACLE_SEED = 2**32    # added to a seed for the oracle's own training; users' seeds are smaller
 SMOOTHING = 5          # epochs of validation loss averaged before they are compared
 
 
@@ -43,13 +46,13 @@ class Study:
     external: Mapping[str, External]                 # arms whose encoders were trained elsewhere
     downstream: Callable[[], Any]                    # -> a Task with cases()
     classes: list[str]                               # reported one by one
-    channels: int
+    channels: list[str]
     dimensions: int                                  # spatial axes
     probe: int                                       # a small side the network takes, for timing
     encoder_share: float                             # its part of a downstream step's operations
     make_encoder: Callable[[], nn.Module]
     make_network: Callable[[nn.Module], nn.Module]   # encoder -> downstream network
-    memory_format: torch.memory_format | None        # of weights on the CPU, where it is faster
+    channels_last: torch.memory_format               # of weights, with LAYOUT = "channels_last"
     precision: str
     rule: str                                        # how the model is chosen, for the figure
     step_bytes: float                                # activations of a finetuning step, float32
@@ -66,58 +69,104 @@ class Study:
                              fraction=fraction, seed=seed)
 
     def pretrain_run(self, task: str, seed: int) -> Run:
-        """The pretraining run of a task and seed."""
-        data = [self.cache.content(labelled=True), sorted(self.pool)]
-        if self.settings.UNLABELLED:
-            data.append(self.cache.content(labelled=False))
-        return self._run({"stage": "pretrain", "task": task, "seed": seed,
-                          "settings": self.settings.of_stage("pretrain"),
-                          "data": records.digest(data), **self._identity()})
+        """The run that trains an arm's start, of a task's name and seed.
+
+        That of a pretext task depends on no label, and on no constant of finetuning; that of the
+        oracle is finetuned on all labels, and depends on those alone.
+        """
+        own = {"stage": "pretrain", "task": arms.pretraining(task), "seed": seed}
+        if arms.is_oracle(task):
+            return self._run({**own, **self._of_finetuning})
+        return self._run({**own, **self._of_pretraining})
 
     def finetune_run(self, task: str, fraction: int, seed: int) -> Run:
         """The finetuning run of a task, fraction and seed; its encoder's identity is part of it."""
         return self._run({"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
-                          "settings": self.settings.of_stage("finetune"),
-                          "data": self.cache.content(labelled=True), **self._identity(),
+                          **self._of_finetuning, "labelled": self._subset(fraction, seed),
                           "encoder": self._start(task, seed)})
 
     def _run(self, identity: Json) -> Run:
         return Run(records.run_folder(self.folder, identity), identity)
 
+    @cached_property
+    def _of_pretraining(self) -> Json:
+        """What reaches the numbers of every pretraining run."""
+        return {"settings": self.settings.of_stage("pretrain"), "channels": self.channels,
+                "pool images": self.cache.arrays(self.pool),
+                "validation images": self.cache.arrays(self.splits.val), **self._always}
+
+    @cached_property
+    def _of_finetuning(self) -> Json:
+        """What reaches the numbers of every finetuning run."""
+        parts = self.splits.to_json()
+        cases = [case for name in ("train", "val", "test") for case in parts[name]]
+        return {"settings": self.settings.of_stage("finetune"), "channels": self.channels,
+                "classes": self.classes, "splits": records.digest(parts),
+                "images and labels": self.cache.arrays(cases, labels=True), **self._always}
+
+    @cached_property
+    def _always(self) -> Json:
+        """What reaches every number; several ranks draw other dropout, and add in another order."""
+        ranks = self.settings.RANKS_PER_RUN
+        return {"precision": self.precision, "numbers": records.NUMBERS,
+                **({"ranks": ranks} if ranks > 1 else {})}
+
+    @cached_property
+    def _subsets(self) -> dict[tuple[int, int], str]:
+        """Digests of the labelled subsets that have been asked for, by fraction and seed."""
+        return {}
+
+    def _subset(self, fraction: int, seed: int) -> str:
+        """The digest of a labelled subset, computed once."""
+        if (fraction, seed) not in self._subsets:
+            self._subsets[fraction, seed] = records.digest(self.labelled(fraction, seed))
+        return self._subsets[fraction, seed]
+
     def _start(self, task: str, seed: int) -> Json | None:
         """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining."""
         if task == BASELINE:
             return None
-        warmup = {"warmup": warmup_epochs(self.settings)}
-        if task in self.external:
-            return {**self.external[task].identity, **warmup}
-        pretrain = self.pretrain_run(task, seed)
+        name = arms.pretraining(task)
+        how = {"warmup": warmup_epochs(self.settings),
+               "start lr factor": self.settings.START_LR_FACTOR,
+               **({"shuffled": True} if arms.is_shuffled(task) else {})}
+        if name in self.external:
+            return {**self.external[name].identity, **how}
+        pretrain = self.pretrain_run(name, seed)
         weights = {"weights": pretrain.scores()["encoder"]} if pretrain.done() else {}
-        return {**pretrain.identity, **warmup, **weights}
+        return {**pretrain.identity, **how, **weights}
 
-    def load_start(self, encoder: nn.Module, task: str, seed: int) -> None:
+    def load_start(self, encoder: nn.Module, task: str, seed: int, cases: Cases) -> None:
         """Put the weights that an arm starts from into ``encoder``."""
-        if task in self.external:
-            checkpoint.fit(encoder, self.external[task].load(), task)
-        elif task != BASELINE:
-            checkpoint.load_encoder(encoder, self.pretrain_run(task, seed).encoder)
+        if task == BASELINE:
+            return
+        name = arms.pretraining(task)
+        if name in self.external:
+            checkpoint.fit(encoder, self.external[name].load(), name)
+        else:
+            checkpoint.load_encoder(encoder, self.pretrain_run(name, seed).encoder)
+        if arms.is_shuffled(task):
+            shuffle(encoder, seed)
+            encoder.load_state_dict(for_whole_images(self, encoder, cases, seed).state_dict())
 
     def pretrained_here(self, task: str) -> bool:
         """Whether an arm has a pretraining run."""
-        return task != BASELINE and task not in self.external
+        return task != BASELINE and arms.pretraining(task) not in self.external
 
-    def _identity(self) -> Json:
-        return {"splits": records.digest(self.splits.to_json()), "precision": self.precision,
-                "numbers": records.NUMBERS, **self._ranks()}
-
-    def _ranks(self) -> Json:
-        """Several ranks a run draw other dropout, and add in another order, than one."""
-        ranks = self.settings.RANKS_PER_RUN
-        return {"ranks": ranks} if ranks > 1 else {}
+    def pretrainings(self) -> list[str]:
+        """The pretraining runs that the arms need, by name; several may share one."""
+        return list(dict.fromkeys(arms.pretraining(task) for task in self.settings.TASKS
+                                  if self.pretrained_here(task)))
 
     def pretext(self, task: str) -> Pretext:
         """The pretext task of an arm."""
-        return joint.make(task, self.pretexts, self.settings.RESOLUTION)
+        return joint.make(arms.pretraining(task), self.pretexts, self.settings.RESOLUTION)
+
+    def pretrain_recipe(self, name: str, seed: int) -> Recipe:
+        """How the start of an arm is trained: by its pretext task, or as the baseline is."""
+        if arms.is_oracle(name):
+            return replace(self.finetune_recipe(BASELINE, 100, seed), seed=seed + ORACLE_SEED)
+        return self.pretext_recipe(self.pretext(name), seed)
 
     def pretext_recipe(self, task: Pretext, seed: int) -> Recipe:
         """How the encoder of ``task`` is pretrained."""
@@ -135,6 +184,7 @@ class Study:
         return Recipe(seed=seed, epochs=s.FINETUNE_EPOCHS,
                       steps=math.ceil(len(cases) / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
                       lr=s.FINETUNE_LR, warmup=0 if task == BASELINE else warmup_epochs(s),
+                      start_lr_factor=1.0 if task == BASELINE else s.START_LR_FACTOR,
                       clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
                       precision=self.precision)
 
@@ -157,32 +207,56 @@ def load_cases(study: Study, device: torch.device) -> Cases:
 
 
 def pretrain(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:
-    """Pretrain one encoder; returns one line on how it ended."""
-    task = study.pretext(run.identity["task"])
-    seed = run.identity["seed"]
-    recipe = study.pretext_recipe(task, seed)
+    """Train what an arm starts from and keep its encoder; returns one line on how it ended."""
+    name, seed = run.identity["task"], run.identity["seed"]
+    recipe = study.pretrain_recipe(name, seed)
+    task, model, learnt_from = _pretraining(study, name, seed, cases)
     rows = cases.rows(study.splits.val)
-    model = pretext_model(study, task, cases, seed)
-    state = fit(model, task, cases, train=cases.rows(study.pool), val=rows, run=run,
+    state = fit(model, task, cases, train=cases.rows(learnt_from), val=rows, run=run,
                 recipe=recipe, report=report)
     if not parallel.leads():  # the first rank alone reports
         return ""
     assert state.best_weights is not None
     model.load_state_dict(state.best_weights)
     figures, _ = evaluate(model, task, cases, rows, recipe)
+    assert isinstance(model.encoder, nn.Module)
     encoder = for_whole_images(study, model.encoder, cases, seed)
     weights = {name: tensor.cpu().contiguous() for name, tensor in
                checkpoint.weights(encoder).items()}
     checkpoint.save(run.encoder, weights)
-    run.finish({"stage": "pretrain", "task": task.name, "seed": seed,
-                "score": {name: figures[name] for name in task.chance}, "chance": task.chance,
+    external.write_origin(run.encoder, study.dataset, learnt_from=_pixels(study, learnt_from),
+                          chosen_on=_pixels(study, study.splits.val))
+    # A pretext task's figures are those that a guess is known for; the oracle's is Dice or kappa.
+    chance: dict[str, float] = getattr(task, "chance", {})
+    shown = list(chance) or [task.monitor]
+    run.finish({"stage": "pretrain", "task": name, "seed": seed,
+                "score": {figure: figures[figure] for figure in shown}, "chance": chance,
                 "loss": figures["loss"], "epochs": state.epoch, "steps": state.epoch * recipe.steps,
-                "batch": recipe.batch_size, "best_epoch": state.best_step // recipe.steps,
-                "pool": len(study.pool), "encoder": checkpoint.weights_digest(weights),
+                "batch": recipe.batch_size, "best_step": state.best_step,
+                "best_epoch": state.best_step // recipe.steps,
+                "pool": len(learnt_from), "encoder": checkpoint.weights_digest(weights),
                 "generated": study.generated})
-    shown = ", ".join(f"{name} {figures[name]:.3f} (chance {guess:.3f})"
-                      for name, guess in task.chance.items())
-    return f"{shown} after {state.epoch} epochs"
+    said = ", ".join(f"{figure} {figures[figure]:.3f}" + (
+        f" (chance {chance[figure]:.3f})" if figure in chance else " on validation")
+        for figure in shown)
+    return f"{said} after {state.epoch} epochs"
+
+
+def _pretraining(study: Study, name: str, seed: int,
+                 cases: Cases) -> tuple[Task, nn.Module, list[str]]:
+    """The task that trains an arm's start, its network, and the ids it learns from."""
+    if arms.is_oracle(name):
+        torch.manual_seed(seed + ORACLE_SEED)  # another initialisation than the baseline's
+        model = study.make_network(study.make_encoder())
+        place(study, model, cases.device)
+        return study.downstream(), model, study.labelled(100, seed)
+    task = study.pretext(name)
+    return task, pretext_model(study, task, cases, seed), study.pool
+
+
+def _pixels(study: Study, ids: list[str]) -> list[str]:
+    """Digests of the images of cases as they lie on disk."""
+    return [str(study.cache.facts[case]["pixels"]) for case in ids]
 
 
 def for_whole_images(study: Study, trained: nn.Module, cases: Cases, seed: int) -> nn.Module:
@@ -203,13 +277,24 @@ def for_whole_images(study: Study, trained: nn.Module, cases: Cases, seed: int) 
     rows = cases.rows(study.pool)
     order = torch.randperm(len(rows), generator=generator(seed, "statistics")).tolist()
     chosen = [rows[index] for index in order[:STATISTICS_CASES]]
-    # Without a gradient a volume takes a ninth of the memory of a training step (counted).
-    size = min(STATISTICS_BATCH,
-               max(2, 4 * (study.settings.BATCH_SIZE // study.settings.RANKS_PER_RUN)))
-    with torch.inference_mode(), autocast(cases.device, study.precision):
-        for chunk in even_chunks(chosen, size):
-            encoder(cases.batch(chunk, labelled=False).images)
+    with torch.inference_mode():
+        for chunk in even_chunks(chosen, STATISTICS_BATCH):
+            images = cases.batch(chunk, labelled=False).images  # not within autocast: it stacks
+            with autocast(cases.device, study.precision):
+                encoder(images)
     return encoder
+
+
+def shuffle(encoder: nn.Module, seed: int) -> None:
+    """Permute the entries of every weight tensor: the same values, and nothing of what was learnt.
+
+    The control of an arm <task>@shuffled; BatchNorm's statistics have to be taken anew after it.
+    """
+    rng = generator(seed, "shuffled")
+    with torch.no_grad():
+        for weight in encoder.parameters():
+            order = torch.randperm(weight.numel(), generator=rng).to(weight.device)
+            weight.copy_(weight.flatten()[order].view(weight.shape))
 
 
 def pretext_model(study: Study, task: Pretext, cases: Cases, seed: int) -> PretextModel:
@@ -232,7 +317,7 @@ def finetune(study: Study, run: Run, cases: Cases, report: Callable[[int], None]
     torch.manual_seed(seed)  # encoder and decoder start alike in every arm, before loading
     encoder = study.make_encoder()
     model = study.make_network(encoder)
-    study.load_start(encoder, task, seed)
+    study.load_start(encoder, task, seed, cases)
     place(study, model, cases.device)
     labelled, val, test = (cases.rows(ids) for ids in (study.labelled(fraction, seed),
                                                        study.splits.val, study.splits.test))
@@ -272,10 +357,10 @@ def encoder_damage(run: Run) -> str | None:
 
 
 def place(study: Study, model: nn.Module, device: torch.device) -> None:
-    """Move a model to its device, on the CPU in the memory format that is faster there."""
+    """Move a model to its device, in the memory layout asked for."""
     model.to(device)
-    if device.type == "cpu" and study.memory_format is not None:
-        model.to(memory_format=study.memory_format)
+    if study.settings.LAYOUT == "channels_last":
+        model.to(memory_format=study.channels_last)
 
 
 def train(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:

@@ -1,10 +1,12 @@
 """Encoders trained elsewhere as arms of the curve: --encoder NAME=file.pt, or weights of a library.
 
 Every key must be there and fit. The weights, not the file's name, are part of a run's identity.
+Beside encoder.pt lies encoder.json: digests of the images it has learnt from and was chosen on.
+Where they are among the held-out cases the arm is refused; without such a file nobody knows.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +14,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from common import checkpoint
-from common.errors import InputError
-from common.records import ROOT, Json
+from common.errors import InputError, few
+from common.records import ROOT, Json, read_json, write_json
 from common.settings import Settings
 
 WANTED = "--encoder needs an encoder's weights, as pretrain/<task>/seed0/encoder.pt holds them"
@@ -58,6 +60,44 @@ def from_files(files: Mapping[str, Path],
         digest = checkpoint.weights_digest(state)
         arms[name] = External({"file": digest}, partial(_load_same, file, digest))
     return arms
+
+
+def write_origin(encoder: Path, dataset: str, *, learnt_from: Sequence[str],
+                 chosen_on: Sequence[str]) -> None:
+    """Write down beside an encoder which images, by their digests, it has seen."""
+    write_json(_origin(encoder), {"dataset": dataset, "learnt from": sorted(learnt_from),
+                                  "chosen on": sorted(chosen_on)})
+
+
+def _origin(encoder: Path) -> Path:
+    return encoder.with_suffix(".json")
+
+
+def check_origins(files: Mapping[str, Path], pixels: Mapping[str, str], *, val: Sequence[str],
+                  test: Sequence[str]) -> None:
+    """Check that no encoder has seen a test case, nor has learnt from a validation case.
+
+    ``pixels`` maps case ids to digests of their images. Raises InputError naming file and cases; an
+    encoder whose images are unknown is a warning.
+    """
+    for name, file in files.items():
+        origin = _origin(file)
+        if not origin.exists():
+            print(f"warning: {name}: no {origin.name} beside {file}, so nobody knows whether it "
+                  "has seen the test cases; the arm's scores are honest only if it has not")
+            continue
+        seen = read_json(origin)
+        try:
+            learnt_from, chosen_on = set(seen["learnt from"]), set(seen["chosen on"])
+        except (TypeError, KeyError):
+            raise InputError(f"{origin}: not the record of an encoder's images; restore it, or "
+                             "move it away if you know that no test case was seen") from None
+        for cases, known, what in ((test, learnt_from | chosen_on, "test"),
+                                   (val, learnt_from, "validation")):
+            if leaked := [case for case in cases if pixels[case] in known]:
+                raise InputError(f"{file}: this encoder has seen {len(leaked)} of the {what} cases "
+                                 f"({few(leaked, 3)}); its scores would not be honest. Train one "
+                                 "without them, or leave it out")
 
 
 def _load_same(file: Path, digest: str) -> Mapping[str, Tensor]:

@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,8 +30,11 @@ LOOK_AGAIN = 1.0   # seconds between looks for a run that another process may ha
 Trains = Callable[[Run, parallel.Report], str]
 
 
-def run(study: Study, device: torch.device, workers: int) -> int:
-    """Say what will be done, and do what is not done yet; exit status 1 if any run failed."""
+def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
+    """Say what will be done, and do what is not done yet; exit status 1 if any run failed.
+
+    ``places`` are the devices that the workers get in turn.
+    """
     jobs = plan(study)
     check_ranks(study)
     with records.starting(study.folder):
@@ -38,30 +42,34 @@ def run(study: Study, device: torch.device, workers: int) -> int:
         check_stale(jobs, rerun=study.settings.RERUN)
     quiet = devices.place().rank > 0  # one of those started together says it for all
     with redirect_stdout(io.StringIO()) if quiet else nullcontext():
-        announce(study, jobs, device, workers)
-    status = work(study, device, workers)
-    pictures.save(study, device)
+        announce(study, jobs, places, workers)
+    status = work(study, places, workers)
+    pictures.save(study, places[0])
     return status
 
 
 def mend(jobs: Sequence[Job]) -> None:
-    """Set runs with damaged records or encoders aside, saying so; they are then trained anew."""
+    """Set runs with damaged records aside, and needed encoders that are, saying so.
+
+    They are then trained anew. An encoder that no unfinished run starts from is left as it is: on a
+    GPU its weights cannot be had again bit for bit, and the finished runs would be lost with it.
+    """
     for job in jobs:  # pretraining first: finetuning runs read its scores
-        run = job.make()
-        if _damage(run) is None:
-            continue
-        with run.claim() as mine:  # looked at again: another process may have mended it meanwhile
-            if mine and (damage := _damage(run)):
-                print(f"warning: {damage}; {run.name} is set aside as {run.set_aside().name} and "
-                      "trained anew", file=sys.stderr)
+        _mend(job.make(), Run.damage)
+    needed = {run.folder: run for job in jobs if job.needs is not None and not job.make().done()
+              if (run := job.needs()).done()}
+    for run in needed.values():
+        _mend(run, encoder_damage)
 
 
-def _damage(run: Run) -> str | None:
-    """What is wrong with a run's records or its encoder, in one line; None if they are sound."""
-    damage = run.damage()
-    if damage is None and run.identity["stage"] == "pretrain" and run.done():
-        return encoder_damage(run)
-    return damage
+def _mend(run: Run, damage: Callable[[Run], str | None]) -> None:
+    """Set a run aside if it is damaged."""
+    if damage(run) is None:
+        return
+    with run.claim() as mine:  # looked at again: another process may have mended it meanwhile
+        if mine and (found := damage(run)):
+            print(f"warning: {found}; {run.name} is set aside as {run.set_aside().name} and "
+                  "trained anew", file=sys.stderr)
 
 
 def check_stale(jobs: Sequence[Job], *, rerun: bool) -> None:
@@ -79,32 +87,38 @@ def check_stale(jobs: Sequence[Job], *, rerun: bool) -> None:
             print(f"set aside: {run.name} -> {run.set_aside().name}")
 
 
-def work(study: Study, device: torch.device, workers: int) -> int:
+def work(study: Study, places: Sequence[torch.device], workers: int) -> int:
     """Train every unfinished run, ``workers`` at a time; exit status 1 if any failed."""
     jobs = plan(study)
     for job in jobs:
-        (job.make().folder / "failed.json").unlink(missing_ok=True)  # another start, another try
+        _failure(job.make()).unlink(missing_ok=True)  # another start, another try
     progress = Progress(sum(job.work for job in jobs if not job.make().done()))
     try:
-        _share(study, device, workers, progress)
+        _share(study, places, workers, progress)
+        if workers > len(places) and (crowded := [job for job in jobs if _was_crowded(job)]):
+            print(f"memory    {len(crowded)} runs did not fit beside another on their GPU; once "
+                  "more, each alone", flush=True)
+            for job in crowded:
+                progress.failures.remove(records.read_json(_failure(job.make()))["reason"])
+                _failure(job.make()).unlink()
+            _share(study, places, len(places), progress)
     except KeyboardInterrupt as stop:
         raise type(stop)(progress.where()) from None
     progress.close()
     return _summary(study, progress.failures)
 
 
-def _share(study: Study, device: torch.device, workers: int, progress: Progress) -> None:
+def _share(study: Study, places: Sequence[torch.device], workers: int, progress: Progress) -> None:
     """Train in this process, or in several that share the runs by their claims."""
     if workers == 1:
-        _work(study, device, progress.put)
+        _work(study, places[0], progress.put)
         return
-    ranks = study.settings.RANKS_PER_RUN
-    spread = device.type == "cuda" and device.index is None  # GPUs in turn
     context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
     queue = context.Queue()
     processes = [context.Process(
-        target=_worker, daemon=ranks == 1,  # daemons may not have the ranks as their children
-        args=(study, devices.slot(index, ranks) if spread else device, queue.put, os.getpid()))
+        target=_worker,
+        daemon=study.settings.RANKS_PER_RUN == 1,  # daemons may not have the ranks as children
+        args=(study, places[index % len(places)], queue.put, os.getpid()))
         for index in range(workers)]
     try:
         for process in processes:
@@ -131,12 +145,13 @@ def _worker(study: Study, device: torch.device, put: Callable[[Any], None], pare
 def _work(study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
     """Claim and train runs until none is left that could be trained."""
     trains = _trainer(study, device)
-    provenance = records.provenance(str(device), study.settings.THREADS)
+    provenance = records.provenance(str(device), study.settings.THREADS, devices.described(device))
     jobs = plan(study)
+    lost: set[Path] = set()  # runs that others make with other settings meanwhile
     while jobs:
-        jobs = [job for job in jobs if not job.make().done() and not _failed(job)]
+        jobs = [job for job in jobs if not job.make().done() and not _failed(job, lost)]
         try:
-            if not any(_train_if_free(job, trains, provenance, put) for job in jobs):
+            if not any(_train_if_free(job, trains, provenance, put, lost) for job in jobs):
                 time.sleep(LOOK_AGAIN)
         except RunFailed:  # told already, but not recorded: going on would try it for ever
             return
@@ -172,20 +187,33 @@ def _set_up(study: Study, device: torch.device) -> None:
     """What holds for every run of this process."""
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else each process also takes memory of the first GPU
+        # float32 means float32: TF32 keeps 10 bits of a factor, under the identity of the CPU's 23.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_num_threads(study.settings.THREADS)
     if device.type == "cpu":
         memory.keep()
     torch.backends.cudnn.benchmark = True  # sizes never change within a run
 
 
-def _failed(job: Job) -> bool:
+def _failed(job: Job, lost: Collection[Path]) -> bool:
     """Whether the run, or the pretraining it needs, has failed since the command was started."""
     runs = [job.make()] if job.needs is None else [job.make(), job.needs()]
-    return any((run.folder / "failed.json").exists() for run in runs)
+    return any(_failure(run).exists() or run.folder in lost for run in runs)
 
 
-def _train_if_free(job: Job, trains: Trains, provenance: records.Json,
-                   put: Callable[[Any], None]) -> bool:
+def _failure(run: Run) -> Path:
+    """Where a run's failure is recorded."""
+    return run.folder / "failed.json"
+
+
+def _was_crowded(job: Job) -> bool:
+    """Whether the run failed for want of GPU memory, which it may have had to share."""
+    path = _failure(job.make())
+    return path.exists() and bool(records.read_json(path).get("gpu memory"))
+
+
+def _train_if_free(job: Job, trains: Trains, provenance: records.Json, put: Callable[[Any], None],
+                   lost: set[Path]) -> bool:
     """Train the job's run if its encoder exists and no other process holds it."""
     if not job.ready():
         return False
@@ -193,31 +221,49 @@ def _train_if_free(job: Job, trains: Trains, provenance: records.Json,
     with run.claim() as mine:
         if not mine or run.done():
             return False
-        unit = job.work / job.steps
-        reported = 0
-
-        def report(steps: int) -> None:
-            nonlocal reported
-            reported += steps
-            put(("work", run.name, steps * unit))
+        if changes := run.changes():  # another's by now: nothing may be written there
+            lost.add(run.folder)
+            put(("failed", run.name, f"{run.name}: begun with other settings or another encoder "
+                 f"({changes[0]}); start again with --rerun"))
+            return True
+        report = _Report(job, run, put)
         try:
-            if run.changes():
-                raise RunFailed(f"{run.name}: begun with other settings or another encoder "
-                                f"({run.changes()[0]}); start again with --rerun")
+            run.collect()
             run.start(provenance)
-            started = time.monotonic()
             line = trains(run, report)
-            put(("work", run.name, (job.steps - reported) * unit))  # patience may have saved steps
-            put(("done", run.name, f"{line}, {time.monotonic() - started:.0f} s"))
+            report.done(line)
         except (RunFailed, InputError, OSError, RuntimeError) as error:
             if (text := _reason(run, error)) is None:
                 raise
             with suppress(OSError):  # a full disk takes no more records
-                records.write_json(run.folder / "failed.json", {"reason": text})
+                records.write_json(_failure(run), {
+                    "reason": text, "gpu memory": isinstance(error, torch.OutOfMemoryError)})
             put(("failed", run.name, text))
-            if not _failed(job):
+            if not _failed(job, ()):
                 raise RunFailed(text) from None
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # runs differ in their shapes, and others may share the card
     return True
+
+
+class _Report:
+    """Tells the progress of one run: steps resumed first, then steps done, then steps saved."""
+
+    def __init__(self, job: Job, run: Run, put: Callable[[Any], None]) -> None:
+        self.run, self.put, self.steps = run, put, job.steps
+        self.unit = job.work / job.steps
+        self.reported, self.kind = 0, "skip"
+        self.started = time.monotonic()
+
+    def __call__(self, steps: int) -> None:
+        self.put((self.kind, self.run.name, steps * self.unit))
+        self.reported, self.kind = self.reported + steps, "work"
+
+    def done(self, line: str) -> None:
+        """Patience may have saved steps."""
+        self.put(("skip", self.run.name, (self.steps - self.reported) * self.unit))
+        seconds = time.monotonic() - self.started
+        self.put(("done", self.run.name, f"{line}, {seconds:.0f} s"))
 
 
 def _reason(run: Run, error: Exception) -> str | None:

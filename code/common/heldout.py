@@ -40,8 +40,7 @@ def _read_or_write(path: Path, made: splits.Splits, content: Json, *,
     """The splits on disk if they are those of this data set, else ``made``, written."""
     if path.exists():
         old = records.read_json(path)
-        if not isinstance(old, dict) or not {"train", "val", "test", "seed"} <= old.keys():
-            raise InputError(f"{path}: not the splits of a data set; move it away, it is made anew")
+        _check_file(path, old, content["contents"])
         changed = [*records.differences(old.get("contents", {}), content["contents"]),
                    *records.differences(old["seed"], made.seed, "SPLIT_SEED")]
         if not changed:
@@ -50,10 +49,25 @@ def _read_or_write(path: Path, made: splits.Splits, content: Json, *,
             names = few([line.split(":")[0] for line in changed])
             raise InputError(f"{path}: made for other data; changed, added or removed: {names}; "
                              "give --results OTHER to keep both, or --rerun to set the old aside")
-        number = len(list(path.parent.glob("splits.json*")))
-        path.rename(path.with_name(f"splits.json.old-{number}"))
+        print(f"set aside: {path.name} -> {records.set_aside(path).name}")
     records.write_json(path, content)
     return made
+
+
+def _check_file(path: Path, old: Any, contents: Mapping[str, str]) -> None:
+    """Check that a file holds splits that can be used; it may have been edited by hand."""
+    remedy = "move it away, it is made anew"
+    parts = ("train", "val", "test")
+    if not isinstance(old, dict) or not {*parts, "seed"} <= old.keys() or not all(
+            isinstance(old[part], list) and len(old[part]) >= 2 for part in parts):
+        raise InputError(f"{path}: not the splits of a data set, with two or more cases in each of "
+                         f"train, val and test; {remedy}")
+    listed = [case for part in parts for case in old[part]]
+    if len(listed) != len(set(map(str, listed))):
+        raise InputError(f"{path}: a case is listed twice; {remedy}")
+    known = old["contents"] if isinstance(old.get("contents"), dict) else contents
+    if strange := [str(case) for case in listed if case not in known]:
+        raise InputError(f"{path}: {few(strange)}: no labelled case of this data set; {remedy}")
 
 
 class Duplicates(NamedTuple):
@@ -81,9 +95,9 @@ def duplicates(cache: Cache) -> Duplicates:
 
 
 def pool_of(cache: Cache, parts: splits.Splits) -> list[str]:
-    """Ids pretrained on: training cases and unlabelled ones; asserted free of the held-out."""
+    """Ids pretrained on: training cases and unlabelled ones; checked against the held-out."""
     dropped = set(duplicates(cache).unlabelled)
     rest = [case for case in list(cache.facts)[cache.labelled:] if case not in dropped]
     pool = [*parts.train, *rest]
-    splits.assert_no_leakage(parts, pool)
+    splits.check_no_leakage(parts, pool)
     return pool

@@ -24,7 +24,17 @@ def make(name: str, pretexts: Mapping[str, Callable[[int], Pretext]], size: int)
     """Make the pretext task of an arm: one of ``pretexts``, or several of them joined."""
     if name in pretexts:
         return pretexts[name](size)
-    return Joint(name, [pretexts[part](size) for part in arms.parts(name)], stages="@" in name)
+    return Joint(name, [pretexts[part](size) for part in arms.parts(name)],
+                 stages=arms.sees_stages(name))
+
+
+def view_side(name: str, pretexts: Mapping[str, Callable[[int], Pretext]], size: int,
+              others: Sequence[str]) -> int:
+    """Pixels or voxels a side of an arm's smallest view; ``others`` and the oracle see all."""
+    start = arms.pretraining(name)
+    if start in others or arms.is_oracle(name):
+        return size
+    return make(start, pretexts, size).side
 
 
 class Joint:

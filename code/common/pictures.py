@@ -44,7 +44,7 @@ def save(study: Study, device: torch.device) -> None:
         return
     try:
         with file_lock(study.folder / "locks" / "pictures.lock"):
-            cases = load_cases(study, devices.of_rank(device, 0))
+            cases = load_cases(study, device)
             _write(study.folder / "views.npz", views(study, cases))
             if (found := examples(study, cases)) is not None:
                 _write(study.folder / "examples.npz", found)
@@ -157,9 +157,11 @@ def _predict(study: Study, weights: Path, cases: Cases, rows: Sequence[int],
     model.eval()
     downstream, found = study.downstream(), []
     size = max(1, study.settings.BATCH_SIZE // study.settings.RANKS_PER_RUN)
-    with torch.inference_mode(), autocast(cases.device, study.precision):
+    with torch.inference_mode():
         for chunk in even_chunks(list(range(len(rows))), size):
-            outputs = model(cases.batch([rows[i] for i in chunk], labelled=False).images)
+            images = cases.batch([rows[i] for i in chunk], labelled=False).images
+            with autocast(cases.device, study.precision):  # the stacking above is not within it
+                outputs = model(images)
             found += [_kept(said, planes[i])
                       for i, said in zip(chunk, downstream.decode(outputs), strict=True)]
     return np.stack(found)

@@ -7,10 +7,11 @@ from functools import partial
 
 import torch
 
-from common import devices
+from common import arms, devices
 from common.errors import InputError
 from common.experiment import Study
 from common.heldout import duplicates
+from common.progress import in_words
 from common.records import Run
 from common.task import Batch, nested
 from common.training import generator
@@ -39,12 +40,11 @@ class Job:
 def plan(study: Study) -> list[Job]:
     """Every run in the order in which they are claimed."""
     s = study.settings
-    pretexts = [task for task in s.TASKS if study.pretrained_here(task)]
     jobs = []
-    for task in pretexts:
-        recipe = study.pretext_recipe(study.pretext(task), 0)
+    for task in study.pretrainings():
+        recipe = study.pretrain_recipe(task, 0)
         steps = recipe.epochs * recipe.steps
-        work = steps * recipe.batch_size * view_voxels(study, task) * study.encoder_share
+        work = steps * recipe.batch_size * voxels(study, task)
         jobs += [Job(partial(study.pretrain_run, task, seed), None, steps, work)
                  for seed in s.SEEDS]
     for fraction in sorted(s.FRACTIONS):
@@ -53,7 +53,8 @@ def plan(study: Study) -> list[Job]:
             steps = recipe.epochs * recipe.steps
             work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
             jobs += [Job(partial(study.finetune_run, task, fraction, seed),
-                         partial(study.pretrain_run, task, seed) if task in pretexts else None,
+                         partial(study.pretrain_run, task, seed)
+                         if study.pretrained_here(task) else None,
                          steps, work, finetunes=True) for seed in s.SEEDS]
     return in_order(jobs)
 
@@ -69,14 +70,20 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
 def check_ranks(study: Study) -> None:
     """Check that every batch has a case for every rank; InputError if one has not."""
     s = study.settings
-    smallest = {task: study.pretext_recipe(study.pretext(task), 0).batch_size
-                for task in s.TASKS if study.pretrained_here(task)}
+    smallest = {task: study.pretrain_recipe(task, 0).batch_size for task in study.pretrainings()}
     smallest["finetuning"] = min(s.BATCH_SIZE, *(
         len(study.labelled(fraction, seed)) for fraction in s.FRACTIONS for seed in s.SEEDS))
     for what, size in smallest.items():
         if size < s.RANKS_PER_RUN:
             raise InputError(f"RANKS_PER_RUN = {s.RANKS_PER_RUN}: more than the {size} cases of a "
                              f"batch ({what}); lower it")
+
+
+def voxels(study: Study, name: str) -> float:
+    """Voxels through the downstream network that cost what a case of a pretraining run costs."""
+    if arms.is_oracle(name):
+        return float(study.settings.RESOLUTION**study.dimensions)
+    return view_voxels(study, name) * study.encoder_share
 
 
 def view_voxels(study: Study, name: str) -> int:
@@ -92,7 +99,7 @@ def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
     """Hours the unfinished runs take on the CPU at most, from one small timed training step."""
     torch.set_num_threads(study.settings.THREADS)
     network = study.make_network(study.make_encoder())
-    images = torch.rand(2, study.channels, *(study.probe,) * study.dimensions)
+    images = torch.rand(2, len(study.channels), *(study.probe,) * study.dimensions)
     optimiser = torch.optim.Adam(network.parameters(), fused=True)
     for _ in range(2):  # the first warms up
         started = time.perf_counter()
@@ -103,11 +110,13 @@ def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
     return left * taken / (2 * study.probe**study.dimensions) / workers / 3600
 
 
-def announce(study: Study, jobs: Sequence[Job], device: torch.device, workers: int) -> None:
+def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
+             workers: int) -> None:
     """Say what will be done before doing it; InputError if that is a day or more unasked for."""
     s, parts = study.settings, study.splits
+    device = places[0]
     done = sum(job.make().done() for job in jobs)
-    first = sum(job.make().identity["stage"] == "pretrain" for job in jobs)
+    first = sum(not job.finetunes for job in jobs)
     leaked = len(set(study.pool) & {*parts.test, *parts.val})
     twins = duplicates(study.cache)
     print(f"data      {study.dataset}{' (generated)' if study.generated else ''}: "
@@ -124,16 +133,25 @@ def announce(study: Study, jobs: Sequence[Job], device: torch.device, workers: i
           f"{done} done, {len(jobs) - done} to do\n"
           f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "
           f"seeds {' '.join(map(str, s.SEEDS))}\n"
-          f"device    {device}, {study.precision}, {_shares(study, workers)}")
+          f"device    {', '.join(map(str, places))}, {study.precision}, {_shares(study, workers)}")
     print(f"memory    {_memory(study, device)}")
+    if device.type == "cuda" and done < len(jobs):
+        print("time      is told after the first steps; an epoch is "
+              f"{', '.join(_epochs(study))} steps")
     if device.type == "cpu" and done < len(jobs):
         hours = estimate(study, jobs, workers * devices.place().size)
-        print(f"time      at most about {_hours(hours)}, estimated from one small step")
+        print(f"time      at most about {in_words(hours)}, estimated from one small step")
         if hours > CPU_HOURS and s.DEVICE != "cpu":
             raise InputError(f"no usable GPU, and on this CPU all runs would take about "
-                             f"{_hours(hours)}; give --device cpu to do it all the same, or make it"
-                             " smaller: --resolution 32 --levels 2, --pretext-epochs, "
+                             f"{in_words(hours)}; give --device cpu to do it all the same, or make "
+                             "it smaller: --resolution 32 --levels 2, --pretext-epochs, "
                              "--finetune-epochs, --tasks, --fractions, --seeds")
+
+
+def _epochs(study: Study) -> list[str]:
+    """Steps an epoch of each pretraining, and of finetuning on all labels."""
+    return [f"{study.pretrain_recipe(task, 0).steps} ({task})" for task in study.pretrainings()] + [
+        f"{study.finetune_recipe(arms.BASELINE, 100, 0).steps} (finetuning)"]
 
 
 def _memory(study: Study, device: torch.device) -> str:
@@ -152,8 +170,3 @@ def _shares(study: Study, workers: int) -> str:
     group, ranks = devices.place().size, study.settings.RANKS_PER_RUN
     return (f"{workers} runs at a time" + (f" in each of {group} processes" if group > 1 else "")
             + (f", {ranks} ranks a run" if ranks > 1 else ""))
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.0f} hours" if hours >= 10 else (
-        f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} minutes")

@@ -2,37 +2,47 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from queue import Empty
 from typing import Any
 
 from tqdm import tqdm
 
-PLAIN_EVERY = 30  # seconds between lines where stderr is not a terminal
+PLAIN_EVERY = 30   # seconds between lines where stderr is not a terminal
+WINDOW = 600       # seconds whose speed the time left is reckoned from: a machine's load changes
+FIRST_AFTER = 20   # seconds of training before the first estimate
 
 
 class Progress:
-    """Takes events ("work" | "done" | "failed", run, amount or text) from the workers."""
+    """Takes events ("work" | "skip" | "done" | "failed", run, amount or text) from the workers.
 
-    def __init__(self, total: float) -> None:
+    "skip" is work that needs not be done here: an earlier process did it, or patience saved it. It
+    counts for how far the grid is, and not for how fast.
+    """
+
+    def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.terminal = sys.stderr.isatty()
-        self.total, self.made = total, 0.0
-        self.started = self.shown = time.monotonic()
+        self.clock = clock
+        self.total, self.made, self.skipped = total, 0.0, 0.0
+        self.started = self.shown = clock()
+        self.recent = deque([(self.started, 0.0)])  # (time, work made by then)
+        self.estimated = False
         self.failures: list[str] = []
         self.last = ""
-        form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-        self.bar = tqdm(total=total, desc="train", disable=not self.terminal, bar_format=form,
-                        dynamic_ncols=True)
+        self.bar = tqdm(total=total, desc="train", disable=not self.terminal,
+                        bar_format="{l_bar}{bar}| {elapsed}{postfix}", dynamic_ncols=True)
 
     def put(self, event: Any) -> None:
         """Show one event."""
         kind, run, what = event
-        if kind == "work":
-            self.made += what
+        if kind in ("work", "skip"):
+            self._advance(what, worked=kind == "work")
             self.last = run
-            self.bar.set_postfix_str(run, refresh=False)
+            self.bar.set_postfix_str(f"{self._left_in_words()}, {run}", refresh=False)
             self.bar.update(what)
+            self._first_estimate()
             self._plain_line()
         elif kind == "done":
             self.bar.write(f"done      {run}: {what}", file=sys.stdout)
@@ -41,15 +51,45 @@ class Progress:
             self.failures.append(what)
             self.bar.write(f"failed    {what}", file=sys.stderr)
 
+    def _advance(self, amount: float, *, worked: bool) -> None:
+        if not worked:
+            self.skipped += amount
+            return
+        self.made += amount
+        now = self.clock()
+        self.recent.append((now, self.made))
+        while len(self.recent) > 2 and now - self.recent[1][0] > WINDOW:
+            self.recent.popleft()
+
+    def seconds_left(self) -> float | None:
+        """Time left at the speed of the last WINDOW seconds; None before any work is made."""
+        since, before = self.recent[0]
+        made = self.made - before
+        if made <= 0:
+            return None
+        return (self.clock() - since) * max(0.0, self.total - self.made - self.skipped) / made
+
+    def _left_in_words(self) -> str:
+        left = self.seconds_left()
+        return "" if left is None else f"at most about {in_words(left / 3600)} left"
+
+    def _first_estimate(self) -> None:
+        """Say once, from the first measured steps, how long all of it will take."""
+        left, measured = self.seconds_left(), self.clock() - self.started
+        if self.estimated or left is None or measured < FIRST_AFTER:
+            return
+        self.estimated = True
+        self.bar.write(f"time      at most about {in_words(left / 3600)} left, measured over the "
+                       f"first {measured:.0f} s of training", file=sys.stdout)
+        sys.stdout.flush()
+
     def _plain_line(self) -> None:
         """A line now and then for logs."""
-        now = time.monotonic()
+        now = self.clock()
         if self.terminal or now - self.shown < PLAIN_EVERY or not self.made:
             return
         self.shown = now
-        left = (now - self.started) * (self.total - self.made) / self.made
-        print(f"progress  {100 * self.made / self.total:.0f} %, at most about "
-              f"{max(1, round(left / 60))} min left", flush=True)
+        print(f"progress  {self._percent()}, {self._left_in_words()}", flush=True)
 
     def follow(self, queue: Any, processes: Sequence[BaseProcess]) -> None:
         """Show events until every worker has ended; a worker that was killed is a failure."""
@@ -64,12 +104,21 @@ class Progress:
                 self.failures.append(f"a worker ended with status {process.exitcode} (killed, or "
                                      "out of memory: lower WORKERS)")
 
+    def _percent(self) -> str:
+        share = (self.made + self.skipped) / self.total if self.total else 1.0
+        return f"{100 * share:.0f} %"
+
     def where(self) -> str:
         """How far it has come, for whoever stops it."""
         self.bar.close()
-        share = 100 * self.made / self.total if self.total else 100
-        return f"{share:.0f} %" + (f" ({self.last})" if self.last else "")
+        return self._percent() + (f" ({self.last})" if self.last else "")
 
     def close(self) -> None:
         """End the bar."""
         self.bar.close()
+
+
+def in_words(hours: float) -> str:
+    """A time as in "12 hours", "1.5 hours" or "3 minutes"."""
+    return f"{hours:.0f} hours" if hours >= 10 else (
+        f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} minutes")

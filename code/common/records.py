@@ -28,7 +28,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from common.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-NUMBERS = 3  # raise by hand when a code change alters any number a run reports
+NUMBERS = 4  # raise by hand when a code change alters any number a run reports
 
 Json = dict[str, Any]
 
@@ -173,11 +173,12 @@ class Run:
 
     def set_aside(self) -> Path:
         """Move the run to <run>.old-N; nothing is deleted."""
-        number = 1
-        while (target := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
-            number += 1
-        shutil.move(self.folder, target)
-        return target
+        return set_aside(self.folder)
+
+    def collect(self) -> None:
+        """Remove what a killed process left of a save that never ended; for who holds the run."""
+        for left in self.folder.glob(".*.*"):
+            left.unlink(missing_ok=True)
 
     def log(self, name: str, record: Json) -> None:
         """Append one line to <name>.jsonl."""
@@ -223,6 +224,15 @@ def file_lock(path: Path) -> BaseFileLock:
     return FileLock(path, fallback_to_soft=False)
 
 
+def set_aside(path: Path) -> Path:
+    """Move a file or folder to <name>.old-N, the first N that is free; nothing is deleted."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    shutil.move(path, target)
+    return target
+
+
 def plain(content: Any) -> Any:
     """Return ``content`` as JSON would give it back (tuples become lists)."""
     return json.loads(json.dumps(content))
@@ -235,8 +245,8 @@ def _epoch(line: str) -> float:
         return float("inf")
 
 
-def provenance(device: str, threads: int) -> Json:
-    """What a run was made with; recorded, never compared."""
+def provenance(device: str, threads: int, card: Json) -> Json:
+    """What a run was made with; recorded, never compared. ``card`` is devices.described()."""
     from importlib.metadata import version
 
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
@@ -244,7 +254,7 @@ def provenance(device: str, threads: int) -> Json:
     packages = ("torch", "torchvision", "numpy", "nibabel", "scipy")
     return {"commit": commit or None, "python": sys.version.split()[0],
             **{name: version(name) for name in packages},
-            "device": device, "threads": threads, "host": platform.node()}
+            "device": device, **card, "threads": threads, "host": platform.node()}
 
 
 def run_folder(folder: Path, run: Json) -> Path:

@@ -7,13 +7,14 @@ or None is a constant, the comment behind it is the flag's help, its annotation 
 import argparse
 import difflib
 import io
+import math
 import sys
 import tokenize
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from common import arms
 from common.errors import InputError
@@ -27,7 +28,35 @@ SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "W
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
-FINETUNE = ("FINETUNE_", "WARMUP_", "BATCH_SIZE", "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_")
+FINETUNE = ("FINETUNE_", "BATCH_SIZE", "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_", "GRADES")
+# Constants on what is handed on: part of a finetuning run's start, which the baseline has none of.
+START = ("WARMUP_", "START_LR_FACTOR")
+
+
+class Range(NamedTuple):
+    """What a number may be: from ``least``, and below ``below``."""
+
+    least: float
+    below: float = math.inf
+    why: str = ""
+
+
+# Every number among the constants; one that is missing here is refused by check_common.
+RANGES = {
+    "WORKERS": Range(0, why="0: as many as fit"), "RUNS_PER_GPU": Range(1),
+    "RANKS_PER_RUN": Range(1), "THREADS": Range(1), "RESOLUTION": Range(1), "LEVELS": Range(1),
+    "FILTERS": Range(1), "GROWTH": Range(1), "GRADES": Range(2), "SPLIT_SEED": Range(0, 2**32),
+    "PRETEXT_EPOCHS": Range(1), "PRETEXT_PATIENCE": Range(1), "PRETEXT_MIN_STEPS": Range(0),
+    "PRETEXT_LR": Range(1e-12, 1), "PRETEXT_BATCH_SIZE": Range(0, why="0: the task's own"),
+    "FINETUNE_EPOCHS": Range(1), "FINETUNE_LR": Range(1e-12, 1),
+    "FINETUNE_CLIP": Range(0, why="0: none"), "START_LR_FACTOR": Range(0, 100),
+    "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
+    "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
+    "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32), "FRACTIONS": Range(1, 101),
+    "BLOCKS": Range(1),
+}
+CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
+           "LAYOUT": ("channels_last", "contiguous")}
 
 
 class Settings(types.SimpleNamespace):
@@ -38,7 +67,7 @@ class Settings(types.SimpleNamespace):
 
     def of_stage(self, stage: str) -> dict[str, Any]:
         """The constants that reach a run of ``stage`` ("pretrain" or "finetune")."""
-        other = {"pretrain": FINETUNE, "finetune": PRETRAIN}[stage]
+        other = START + {"pretrain": FINETUNE, "finetune": PRETRAIN}[stage]
         return {name: value for name, value in sorted(vars(self).items())
                 if name not in SCOPE and not name.startswith(other)}
 
@@ -132,17 +161,14 @@ def check_common(settings: Settings, pretexts: Sequence[str], others: Sequence[s
 
     ``pretexts`` are the names of pretext tasks, ``others`` those of arms without one.
     """
-    for name in ("PRETEXT_EPOCHS", "FINETUNE_EPOCHS", "BATCH_SIZE", "RESOLUTION", "VALIDATIONS",
-                 "PRETEXT_PATIENCE", "THREADS", "RUNS_PER_GPU", "RANKS_PER_RUN"):
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} = {getattr(settings, name)}: must be at least 1")
-    for name in ("PRETEXT_LR", "FINETUNE_LR"):
-        if not 0 < getattr(settings, name) < 1:
-            raise InputError(f"{name} = {getattr(settings, name)}: must lie between 0 and 1")
-    if settings.WORKERS < 0:
-        raise InputError(f"WORKERS = {settings.WORKERS}: must be 0 (as many as fit) or more")
-    if settings.BATCH_SIZE < 2:
-        raise InputError("BATCH_SIZE = 1: BatchNorm needs at least 2 cases in a batch")
+    for name, value in vars(settings).items():
+        _check_numbers(name, value)
+        if name in CHOICES and value not in CHOICES[name]:
+            *some, last = CHOICES[name]
+            raise InputError(f"{name} = {value}: expected {', '.join(some)} or {last}")
+    if settings.PRETEXT_BATCH_SIZE == 1:
+        raise InputError("PRETEXT_BATCH_SIZE = 1: BatchNorm and negatives need at least 2 cases in "
+                         "a batch; give 2 or more, or 0 for the task's own")
     _check_lists(settings)
     for task in settings.TASKS:
         arms.check(task, pretexts, others)
@@ -152,19 +178,31 @@ def check_common(settings: Settings, pretexts: Sequence[str], others: Sequence[s
                          f"FINETUNE_EPOCHS = {settings.FINETUNE_EPOCHS}")
 
 
+def _check_numbers(name: str, value: Any) -> None:
+    """Check a number, or every number of a list, against its range."""
+    values = value if isinstance(value, list) else [value]
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, int | float):
+            continue
+        if name not in RANGES:
+            raise InputError(f"{name} = {one}: a number without a range; give it one in "
+                             "code/common/settings.py")
+        allowed = RANGES[name]
+        if not (math.isfinite(one) and allowed.least <= one < allowed.below):
+            most = f" and below {allowed.below:g}" if math.isfinite(allowed.below) else ""
+            why = f" ({allowed.why})" if allowed.why else ""
+            raise InputError(f"{name} = {one}: must be at least {allowed.least:g}{most}{why}")
+
+
 def _check_lists(settings: Settings) -> None:
-    """Check FRACTIONS and SEEDS, in range, and that no list has anything twice."""
-    for fraction in settings.FRACTIONS:
-        if not 1 <= fraction <= 100:
-            raise InputError(f"FRACTIONS: {fraction} is not a percentage from 1 to 100")
-    for seed in settings.SEEDS:
-        if seed < 0:
-            raise InputError(f"SEEDS: {seed} is negative; use 0 or more")
+    """Check that no list is empty or has anything twice."""
     for name in ("TASKS", "FRACTIONS", "SEEDS"):
         values = getattr(settings, name)
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             raise InputError(f"{name}: {twice[0]} is given twice; give each once")
+        if not values:
+            raise InputError(f"{name} is empty; give at least one")
 
 
 def warmup_epochs(settings: Settings) -> int:

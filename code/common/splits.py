@@ -7,11 +7,12 @@ one stratified order of the training cases, of which every fraction takes the be
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from common.errors import InputError
+from common.errors import InputError, few
 
 TEST = 0.2        # share of the labelled cases
 VALIDATION = 0.1  # share of the labelled cases
@@ -93,11 +94,20 @@ def terciles(values: Mapping[str, float]) -> dict[str, int]:
     return {case: 3 * rank // len(ranked) for rank, case in enumerate(ranked)}
 
 
-def assert_no_leakage(splits: Splits, pool: Sequence[str]) -> None:
-    """Assert that the parts are disjoint and no test or validation case is pretrained on."""
-    train, val, test = set(splits.train), set(splits.val), set(splits.test)
-    assert not (train & val or train & test or val & test), "a case is in two parts"
-    assert not set(pool) & (val | test), "a test or validation case is in the pretraining pool"
+def check_no_leakage(splits: Splits, pool: Sequence[str]) -> None:
+    """Check that the parts are disjoint and no test or validation case is pretrained on.
+
+    Raises InputError naming a case: the parts may have been edited by hand.
+    """
+    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    for one, other in combinations(parts, 2):
+        if both := sorted(set(parts[one]) & set(parts[other])):
+            raise InputError(f"splits.json: {few(both)}: in {one} and in {other}; a case must be "
+                             "in one of them. Move the file away, it is made anew")
+    held_out = {*splits.val, *splits.test}
+    if leaked := sorted(held_out & set(pool)):
+        raise InputError(f"{few(leaked)}: held out for validation or test, and in the pretraining "
+                         "pool; no score would be honest. Move splits.json away, it is made anew")
 
 
 def _number(text: str) -> int:

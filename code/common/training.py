@@ -60,6 +60,7 @@ class Recipe:
     batch_size: int
     lr: float
     warmup: int = 0                # epochs with a frozen encoder
+    start_lr_factor: float = 1.0   # rate of the encoder over lr
     clip: float | None = None      # global norm of the gradient
     validations: int | None = None  # evenly over the run; None: at the end of every epoch
     smoothing: int = 1             # validations averaged before they are compared
@@ -101,7 +102,8 @@ def fit(model: nn.Module, task: Task, cases: Cases, *, train: list[int], val: li
     """Train ``model`` and return the state that holds the weights chosen on validation.
 
     Goes on from last.pt where there is one; the model ends with its final weights. ``report`` is
-    given the steps done since it was last called. Raises RunFailed on a non-finite loss.
+    given first the steps that an earlier process has done, then those done since it was last
+    called. Raises RunFailed on a non-finite loss.
     """
     parallel.synchronise(model)
     optimiser = _optimiser(model, recipe)
@@ -259,7 +261,14 @@ def _train_mode(model: nn.Module, *, frozen: bool) -> None:
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=recipe.lr, eps=ADAM_EPS, fused=True)
+    """Adam; the encoder, which may have been handed on, has a rate of its own."""
+    assert isinstance(model.encoder, nn.Module)
+    handed_on = dict.fromkeys(model.encoder.parameters())  # in their order, and quick to look up
+    rest = [weight for weight in model.parameters() if weight not in handed_on]
+    groups: list[dict[str, Any]] = [
+        {"params": list(handed_on), "lr": recipe.lr * recipe.start_lr_factor},
+        {"params": rest}]
+    return torch.optim.Adam(groups, lr=recipe.lr, eps=ADAM_EPS, fused=True)
 
 
 def _check_finite(losses: Tensor, epoch: int, first_step: int, run: Run) -> None:

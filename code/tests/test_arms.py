@@ -84,7 +84,11 @@ def test_at_stages_the_head_reaches_every_stage_directly(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "message"), [
     ("rotation+rotaton", "did you mean 'rotation'"), ("rotation+rotation", "twice"),
-    ("rotation@all", "only @stages"), ("baseline+rotation", "unknown task 'baseline'"),
+    ("rotation@all", "only @stages and then @shuffled"),
+    ("rotation@shuffled@stages", "only @stages and then @shuffled"),
+    ("oracle@stages", "oracle stands alone"), ("oracle+rotation", "oracle stands alone"),
+    ("baseline@shuffled", "unknown task 'baseline'"),
+    ("baseline+rotation", "unknown task 'baseline'"),
     ("baseline@stages", "unknown task"), ("rotation+", "unknown task ''")])
 def test_odd_names_of_arms_are_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -58,10 +58,10 @@ def test_too_few_cases_is_an_input_error_and_leakage_is_caught() -> None:
     with pytest.raises(InputError, match="at least 6"):
         splits.hold_out({"a": 0, "b": 0}, seed=0)
     parts = splits.hold_out(STRATA, seed=0)
-    splits.assert_no_leakage(parts, parts.train)
+    splits.check_no_leakage(parts, parts.train)
     for part in (parts.test, parts.val):
-        with pytest.raises(AssertionError):
-            splits.assert_no_leakage(parts, [*parts.train, part[0]])
+        with pytest.raises(InputError, match=part[0]):
+            splits.check_no_leakage(parts, [*parts.train, part[0]])
 
 
 @pytest.mark.parametrize(("count", "size"), [(9, 4), (8, 4), (3, 4), (5, 2)])
