@@ -118,7 +118,7 @@ def test_the_machine_answers_as_asked_and_leaves_nothing() -> None:
         assert torch.cuda.get_device_capability("cuda:1") == (7, 5)
         assert torch.cuda.get_device_properties(0).total_memory == 10**9
         torch.cuda.set_device(torch.device("cuda:1"))
-        assert torch.cuda.current_device() == 1 == torch.ones(2, device="cuda").get_device()
+        assert torch.cuda.current_device() == 1 == torch.ones(2, device="cuda").device.index
         with pytest.raises(ValueError, match="specified index"):
             torch.cuda.set_device(torch.device("cuda"))
         with pytest.raises(RuntimeError, match="invalid device ordinal"):
@@ -210,7 +210,9 @@ def test_a_task_trains_on_a_card_without_a_wait_and_as_on_the_cpu(
         assert kinds(machine) == ["bincount"] * (4 * (name == "segmentation")) + fetches
 
 
-@pytest.mark.parametrize(("tree", "name"), ALL)
+@pytest.mark.parametrize(("tree", "name"), [
+    (tree, name) for tree, name in ALL  # the joint arms have every plain task in them
+    if "+" in name or "_" in name or name in ("segmentation", "grading")])
 def test_a_task_trains_on_a_card_in_bfloat16(tree: str, name: str, machine: Machine) -> None:
     cases = cases_of(tree, CARD, held=CARD)
     _, _, loss = step(tree, name, cases, replace(RECIPE, precision="bfloat16"))
@@ -237,8 +239,8 @@ def test_turned_images_of_the_card_are_joined_there(machine: Machine,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     for tree in TREES:
         stored = cases_of(tree, CPU, held=CPU).images
-        wanted = Batch(stored, None, [], CPU).joined([*stored])
-        batch = Batch(stored.to(CARD), None, [], CARD)
+        wanted = Batch([*stored], None, [], CPU).joined([*stored])
+        batch = Batch([*stored.to(CARD)], None, [], CARD)
         with monkeypatch.context() as patch:
             patch.setattr(torch, "stack", None)  # the slower way
             assert torch.equal(batch.joined([*batch.stored]).cpu(), wanted)
