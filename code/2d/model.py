@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.models import DenseNet, DenseNet121_Weights, densenet121
 
 from common.errors import InputError
-from common.task import dense
+from common.task import Float32, dense
 
 BLOCKS = (6, 12, 24, 16)  # dense layers of each block: DenseNet-121
 GROWTH = 32               # channels each layer adds: DenseNet-121
@@ -81,9 +81,9 @@ class Grader(nn.Module):
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Sequential(dense(encoder.width, HIDDEN), nn.ReLU(),
-                                  nn.BatchNorm1d(HIDDEN, eps=EPS), nn.Dropout(DROPOUT),
-                                  dense(HIDDEN, classes))
+        self.head = Float32(dense(encoder.width, HIDDEN), nn.ReLU(),
+                            nn.BatchNorm1d(HIDDEN, eps=EPS), nn.Dropout(DROPOUT),
+                            dense(HIDDEN, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logit k says that the grade is at least k: (B, classes)."""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from common.task import full_precision
+
 EPS = 1e-3       # BatchNorm; official code (Keras)
 MOMENTUM = 0.1   # official: .01; with few steps its running statistics are still the initial ones
 DROPOUT = 0.5    # official code; Halving is made for it
@@ -159,7 +161,8 @@ class Decoder(nn.Module):
         for up, part, skip in zip(self.ups, self.blocks, reversed(skips), strict=True):
             level = Level(up, part)  # made here, so that the weights keep their names
             x = rerun(level, x, skip) if self.checkpointing else level(x, skip)
-        logits: Tensor = self.last(x)
+        with full_precision(x.device):  # two nearly equal logits in bfloat16 would be the same
+            logits: Tensor = self.last(x.float())
         return logits
 
 

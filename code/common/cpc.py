@@ -9,7 +9,6 @@ patches of another column.
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 
 import torch
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from common import patches
 from common.devices import send
-from common.task import Batch, Scores, dense, means
+from common.task import Batch, Scores, dense, full_precision, means
 
 CODE = 1024    # numbers in the code of a patch; official code
 HIDDEN = 256   # of the GRU; official code
@@ -125,7 +124,7 @@ class PredictionHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, V, F) -> predictions and codes, each (B, columns, AHEAD, CODE)."""
         # float32: a GRU in mixed precision gains nothing at this size, and not every device has it.
-        with _full_precision(features.device):
+        with full_precision(features.device):
             codes: Tensor = self.code(features.float())
             grid = codes.unflatten(1, (self.rows, -1))  # (B, rows, columns, CODE)
             first = F.pad(grid[:, 0], (0, 0, 0, 1))  # a last column of zeros: beyond the grid
@@ -133,12 +132,6 @@ class PredictionHead(nn.Module):
             state = self.context(context.flatten(0, 1))[1][0]  # (B * columns, HIDDEN)
             predicted = torch.stack([layer(state) for layer in self.predict], dim=1)
         return predicted.unflatten(0, grid.shape[:3:2]), grid[:, -AHEAD:].transpose(1, 2)
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """No mixed precision within; there is none to leave on a device that only counts ("meta")."""
-    known = device.type in ("cpu", "cuda")
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def neighbours(n: int, axes: int, *, mirror: bool) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from common import patches
 from common.devices import send
-from common.task import Batch, Scores, big_head, dense, means
+from common.task import Batch, Float32, Scores, big_head, dense, means
 
 PERMUTATIONS = 100  # jigsaw classes; official code
 
@@ -179,7 +179,7 @@ class Exemplar:
 
     def head(self, widths: Sequence[int]) -> nn.Module:
         """One dense layer shared by all views: (B, 2, F) -> (B, 2, 1024) in 0..1."""
-        return nn.Sequential(dense(sum(widths), self.width), nn.Sigmoid())
+        return Float32(dense(sum(widths), self.width), nn.Sigmoid())
 
     def caption(self, targets: Tensor, case: int) -> str:
         """What the two views are."""

@@ -5,7 +5,7 @@ a Tensor or a tuple of them; the loop in training.py never looks inside.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -208,6 +208,22 @@ def dense(inputs: int, outputs: int) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """No mixed precision within; there is none to leave on a device that only counts ("meta")."""
+    known = device.type in ("cpu", "cuda")
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+class Float32(nn.Sequential):
+    """Layers that stay in float32 within mixed precision: outputs that a loss or score compares."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Run the layers on float32 features."""
+        with full_precision(features.device):
+            outputs: Tensor = super().forward(features.float())
+        return outputs
 
 
 def big_head(inputs: int, classes: int) -> nn.Sequential:

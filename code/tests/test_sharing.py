@@ -10,12 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from common import devices, planning
-from common.errors import InputError
 from common.planning import Job
-from common.settings import Settings
 
 CODE = Path(__file__).resolve().parents[1]
 TINY = ["--resolution", "16", "--levels", "1", "--filters", "2", "--pretext-epochs", "3",
@@ -86,24 +83,6 @@ def test_the_place_among_processes_is_read_from_torchrun_and_srun(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert devices.place() == expected
-
-
-def test_gpus_are_dealt_by_the_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "cuda_problem", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    one = Settings(WORKERS=0, RANKS_PER_RUN=1, RUNS_PER_GPU=2, THREADS=1)
-    pairs = Settings(**{**vars(one), "RANKS_PER_RUN": 2, "RUNS_PER_GPU": 1})
-    assert devices.workers(one, devices.choose("auto", ranks=1), 0) == 8
-    assert devices.workers(pairs, devices.choose("auto", ranks=2), 0) == 2
-    assert [devices.slot(index, 2).index for index in range(3)] == [0, 2, 0]
-    monkeypatch.setattr(devices, "place", lambda: devices.Place(5, 6, 5))
-    chosen = devices.choose("auto", ranks=1)
-    assert chosen == torch.device("cuda:1") and devices.workers(one, chosen, 0) == 2
-    assert devices.choose("auto", ranks=2) == torch.device("cuda:2")
-    assert devices.of_rank(torch.device("cuda:2"), 1) == torch.device("cuda:3")
-    assert devices.choose("cuda:3", ranks=1) == torch.device("cuda:3")
-    with pytest.raises(InputError, match="4 GPUs"):
-        devices.choose("cuda:3", ranks=2)
 
 
 def test_the_longest_come_first_and_pretraining_before_finetuning() -> None:

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from common import devices
+from common import devices, limits
 from common.errors import InputError
 from common.settings import Settings
 
 
 def test_volumes_are_never_trained_in_bfloat16_on_the_cpu(monkeypatch: pytest.MonkeyPatch
                                                           ) -> None:
-    cpu = torch.device("cpu")
+    cpu = [torch.device("cpu")]
     for has, photographs in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(devices, "bfloat16_on_cpu", lambda has=has: has)
         assert devices.precision("auto", cpu, sound_on_cpu=False) == "float32"
@@ -19,27 +19,11 @@ def test_volumes_are_never_trained_in_bfloat16_on_the_cpu(monkeypatch: pytest.Mo
         devices.precision("bfloat16", cpu, sound_on_cpu=False)
 
 
-def test_a_driver_that_cannot_be_used_is_a_warning_with_the_remedy(
-        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def too_old() -> None:
-        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "init", too_old)
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(devices, "driver_present", lambda: True)
-    assert devices.choose("auto", ranks=1).type == "cpu"
-    said = capsys.readouterr().out
-    assert "too old" in said and "TORCH_INDEX" in said and said.count("\n") == 1
-    with pytest.raises(InputError, match="--device cpu"):
-        devices.choose("cuda", ranks=1)
-    assert devices.choose("cpu", ranks=1).type == "cpu" and not capsys.readouterr().out
-
-
 def test_as_many_runs_at_a_time_as_cores_and_memory_allow() -> None:
-    cpu = torch.device("cpu")
+    cpu = [torch.device("cpu")]
     one = Settings(WORKERS=0, RANKS_PER_RUN=1, RUNS_PER_GPU=1, THREADS=1)
     assert devices.workers(Settings(**{**vars(one), "WORKERS": 3}), cpu, 1500) == 3
-    assert devices.workers(one, cpu, 1500) == devices.cores()
+    assert devices.workers(one, cpu, 1500) == limits.cores()
     assert devices.workers(one, cpu, 1500e12) == 1
 
 

@@ -1,0 +1,239 @@
+"""A run's identity holds whatever reaches its numbers, and nothing else."""
+
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from common import checkpoint, experiment, external, records
+from common.arms import ORACLE
+from common.errors import InputError
+from common.experiment import Study, for_whole_images, load_cases
+from common.settings import Settings, from_flags
+
+CPU = torch.device("cpu")
+SIBLINGS = ("loader", "model", "phantom", "pretext")
+FLAGS = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2"],
+         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
+                "--batch-size", "4"]}
+ARMS = ["baseline", "rotation", "rotation@shuffled", "oracle"]
+
+
+@pytest.fixture(scope="module", params=["3d", "2d"])
+def script(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    kept = {name: sys.modules.pop(name) for name in SIBLINGS if name in sys.modules}
+    for name in SIBLINGS:
+        sys.modules[name] = importlib.import_module(f"{request.param}.{name}")
+    yield importlib.import_module(f"{request.param}.exp")
+    for name in SIBLINGS:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+def study_of(script: ModuleType, data: Path, folder: Path, *more: object) -> Study:
+    tree = Path(str(script.__file__)).parent.name
+    settings = from_flags(vars(script), [*FLAGS[tree], "--tasks", *ARMS, "--data", str(data),
+                                         "--results", str(folder / "r"), "--cache",
+                                         str(folder / "c"), *map(str, more)])
+    script.check(settings, {})
+    made: Study = script.make_study(settings, "float32", {})
+    return made
+
+
+@pytest.fixture(scope="module")
+def study(script: ModuleType, scans: Path, photographs: Path,
+          tmp_path_factory: pytest.TempPathFactory) -> Study:
+    data = {"3d": scans, "2d": photographs}[Path(str(script.__file__)).parent.name]
+    return study_of(script, data, tmp_path_factory.mktemp("study"))
+
+
+def identities(study: Study) -> dict[str, Any]:
+    return {"pretrain": study.pretrain_run("rotation", 0).identity,
+            "oracle": study.pretrain_run(ORACLE, 0).identity,
+            "baseline": study.finetune_run("baseline", 50, 0).identity,
+            "arm": study.finetune_run("rotation", 50, 0).identity}
+
+
+def changed(study: Study, other: Study) -> set[str]:
+    before, after = identities(study), identities(other)
+    return {name for name in before if records.digest(before[name]) != records.digest(after[name])}
+
+
+def with_settings(study: Study, **values: Any) -> Study:
+    return replace(study, settings=Settings(**{**vars(study.settings), **values}))
+
+
+def with_digest(study: Study, case: str, place: int) -> Study:
+    digests = {**study.cache.digests, case: [*study.cache.digests[case]]}
+    digests[case][place] = "another"
+    return replace(study, cache=replace(study.cache, digests=digests))
+
+
+FINETUNED = {"oracle", "baseline", "arm"}
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ({"BATCH_SIZE": 3}, FINETUNED), ({"FINETUNE_LR": 0.5}, FINETUNED),
+    ({"FINETUNE_CLIP": 0.5}, FINETUNED), ({"EQUAL_STEPS": False}, FINETUNED),
+    ({"VALIDATIONS": 3}, FINETUNED), ({"PRETEXT_LR": 0.5}, {"pretrain", "arm"}),
+    ({"PRETEXT_PATIENCE": 3}, {"pretrain", "arm"}), ({"WARMUP_EPOCHS": 2}, {"arm"}),
+    ({"START_LR_FACTOR": 0.1}, {"arm"}), ({"LAYOUT": "contiguous"}, {"pretrain", *FINETUNED}),
+    ({"SEEDS": [0, 1]}, set()), ({"TASKS": ["baseline"]}, set()), ({"WORKERS": 2}, set()),
+    ({"DEVICE": "cuda:0"}, set()), ({"CHECKPOINTING": True}, set())])
+def test_constants_change_the_runs_that_they_reach(study: Study, values: dict[str, Any],
+                                                   expected: set[str]) -> None:
+    assert changed(study, with_settings(study, **values)) == expected
+
+
+def test_images_and_labels_change_the_runs_that_they_reach(study: Study) -> None:
+    train, val, test = study.splits.train[0], study.splits.val[0], study.splits.test[0]
+    free = next(case for case in study.pool if case not in study.splits.train)
+    everything = {"pretrain", *FINETUNED}
+    for case, place, expected in ((train, 0, everything), (val, 0, everything),
+                                  (test, 0, FINETUNED | {"arm"}), (free, 0, {"pretrain", "arm"}),
+                                  (train, 1, FINETUNED), (val, 1, FINETUNED),
+                                  (test, 1, FINETUNED)):
+        assert changed(study, with_digest(study, case, place)) == expected, (case, place)
+    # A label changes no encoder: neither its own identity nor that in the arm's.
+    other = with_digest(study, train, 1)
+    assert identities(other)["arm"]["encoder"] == identities(study)["arm"]["encoder"]
+
+
+def test_classes_channels_precision_and_version_are_in(study: Study,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = {"pretrain", *FINETUNED}
+    swapped = replace(study, classes=study.classes[::-1])
+    assert changed(study, swapped) == FINETUNED
+    assert changed(study, replace(study, channels=["other"])) == everything
+    assert changed(study, replace(study, precision="bfloat16")) == everything
+    before = {name: records.digest(identity) for name, identity in identities(study).items()}
+    monkeypatch.setattr(records, "NUMBERS", records.NUMBERS + 1)
+    after = identities(replace(study))  # another object: identities are computed once a study
+    assert all(records.digest(after[name]) != digest for name, digest in before.items())
+
+
+def test_another_subset_of_the_same_cases_is_another_run(study: Study) -> None:
+    seeds = [study.finetune_run("baseline", 50, seed).identity["labelled"] for seed in range(9)]
+    assert len(set(seeds)) > 3  # few cases: some subsets are the same
+    others = [replace(study, strata={case: (number + shift) % 2 for number, case in
+                                     enumerate(study.splits.train)}) for shift in range(2)]
+    others += [replace(study, strata=dict.fromkeys(study.splits.train, 0))]
+    drawn = [other for other in others if other.labelled(50, 0) != study.labelled(50, 0)]
+    assert drawn and all("baseline" in changed(study, other) for other in drawn)
+
+
+def test_an_arm_and_its_shuffled_control_share_one_pretraining(study: Study) -> None:
+    assert study.pretrain_run("rotation@shuffled", 0) == study.pretrain_run("rotation", 0)
+    assert study.pretrainings() == ["rotation", "oracle"]
+    plain, shuffled = (study.finetune_run(task, 50, 0) for task in ("rotation",
+                                                                    "rotation@shuffled"))
+    assert plain.folder != shuffled.folder
+    assert shuffled.identity["encoder"] == {**plain.identity["encoder"], "shuffled": True}
+
+
+def test_encoders_do_not_depend_on_the_batch_of_finetuning(study: Study) -> None:
+    cases = load_cases(study, CPU)
+    weights = []
+    for batch in (2, 4, 32):
+        torch.manual_seed(0)
+        trained = study.make_encoder()
+        made = for_whole_images(with_settings(study, BATCH_SIZE=batch), trained, cases, 0)
+        weights.append(checkpoint.weights_digest(made.state_dict()))
+    assert len(set(weights)) == 1
+
+
+def test_arrays_name_a_run_and_not_the_files_or_the_version(
+        script: ModuleType, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if script.__name__ != "3d.exp":
+        pytest.skip("one tree is enough")
+    data = tmp_path / scans.name
+    shutil.copytree(scans, data)
+    study = study_of(script, data, tmp_path / "a")
+    monkeypatch.setattr(script.loader, "VERSION", script.loader.VERSION + 1)
+    assert not changed(study, study_of(script, data, tmp_path / "a"))
+    content = json.loads((data / "dataset.json").read_text())
+    labels = content["labels"]
+    content["labels"] = {"0": labels["0"], "1": labels["2"], "2": labels["1"]}
+    (data / "dataset.json").write_text(json.dumps(content))
+    assert changed(study, study_of(script, data, tmp_path / "a")) == FINETUNED
+    content["labels"] = labels
+    (data / "dataset.json").write_text(json.dumps(content))
+    file = data / "labelsTr" / f"{study.splits.train[0]}.nii.gz"
+    label = nib.load(file)
+    voxels = np.asarray(label.dataobj).copy()
+    voxels[voxels == 1] = 2  # the foreground is as large as before, so the splits are the same
+    nib.save(nib.Nifti1Image(voxels, label.affine), file)
+    with pytest.raises(InputError, match="made for other data"):
+        study_of(script, data, tmp_path / "a")
+    relabelled = study_of(script, data, tmp_path / "a", "--rerun")
+    assert relabelled.splits == study.splits and changed(study, relabelled) == FINETUNED
+
+
+def test_runs_are_identified_once_a_start(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh, calls = replace(study), []
+    monkeypatch.setattr(type(study.cache), "arrays",
+                        lambda *_, **__: calls.append("arrays") or "digest")
+    drawn = experiment.splits.subset
+    monkeypatch.setattr(experiment.splits, "subset",
+                        lambda *a, **k: calls.append("subset") or drawn(*a, **k))
+    for _ in range(5):
+        identities(fresh)
+    assert calls.count("arrays") == 3 and calls.count("subset") == 1
+
+
+def test_a_shuffled_start_has_the_values_and_not_their_places(study: Study) -> None:
+    torch.manual_seed(0)
+    encoder, other = study.make_encoder(), study.make_encoder()
+    other.load_state_dict(encoder.state_dict())
+    experiment.shuffle(other, 0)
+    moved = 0
+    for before, after in zip(encoder.parameters(), other.parameters(), strict=True):
+        assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
+        moved += not torch.equal(before, after)
+    assert moved >= sum(weight.std() > 0 for weight in encoder.parameters() if weight.numel() > 1)
+    again = study.make_encoder()
+    again.load_state_dict(encoder.state_dict())
+    experiment.shuffle(again, 1)
+    assert not all(map(torch.equal, again.parameters(), other.parameters()))  # by seed
+
+
+def test_an_encoder_that_has_seen_held_out_cases_is_refused(
+        study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = {case: fact["pixels"] for case, fact in study.cache.facts.items()}
+    file = tmp_path / "encoder.pt"
+    train, val, test = ([pixels[case] for case in part] for part in
+                        (study.splits.train, study.splits.val, study.splits.test))
+
+    def check() -> None:
+        external.check_origins({"mine": file}, pixels, val=study.splits.val,
+                               test=study.splits.test)
+    check()
+    assert "nobody knows" in capsys.readouterr().out
+    external.write_origin(file, "other", learnt_from=train, chosen_on=val)
+    check()
+    assert not capsys.readouterr().out
+    for learnt_from, chosen_on, what in (
+            ([*train, test[0]], val, f"1 of the test cases.*{study.splits.test[0]}"),
+            (train, [test[1]], "1 of the test cases"), ([*train, *val], val, "validation cases")):
+        external.write_origin(file, "other", learnt_from=learnt_from, chosen_on=chosen_on)
+        with pytest.raises(InputError, match=what):
+            check()
+    (tmp_path / "encoder.json").write_text("[]")
+    with pytest.raises(InputError, match="not the record of an encoder's images"):
+        check()
+
+
+def test_a_bfloat16_encoder_has_a_digest() -> None:
+    state = {"weight": torch.arange(6.0).view(2, 3).bfloat16(), "steps": torch.tensor(3)}
+    other = {**state, "weight": state["weight"] + 1}
+    assert checkpoint.weights_digest(state) != checkpoint.weights_digest(other)

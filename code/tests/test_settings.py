@@ -1,0 +1,90 @@
+"""Every constant of both exp.py is checked, and reaches the stages it says."""
+
+import importlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from common import settings as settings_module
+from common.errors import InputError
+from common.settings import CHOICES, RANGES, Settings, from_flags
+
+CODE = Path(__file__).resolve().parents[1]
+SIBLINGS = ("loader", "model", "phantom", "pretext")
+
+
+@pytest.fixture(scope="module", params=["3d", "2d"])
+def script(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """A tree's exp.py, its siblings under their bare names while it is loaded."""
+    kept = {name: sys.modules.pop(name) for name in SIBLINGS if name in sys.modules}
+    for name in SIBLINGS:
+        sys.modules[name] = importlib.import_module(f"{request.param}.{name}")
+    yield importlib.import_module(f"{request.param}.exp")
+    for name in SIBLINGS:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+def numbers(script: ModuleType) -> dict[str, Any]:
+    """Constants that are numbers, or lists of them, or may be a number."""
+    found = {name: value for name, value in vars(script).items() if name.isupper()
+             and isinstance(value, int | float | list) and not isinstance(value, bool)
+             and not (isinstance(value, list) and not all(isinstance(x, int) for x in value))}
+    return {**found, "WARMUP_EPOCHS": 1} | {"ENCODER": None}
+
+
+def changed(script: ModuleType, **values: Any) -> Settings:
+    given = from_flags(vars(script), [])
+    return Settings(**{**vars(given), "TASKS": ["baseline"], **values})
+
+
+def test_the_defaults_pass(script: ModuleType) -> None:
+    script.check(from_flags(vars(script), []), {})
+    script.check(from_flags(vars(script), ["--demo"]), {})
+
+
+def test_every_number_has_a_range_and_its_ends_are_kept(script: ModuleType) -> None:
+    for name, value in numbers(script).items():
+        if value is None:
+            continue
+        assert name in RANGES, f"{name}: no range in settings.py"
+        for bad in (RANGES[name].least - 1, math.nan, math.inf, RANGES[name].below):
+            wrong = [bad] if isinstance(value, list) else bad
+            with pytest.raises(InputError, match=f"{name} = {bad}: must be at least"):
+                script.check(changed(script, **{name: wrong}), {})
+
+
+def test_every_word_has_its_choices(script: ModuleType) -> None:
+    for name in CHOICES:
+        if hasattr(script, name):
+            with pytest.raises(InputError, match=f"{name} = other: expected "):
+                script.check(changed(script, **{name: "other"}), {})
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"PRETEXT_BATCH_SIZE": 1}, "PRETEXT_BATCH_SIZE = 1: .* at least 2"),
+    ({"PRETEXT_BATCH_SIZE": -1}, "PRETEXT_BATCH_SIZE = -1: must be at least 0"),
+    ({"FINETUNE_CLIP": -1.0}, "FINETUNE_CLIP = -1"), ({"START_LR_FACTOR": -0.1}, "START_LR_FACTOR"),
+    ({"SEEDS": []}, "SEEDS is empty"), ({"FRACTIONS": [5, 5]}, "5 is given twice"),
+    ({"WARMUP_EPOCHS": 10**6}, "smaller than FINETUNE_EPOCHS")])
+def test_what_would_go_wrong_in_mid_grid_is_refused(script: ModuleType, values: dict[str, Any],
+                                                    message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        script.check(changed(script, **values), {})
+
+
+def test_constants_reach_their_stage_and_no_other(script: ModuleType) -> None:
+    of_stage = {stage: from_flags(vars(script), []).of_stage(stage)
+                for stage in ("pretrain", "finetune")}
+    for stage, foreign in (("pretrain", ("FINETUNE_", "WARMUP_", "BATCH_SIZE", "START_LR_FACTOR",
+                                         "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_", "GRADES")),
+                           ("finetune", ("PRETEXT_", "UNLABELLED", "WARMUP_", "START_LR_FACTOR"))):
+        assert not [name for name in of_stage[stage] if name.startswith(foreign)]
+        assert {"RESOLUTION", "LAYOUT"} <= of_stage[stage].keys()
+        assert not of_stage[stage].keys() & set(settings_module.SCOPE)
+    assert "FINETUNE_LR" in of_stage["finetune"] and "PRETEXT_LR" in of_stage["pretrain"]
