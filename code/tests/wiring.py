@@ -27,7 +27,7 @@ TASKS = ["baseline", "rotation", "exemplar", "oracle", "rotation@shuffled"]
 PRETRAININGS = ["rotation", "exemplar", "oracle"]
 FRACTIONS, SEEDS = (50, 100), (0, 3)  # seeds whose subsets of six scans differ
 GIVEN = ["--tasks", *TASKS, "--fractions", *map(str, FRACTIONS), "--seeds", *map(str, SEEDS),
-         "--pretext-batch-size", "4", "--pretext-epochs", "7", "--pretext-lr", "0.02",
+         "--pretext-batch-size", "3", "--pretext-epochs", "7", "--pretext-lr", "0.02",
          "--pretext-patience", "6", "--pretext-min-steps", "11", "--finetune-epochs", "5",
          "--finetune-lr", "0.03", "--warmup-epochs", "2", "--validations", "9",
          "--start-lr-factor", "0.25", "--finetune-clip", "0.5", "--device", "cpu"]
