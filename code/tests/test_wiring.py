@@ -157,6 +157,14 @@ def test_encoder_and_decoder_start_alike_in_every_arm_of_a_seed(grid: Grid) -> N
             assert same == (other == seed)
 
 
+def test_encoders_start_alike_in_every_pretext_task_of_a_seed(grid: Grid) -> None:
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        fresh = weights(grid.study.make_encoder())
+        for task in ("rotation", "exemplar"):
+            assert equal(encoder(grid.pretrained(task, seed).fit.start), fresh)
+
+
 def test_every_arm_starts_from_the_encoder_of_its_own_task_and_seed(grid: Grid) -> None:
     for (task, _, seed), one in grid.finetuned().items():
         if task in ("baseline", "rotation@shuffled"):
