@@ -14,7 +14,6 @@ be imported: none of these is a kill).
 
 import argparse
 import importlib
-import importlib.util
 import json
 import os
 import shutil
@@ -248,9 +247,8 @@ def tested(job: Job, copy: Path) -> dict[str, Any]:
             if report.failed:
                 seen.setdefault("not collected", []).append(
                     f"{report.nodeid}: {str(report.longrepr).splitlines()[-1]}")
-    # No workers of pytest-xdist, which would be new interpreters; nothing written of failures.
-    alone = ["-n", "0"] if importlib.util.find_spec("xdist") else []
-    status = pytest.main([*(f"tests/{test}" for test in job.tests), *alone, "-p",
+    # No workers, which would be new interpreters; nothing is written of failures.
+    status = pytest.main([*(f"tests/{test}" for test in job.tests), "-n", "0", "-p",
                           "no:cacheprovider", *(["-x"] if job.first_only else []), "--tb=no",
                           "--assert=plain", "--basetemp", str(copy / "tmp")], plugins=[Watch()])
     return {"status": int(status), **seen}

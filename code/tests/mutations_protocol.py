@@ -251,10 +251,10 @@ TABLE = [
      "range(max(1, state.epoch), recipe.epochs + 1)", LOOP),
     ("resume: logs are cut back", "        run.cut_log(name, state.epoch)\n", "        pass\n", LOOP),
     ("resume: logs are cut at the epoch", "if _epoch(line) <= epoch]", "if _epoch(line) < epoch]",
-     LOOP),
+     "test_records.py"),
     ("resume: a torn line is cut off", 'except (json.JSONDecodeError, KeyError, TypeError):\n'
      '        return float("inf")', 'except (json.JSONDecodeError, KeyError, TypeError):\n'
-     "        return 0", LOOP),
+     "        return 0", "test_records.py"),
     ("resume: steps done are reported", "report(state.epoch * recipe.steps)", "report(0)", LOOP),
     ("a loss that is not finite ends the run", "bad = (~torch.isfinite(losses)).nonzero()",
      "bad = torch.isinf(losses).nonzero()", "test_protocol.py"),
@@ -263,9 +263,9 @@ TABLE = [
     ("one process holds a run", "        except Timeout:\n            yield False\n            return",
      "        except Timeout:\n            yield True\n            return", "test_protocol.py"),
     ("a changed run is not done", 'return (self.folder / "scores.json").exists() and not '
-     'self.changes()', 'return (self.folder / "scores.json").exists()', "test_protocol.py"),
+     'self.changes()', 'return (self.folder / "scores.json").exists()', "test_records.py"),
     ("nothing is overwritten when set aside", ".exists():\n        number += 1\n    shutil.move",
-     ".exists() and number < 1:\n        number += 1\n    shutil.move", "test_protocol.py"),
+     ".exists() and number < 1:\n        number += 1\n    shutil.move", "test_records.py"),
     ("pretraining before finetuning", "key=lambda job: (job.finetunes, -job.work)",
      "key=lambda job: (-job.work, job.finetunes)", "test_sharing.py"),
     ("a run waits for its encoder", "return self.needs is None or self.needs().done()",
