@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import mutations_data
 import mutations_numbers
 import mutations_protocol
+import mutations_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 15       # for everything; what has not met the whole suite by then counts as a survivor
@@ -64,8 +65,9 @@ class Job(NamedTuple):
     first_only: bool = True  # -x
 
 
-TABLE = [Mutation(*row) for part in (mutations_protocol, mutations_numbers, mutations_data)
-         for row in part.TABLE]
+TABLE = [Mutation(*row, tests)
+         for part in (mutations_protocol, mutations_numbers, mutations_tasks, mutations_data)
+         for tests, rows in part.TABLE.items() for row in rows]
 
 
 def main() -> int:
