@@ -16,7 +16,7 @@ import torch
 from measure import MIB, Anonymous, Row, Sizes, high_water, in_new_process, seconds
 from torch import Tensor
 from torch.nn import functional as F
-from trees import PANCREAS
+from trees import GRIDS
 
 from common.cache import Source, build
 from common.downstream import Segmentation
@@ -200,8 +200,8 @@ def _bookkeeping(rounds: int, task: Segmentation, targets: Tensor) -> Row:
 def storage() -> list[Row]:
     """Bytes of the whole pancreas set; counted, not measured."""
     voxels = SIZE**3
-    ours = (PANCREAS["labelled"] * voxels * (2 + 1)) / 2**30
-    usual = PANCREAS["labelled"] * voxels * (4 + 8 * len(CLASSES)) / 2**30
+    ours = (GRIDS["3d"].labelled * voxels * (2 + 1)) / 2**30
+    usual = GRIDS["3d"].labelled * voxels * (4 + 8 * len(CLASSES)) / 2**30
     return [Row("memory for 281 volumes and labels (counted)", ours, usual, "GiB", "1.7 GiB",
                 ours < 1.7, "memory-mapped, made once, shared by all runs; the plain way once a "
                 "run")]

@@ -1,12 +1,13 @@
 """On a GPU: which memory format, precision and compilation is faster, at which loss."""
 
 import gc
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from measure import MIB, Row, seconds
+from measure import MIB, Row, seconds, wait
 from step_rows import Step
 from torch import nn
 from trees import Tree
@@ -15,6 +16,8 @@ from common.arms import BASELINE
 
 ARMS = [BASELINE, "rotation", "jigsaw"]  # finetuning, whole volumes, small patches
 LOSS_STEPS = 20  # steps from the same start and cases, after which losses are compared
+BURST = 0.5      # seconds of steps between two waits for the device: as in training, steps queue up
+MOST = 16        # steps of a burst at most
 
 
 @dataclass(frozen=True)
@@ -27,15 +30,27 @@ class Option:
     mode: str | None = None  # of torch.compile
 
 
-OPTIONS = [Option("float32, contiguous", "float32", channels_last=False),
-           Option("float32, channels_last_3d", "float32", channels_last=True),
-           Option("bfloat16, contiguous", "bfloat16", channels_last=False),
-           Option("bfloat16, channels_last_3d", "bfloat16", channels_last=True),
+@dataclass(frozen=True)
+class Taken:
+    """What a step was measured to take under one option."""
+
+    batch: int
+    step: float          # seconds
+    validation: float    # seconds a validation case
+    loss: float          # mean of the last steps; the same start and cases under every option
+    peak: float | None   # MiB of GPU memory; None on the CPU
+
+
+PLAIN = [Option("float32, contiguous", "float32", channels_last=False),
+         Option("float32, channels_last", "float32", channels_last=True),
+         Option("bfloat16, contiguous", "bfloat16", channels_last=False),
+         Option("bfloat16, channels_last", "bfloat16", channels_last=True)]
+OPTIONS = [*PLAIN,
            Option("bfloat16, contiguous, compiled", "bfloat16", channels_last=False,
                   mode="default"),
-           Option("bfloat16, channels_last_3d, compiled", "bfloat16", channels_last=True,
+           Option("bfloat16, channels_last, compiled", "bfloat16", channels_last=True,
                   mode="default"),
-           Option("bfloat16, channels_last_3d, compiled with CUDA graphs", "bfloat16",
+           Option("bfloat16, channels_last, compiled with CUDA graphs", "bfloat16",
                   channels_last=True, mode="reduce-overhead")]
 
 
@@ -54,33 +69,57 @@ def _row(tree: Tree, arm: str, option: Option, rounds: int, first: float | None)
     """One option; what cannot be compiled or does not fit is a row that says so."""
     what = f"option, {'finetune' if arm == BASELINE else arm}: {option.name}"
     try:
-        step, loss, peak = _timed(tree, arm, option, rounds)
+        taken = timed(tree, arm, option, rounds=rounds, steps=LOSS_STEPS)
     except Exception as error:  # whatever a compiler raises is the finding
-        return Row(what, None, None, "s", note=f"failed: {' '.join(str(error).split())[:150]}")
+        return Row(what, None, None, "s", note=f"failed: {reason(error)}")
     finally:
-        torch._dynamo.reset()
-        gc.collect()
-        if tree.cases.device.type == "cuda":
-            torch.cuda.empty_cache()
-    return Row(what, step, first, "s", note=f"loss {loss:.4f} after {LOSS_STEPS} steps"
+        freed(tree.cases.device)
+    peak = taken.peak or 0.0
+    return Row(what, taken.step, first, "s", note=f"loss {taken.loss:.4f} after {LOSS_STEPS} steps"
                + (f"; peak {peak:.0f} MiB" if peak else ""),
-               details={"loss": loss, "peak_mib": peak})
+               details={"loss": taken.loss, "peak_mib": peak})
 
 
-def _timed(tree: Tree, arm: str, option: Option, rounds: int) -> tuple[float, float, float]:
-    """Seconds a step, mean loss of the last five of LOSS_STEPS, and peak GPU memory in MiB."""
+def timed(tree: Tree, arm: str, option: Option, *, rounds: int, steps: int) -> Taken:
+    """Take ``steps`` steps for the loss, then time bursts of steps and a validation batch.
+
+    The first step is in neither figure: kernels are tried out and compiled in it.
+    """
     device = tree.cases.device
-    form = torch.channels_last_3d if option.channels_last else torch.contiguous_format
+    last = torch.channels_last_3d if tree.study.dimensions == 3 else torch.channels_last
+    form = last if option.channels_last else torch.contiguous_format
     changed = replace(tree, study=replace(tree.study, precision=option.precision))
 
     def ready(model: nn.Module) -> Any:
         model.to(memory_format=form)
         return torch.compile(model, mode=option.mode) if option.mode else model
     step = Step(changed, arm, compiled=ready)
+    torch.manual_seed(0)
+    losses = [step()]
+    wait(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    torch.manual_seed(0)
-    losses = [step() for _ in range(LOSS_STEPS)]
+    began = time.perf_counter()
+    losses += [step() for _ in range(steps - 1)]
+    wait(device)
+    once = (time.perf_counter() - began) / (steps - 1)
     loss = float(torch.stack(losses[-5:]).mean())
-    peak = torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else 0.0
-    return seconds(device, rounds, step)[0], loss, peak
+    peak = torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
+    burst = max(1, min(MOST, int(BURST / once)))
+    taken, validated = seconds(device, rounds, lambda: [step() for _ in range(burst)],
+                               step.validate)
+    size = step.recipe.batch_size
+    return Taken(size, taken / burst, validated / size, loss, peak)
+
+
+def freed(device: torch.device) -> None:
+    """Forget compiled code and give back memory, so that the next option starts afresh."""
+    torch._dynamo.reset()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reason(error: Exception) -> str:
+    """An error in one short line."""
+    return " ".join(str(error).split())[:150] or type(error).__name__

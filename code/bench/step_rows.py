@@ -16,7 +16,7 @@ import torch
 from measure import Row, flops, gpu_peak, matrix_rate, seconds
 from torch import Tensor, nn
 from torch.nn import functional as F
-from trees import Tree, pancreas, scale
+from trees import Tree, full, scale
 
 from common import experiment, training
 from common.arms import BASELINE
@@ -219,7 +219,7 @@ def plans(study: Study, name: str, *, stopped: bool) -> Plan:
 
 def projections(tree: Tree, timed: list[Timed], told: Callable[[Row], None]) -> None:
     """Tell hours of the default pancreas grid, their share of the floor, and of validation."""
-    study, device = pancreas(tree), tree.cases.device
+    study, device = full(tree), tree.cases.device
     known = {arm.name: arm for arm in timed}
     scales = {name: scale(tree, name) for name in known}
     measured_at = tree.study.settings.RESOLUTION

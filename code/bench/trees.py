@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from measure import Sizes
@@ -25,9 +26,20 @@ SIBLINGS = ("loader", "model", "phantom", "pretext")
 SCANS = 14          # generated scans; enough for splits, and for jigsaw's batch of 8
 SCAN_SIDE = 48      # voxels; what the network sees is resized
 PHOTOGRAPHS = 48    # more than a batch of 32 to train on
-PANCREAS = {"labelled": 281, "unlabelled": 139}  # MSD Task07_Pancreas
-STRATA = 3          # terciles of foreground
+STRATA = 3          # as of terciles of foreground; how many hardly matters for the counts
 SOUND_ON_CPU = {"3d": False, "2d": True}  # bfloat16; as the trees' exp.py say
+
+
+class Grid(NamedTuple):
+    """The data set of a tree's default grid, by its counts."""
+
+    name: str
+    labelled: int
+    unlabelled: int
+
+
+GRIDS = {"3d": Grid("pancreas", 281, 139),      # MSD Task07_Pancreas
+         "2d": Grid("APTOS 2019", 3662, 1928)}  # without a grade: the competition's test set
 
 
 @dataclass(frozen=True)
@@ -106,11 +118,12 @@ def headline(study: Study) -> Measure:
     return measure
 
 
-def pancreas(tree: Tree) -> Study:
-    """The default study of exp.py as it would be with the pancreas data set; has no images."""
-    labelled = {f"labelled{n}": n % STRATA for n in range(PANCREAS["labelled"])}
+def full(tree: Tree) -> Study:
+    """The default study of exp.py as it would be with the data set of GRIDS; has no images."""
+    grid = GRIDS[tree.study.tree]
+    labelled = {f"labelled{n}": n % STRATA for n in range(grid.labelled)}
     parts = hold_out(labelled, seed=tree.defaults.SPLIT_SEED)
-    pool = [*parts.train, *(f"unlabelled{n}" for n in range(PANCREAS["unlabelled"]))]
+    pool = [*parts.train, *(f"unlabelled{n}" for n in range(grid.unlabelled))]
     cases = [*labelled, *pool]
     return replace(tree.study, settings=tree.defaults, splits=parts, pool=pool,
                    cache=replace(tree.study.cache, digests=dict.fromkeys(cases, ["", ""])))
@@ -118,7 +131,9 @@ def pancreas(tree: Tree) -> Study:
 
 def scale(tree: Tree, name: str) -> float:
     """Voxels of a case's views at the default resolution, over those that were measured."""
-    full, used = pancreas(tree), tree.study
-    if name == BASELINE:  # whole volumes
-        return float((full.settings.RESOLUTION / used.settings.RESOLUTION) ** used.dimensions)
-    return planning.view_voxels(full, name) / planning.view_voxels(used, name)
+    whole, used = full(tree), tree.study
+    if whole.settings.RESOLUTION == used.settings.RESOLUTION:
+        return 1.0
+    if name == BASELINE:  # whole images
+        return float((whole.settings.RESOLUTION / used.settings.RESOLUTION) ** used.dimensions)
+    return planning.view_voxels(whole, name) / planning.view_voxels(used, name)

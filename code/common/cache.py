@@ -126,8 +126,9 @@ def _make(folder: Path, sources: Sequence[Source], prepare: Callable[[Source], P
     try:
         facts, digests = _write(sources, partial, prepare, shape, image_type, label_maps, workers)
     except BrokenProcessPool:
-        raise InputError(f"{folder}: a process that preprocessed was ended (killed, or out of "
-                         "memory); free memory, or give fewer cores (taskset), and start again"
+        raise InputError(f"{folder}: a process that preprocessed was ended: killed, out of memory "
+                         "(free some, or give fewer cores with taskset), or begun by a script "
+                         "without if __name__ == \"__main__\":; nothing half-made is used"
                          ) from None
     write_json(partial / "manifest.json",
                {"settings": settings, "facts": facts, "contents": contents, "digests": digests,

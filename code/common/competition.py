@@ -97,8 +97,8 @@ def download(folder: Path) -> Path:
         import requests
         from kaggle.api.kaggle_api_extended import KaggleApi
     except ImportError as error:
-        raise InputError(f"the kaggle package cannot be used ({error}); ./setup.sh installs it"
-                         ) from None
+        raise InputError(f"the kaggle package cannot be used ({error}); ./setup.sh data fundus "
+                         "installs it") from None
     try:
         api = KaggleApi()
         api.authenticate()

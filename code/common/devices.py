@@ -135,8 +135,8 @@ def cards() -> tuple[Card, ...]:
     """
     built = torch.version.cuda or torch.version.hip
     if built is None:
-        raise InputError("this torch is a CPU-only build; install another with TORCH_INDEX=... "
-                         "./setup.sh")
+        raise InputError("this torch is a CPU-only build; TORCH_INDEX=URL ./setup.sh demo installs "
+                         "another")
     reason = "no GPU and no driver found"
     if torch.cuda.is_available() or driver_present():
         asked = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True,
@@ -146,7 +146,7 @@ def cards() -> tuple[Card, ...]:
                          for name, (major, minor), memory, problem in found)
         reason = (asked.stderr.strip() or "it shows no GPU").splitlines()[-1][:160]
     raise InputError(f"torch (built for CUDA {built}) cannot use it: {reason}; update the driver, "
-                     "or install a build for its CUDA version with TORCH_INDEX=... ./setup.sh")
+                     "or install a build for its CUDA version: TORCH_INDEX=URL ./setup.sh demo")
 
 
 def driver_present() -> bool:

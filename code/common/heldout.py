@@ -66,7 +66,7 @@ def _check_file(path: Path, old: Any, contents: Mapping[str, str]) -> None:
     if len(listed) != len(set(map(str, listed))):
         raise InputError(f"{path}: a case is listed twice; {remedy}")
     known = old["contents"] if isinstance(old.get("contents"), dict) else contents
-    if strange := [str(case) for case in listed if case not in known]:
+    if strange := [case for case in map(str, listed) if case not in known]:
         raise InputError(f"{path}: {few(strange)}: no labelled case of this data set; {remedy}")
 
 

@@ -128,7 +128,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
           f"{len(twins.contradicting)} left out for contradicting labels, "
           f"{len(twins.unlabelled)} unlabelled left out\n"
           f"pool      {len(study.pool)} cases to pretrain on; "
-          f"test cases in the pretraining pool: {leaked}\n"
+          f"test cases in the pretraining pool: {leaked}; encoders are chosen on validation\n"
           f"runs      {len(jobs)}: {first} pretraining, {len(jobs) - first} finetuning; "
           f"{done} done, {len(jobs) - done} to do\n"
           f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "

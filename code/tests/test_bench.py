@@ -139,17 +139,3 @@ def test_dropout_from_bits_halves_doubles_and_repeats() -> None:
     made.sum().backward()
     assert torch.equal(maps.grad, 2.0 * kept)
     assert torch.equal(layer.eval()(maps), maps)
-
-
-@pytest.mark.gpu
-def test_a_training_step_never_waits_for_the_gpu(tmp_path: Path, plain: ModuleType) -> None:
-    trees, rows, speed = (importlib.import_module(name) for name in ("trees", "step_rows", "speed"))
-    tree = trees.open_3d(tmp_path, torch.device("cuda"), speed.SIZES["smoke"])
-    for name in tree.defaults.TASKS:
-        step = rows.Step(tree, name)
-        step()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            step()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")

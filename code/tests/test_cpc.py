@@ -108,3 +108,73 @@ def test_the_head_uses_every_row_it_should() -> None:
     assert used == [0, 1, 2, 4, 5, 6, 8, 9, 10, 16 + 5]
     grad, = torch.autograd.grad(codes[0, 5].sum(), features)
     assert grad[0].abs().sum(1).nonzero().flatten().tolist() == [32 + 5, 48 + 5]
+
+
+@pytest.mark.parametrize(("tree", "rows", "columns"), [("3d", 4, 16), ("2d", 5, 5)])
+def test_the_head_is_a_gru_over_the_context_and_a_layer_for_each_row_below(
+        tree: str, rows: int, columns: int) -> None:
+    torch.manual_seed(0)
+    task = {"3d": pretext3d.PRETEXTS["cpc"](64), "2d": pretext2d.PRETEXTS["cpc"](96)}[tree]
+    head = task.head([6])
+    assert (cpc.CODE, cpc.HIDDEN, cpc.AHEAD) == (1024, 256, 2)  # official code
+    features = torch.randn(1, rows * columns, 6)
+    predicted, codes = head(features)
+    code = head.code(features)[0].unflatten(0, (rows, columns))
+    for column in range(columns):
+        if tree == "3d":
+            i, j = divmod(column, 4)
+            mirror = {-1: 1, 4: 2}
+            around = [code[0, 4 * mirror.get(i + a, i + a) + mirror.get(j + b, j + b)]
+                      for a in (-1, 0, 1) for b in (-1, 0, 1)]
+        else:
+            around = [code[0, column + a] if 0 <= column + a < 5 else torch.zeros(1024)
+                      for a in (-1, 0, 1)]
+        _, state = head.context(torch.stack([*around, code[1, column]])[None])
+        for ahead in (0, 1):
+            expected = head.predict[ahead](state[0, 0])
+            assert torch.allclose(predicted[0, column, ahead], expected, atol=1e-5)
+            assert torch.equal(codes[0, column, ahead], code[rows - 2 + ahead, column])
+
+
+def test_a_logit_is_the_mean_product_and_the_loss_pulls_the_own_pair_up() -> None:
+    task = pretext2d.PRETEXTS["cpc"](48)
+    predicted = torch.full((1, 5, 2, cpc.CODE), 2.0)
+    codes = torch.full((1, 5, 2, cpc.CODE), 1.5)
+    codes[0, 1] = -0.5
+    negative = torch.tensor([[1, 0, 0, 0, 1]])
+    own, other = task.logits((predicted, codes), negative)
+    assert own[0].tolist() == [3, -1, 3, 3, 3] and other[0].tolist() == [-1, 3, 3, 3, -1]
+    down, up = math.log1p(math.exp(-1)), math.log1p(math.exp(-3))  # log(1 + e^-x)
+    loss = ((4 * up + (1 + down)) / 5 + (2 * down + 3 * (3 + up)) / 5) / 2
+    assert float(task.loss((predicted, codes), negative)) == pytest.approx(loss, rel=1e-5)
+    scores = task.score((predicted, codes), negative)["accuracy"]
+    assert scores.tolist() == pytest.approx([(4 / 5 + 2 / 5) / 2])
+
+
+def test_crops_lie_anywhere_in_their_patch_in_training_and_in_the_middle_else() -> None:
+    task = pretext2d.PRETEXTS["cpc"](96)
+    side = torch.arange(96.0)
+    image = (side[:, None] * 96 + side).expand(60, 1, 96, 96)
+    batch = Batch(image, None, list(range(60)))
+    spare = task.grid.patch - task.crop
+    assert spare >= 2 and task.fill == 0
+    corners = task.grid.cells * task.grid.cell
+    for training in (True, False):
+        views, _ = task.prepare(batch, generator(0, "c"), training=training)
+        assert views.shape[2:] == (1, task.crop, task.crop)
+        first = views[:, :, 0, 0, 0].long()
+        inside = torch.stack([first // 96, first % 96], dim=2) - corners  # (B, V, 2)
+        expected = set(range(spare + 1)) if training else {spare // 2}
+        assert set(inside.unique().tolist()) == expected
+        if training:
+            assert len((inside[..., 0] - inside[..., 1]).unique()) > 2  # each axis by itself
+
+
+def test_a_crop_of_a_volume_lies_amid_zeros() -> None:
+    task = pretext3d.PRETEXTS["cpc"](64)  # patches of 16, crops of 14: a zero on every side
+    views, _ = task.prepare(Batch(torch.ones(1, 1, 64, 64, 64), None, [0]), generator(0, "z"),
+                            training=True)
+    assert views.shape[-3:] == (16, 16, 16)
+    inner = torch.zeros(16, 16, 16)
+    inner[1:15, 1:15, 1:15] = 1
+    assert torch.equal(views[0, 7, 0], inner)

@@ -123,8 +123,8 @@ def test_classes_channels_precision_and_version_are_in(study: Study,
 
 
 def test_another_subset_of_the_same_cases_is_another_run(study: Study) -> None:
-    first, second = (study.finetune_run("baseline", 50, seed).identity for seed in (0, 1))
-    assert first["labelled"] != second["labelled"]
+    seeds = [study.finetune_run("baseline", 50, seed).identity["labelled"] for seed in range(9)]
+    assert len(set(seeds)) > 3  # few cases: some subsets are the same
     others = [replace(study, strata={case: (number + shift) % 2 for number, case in
                                      enumerate(study.splits.train)}) for shift in range(2)]
     others += [replace(study, strata=dict.fromkeys(study.splits.train, 0))]

@@ -121,3 +121,14 @@ def test_a_true_crossing_lies_in_the_interval_as_often_as_it_should() -> None:
         assert found is not None
         inside += (found.low or 101) <= 500**0.5 <= (found.high or 101)
     assert inside >= 180
+
+
+def test_between_two_fractions_the_wider_of_their_intervals_holds() -> None:
+    wide = {seed: {case: {"dice": 0.5 + 0.1 * (seed - 1)} for case in "abcd"} for seed in range(3)}
+    sharp, target = ({seed: {case: {"dice": level} for case in "abcd"} for seed in range(3)}
+                     for level in (0.8, 0.7))
+    found = labels.reached(MEASURE, {10: wide, 100: sharp}, target)
+    assert found is not None and found.fraction == pytest.approx(10 * 10 ** (2 / 3), rel=0.01)
+    assert found.low == 10 and found.high == 100  # half a width of .25 all the way to the last
+    other = labels.reached(MEASURE, {10: sharp, 100: wide}, target)
+    assert other is not None and other.low == other.fraction == 10 and other.high is None

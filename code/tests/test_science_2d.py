@@ -44,7 +44,7 @@ def test_the_encoder_is_torchvisions_densenet() -> None:
     theirs, ours = densenet121(weights=None), model.Encoder()
     ours.features.load_state_dict(theirs.features.state_dict())
     theirs.classifier = torch.nn.Identity()
-    images = torch.rand(2, 3, 40, 40)
+    images = torch.rand(2, 3, 72, 72)  # 2 x 2 places are left for the average
     with torch.no_grad():
         assert torch.equal(ours.eval()(images), theirs.eval()(images))
 
@@ -117,6 +117,8 @@ def test_grades_are_coded_as_leading_ones_and_decoded() -> None:
     assert task.decode(torch.full((1, 5), -4.0)).item() == 0  # clipped
     assert task.loss(code * 40 - 20, grades).item() < 1e-6
     assert task.loss(torch.zeros(5, 5), grades).item() == pytest.approx(np.log(2))
+    logits = torch.tensor([[4.0, -4, 4, -4, -4], [1, 0.1, 0.1, -0.1, -3], [9, 9, 9, 9, 9]])
+    assert task.decode(logits).tolist() == [1, 2, 4]  # outputs above one half, less one
 
 
 def test_a_missing_grade_does_not_change_the_weights_of_kappa() -> None:
@@ -125,9 +127,12 @@ def test_a_missing_grade_does_not_change_the_weights_of_kappa() -> None:
               "predicted": np.array([0, 1, 1, 2, 1, 3, 4, 2])}
     summary = task.summarise(scores)
     assert summary["kappa"] == pytest.approx(0.8) and summary["accuracy"] == 5 / 8
+    assert summary["confusion"][1] == [0, 1, 0, 0, 0] and summary["confusion"][0][1] == 1
+    assert task.monitor == "kappa"  # what chooses the weights
     assert np.array(summary["confusion"]).shape == (5, 5)
     few = {"truth": np.array([0, 2, 2]), "predicted": np.array([0, 2, 0])}
     measure = graph.measures({"classes": [""] * 5})[0]
+    assert task.summarise(few)["kappa"] == pytest.approx(0.4)  # 1 - 4 / (20/3)
     rows = measure.contributions(task.cases(few))
     assert float(measure.combine(rows.sum(0))) == pytest.approx(task.summarise(few)["kappa"])
 

@@ -1,0 +1,175 @@
+"""Records with known scores become the tables they should, number by number."""
+
+import csv
+import importlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import t as student
+
+from common import curves, tables
+from common.curves import Curves
+from common.errors import InputError
+from common.stats import Measure, accuracy_of, kappa_of, mean_of
+
+DICE = [mean_of("dice", "Dice"), mean_of("dice_a", "Dice, a")]
+GRADES = [kappa_of("kappa", "QWK", 3), accuracy_of("accuracy", "Accuracy")]
+GAINS = {"cpc": (0.1, 0.2, 0.3), "rpl": (0.02, -0.01, 0.05)}  # over the baseline, seed by seed
+LEVELS = {5: 0.4, 25: 0.45, 100: 0.55}
+
+
+def write(folder: Path, task: str, fraction: int, seed: int, *, cases: Any, test: Any,
+          encoder: Any = None, **identity: Any) -> None:
+    run = folder / f"finetune/{task}/fraction{fraction:03d}/seed{seed}"
+    save(run, {"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+               "metric": next(iter(test)), "classes": ["a", "b", "c"], "resolution": 32,
+               "labelled": fraction, "validation": 7, "test_cases": len(cases),
+               "steps": 90 + (fraction == 5) * 10, "generated": True, "test": test,
+               "selected": {"step": 3, "rule": "highest score on validation"},
+               "last": {"test": {name: value / 2 if isinstance(value, float) else value
+                                 for name, value in test.items()}}, "cases": cases},
+         {"settings": {"RESOLUTION": 32}, "data": "d", "splits": "s", "encoder": encoder,
+          **identity})
+
+
+def save(run: Path, scores: Any, identity: Any) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "scores.json").write_text(json.dumps(scores))
+    (run / "config.json").write_text(json.dumps({"identity": identity}))
+
+
+def made(folder: Path) -> Path:
+    """A baseline and two arms, three seeds, every case of a run alike: nothing varies over cases."""
+    for fraction, level in LEVELS.items():
+        for task in ("baseline", *GAINS):
+            for seed in range(3):
+                gain = GAINS[task][seed] if task in GAINS else 0.0
+                score = level + 0.01 * seed + gain
+                encoder = {"stage": "pretrain", "task": task, "seed": seed, "settings": {"LR": 1},
+                           "weights": f"{task}{seed}"} if task in GAINS else None
+                write(folder, task, fraction, seed, encoder=encoder, test={"dice": score},
+                      cases={f"c{i}": {"dice": score, "dice_a": score / 2} for i in range(4)})
+    return folder
+
+
+def rows(found: Curves) -> dict[tuple[str, str, str], dict[str, str]]:
+    return {(row["task"], row["fraction"], row["measure"]): row
+            for row in csv.DictReader(io.StringIO(tables.csv_text(found)))}
+
+
+def test_differences_their_intervals_and_p_are_those_of_the_seeds(tmp_path: Path) -> None:
+    found = curves.read(made(tmp_path), "set", DICE)
+    row = rows(found)["cpc", "25", "dice"]
+    assert float(row["mean"]) == pytest.approx(0.45 + 0.01 + 0.2)
+    assert float(row["difference"]) == pytest.approx(0.2)
+    error = 0.1 / 3**0.5  # gains .1, .2, .3
+    for name, comparisons in (("difference", 1), ("adjusted", 2)):  # two arms beside the baseline
+        half = student.ppf(1 - 0.025 / comparisons, 2) * error
+        assert float(row[f"{name}_low"]) == pytest.approx(0.2 - half, abs=1e-6)
+        assert float(row[f"{name}_high"]) == pytest.approx(0.2 + half, abs=1e-6)
+    p = 2 * student.sf(0.2 / error, 2)
+    assert float(row["p"]) == pytest.approx(p, rel=1e-4)
+    assert float(row["p_adjusted"]) == pytest.approx(2 * p, rel=1e-4)  # the smaller of two
+    assert row["seeds"] == "3" and row["labelled"] == "25"
+    small = rows(found)["cpc", "25", "dice_a"]
+    assert float(small["mean"]) == pytest.approx(0.33) and small["difference"] == ""
+    assert rows(found)["baseline", "25", "dice"]["difference"] == ""
+
+
+def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
+    text = tables.markdown(curves.read(made(tmp_path), "set", DICE))
+    half = student.ppf(1 - 0.025 / 2, 2) * 0.1 / 3**0.5
+    adjusted = f"{0.2 - half:+.3f} to {0.2 + half:+.3f}"
+    half = student.ppf(0.975, 2) * 0.1 / 3**0.5
+    single = f"+0.200 ({0.2 - half:+.3f} to {0.2 + half:+.3f})"
+    p = 2 * student.sf(0.2 * 3**0.5 / 0.1, 2)
+    cell = f"+0.200 ({adjusted})"
+    assert f"| cpc | {cell} | {cell} | {cell} |" in text  # at a glance: a cell a fraction
+    assert f"| cpc | 5 % | 0 1 2 | {single} | {adjusted} | {p:.3f} | {2 * p:.3f} |" in text
+    last = (0.45 + 0.01 + 0.2) / 2  # last weights: half the score of those chosen
+    assert f"| cpc | 25 % | 25 | 0 1 2 | 0.660 (" in text and f"| {last:.3f} |" in text
+    assert "n = 4 test cases, 3 seeds, 90 to 100 optimiser steps a run" in text
+    assert "chosen by highest score on validation (7 labelled cases" in text
+    assert "generated data: says nothing about patients" in text.splitlines()[0]
+
+
+def test_labels_are_saved_against_the_baseline_on_all_labels(tmp_path: Path) -> None:
+    found = curves.read(made(tmp_path), "set", DICE).reached
+    assert list(found) == ["baseline", "cpc", "rpl"]
+    assert found["baseline"].fraction == 100 and found["cpc"].fraction == 5  # .6 > .55
+    rpl = found["rpl"].fraction
+    assert rpl is not None and 25 < rpl < 100  # gains .02: reached between .45 and .55
+    assert rpl == pytest.approx(25 * 4 ** (0.08 / 0.1), rel=0.01)
+
+
+def test_what_an_arm_or_seed_lacks_is_said(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    assert curves.read(folder, "set", DICE).missing == []
+    for seed in (0, 2):
+        (folder / f"finetune/rpl/fraction025/seed{seed}/scores.json").unlink()
+    assert curves.read(folder, "set", DICE).missing == ["rpl at 25 %: seeds 0, 2"]
+
+
+@pytest.mark.parametrize("changed", [{"data": "other"}, {"splits": "other"},
+                                     {"settings": {"RESOLUTION": 64}}, {"precision": "bfloat16"}])
+def test_points_of_other_data_splits_or_settings_are_refused(tmp_path: Path, changed: Any) -> None:
+    folder = made(tmp_path)
+    write(folder, "rpl", 25, 1, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}},
+          **changed)
+    with pytest.raises(InputError, match=next(iter(changed)).replace("settings", "RESOLUTION")):
+        curves.read(folder, "set", DICE)
+
+
+def test_encoders_pretrained_with_other_settings_are_refused(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    write(folder, "rpl", 25, 1, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}},
+          encoder={"stage": "pretrain", "task": "rpl", "seed": 1, "settings": {"LR": 2}})
+    with pytest.raises(InputError, match="LR"):
+        curves.read(folder, "set", DICE)
+
+
+def graded(folder: Path) -> Curves:
+    """Two arms; at 5 and 100 % the first takes 0 for 1, the second is right."""
+    for fraction in (5, 25, 100):
+        for task, predicted in (("baseline", [1, 1, 2]), ("cpc", [0, 1, 2])):
+            cases = {f"c{i}": {"truth": i, "predicted": p} for i, p in enumerate(predicted)}
+            table = [[0] * 3 for _ in range(3)]
+            for case in cases.values():
+                table[case["truth"]][case["predicted"]] += 1
+            for seed in range(2):
+                write(folder, task, fraction, seed, test={"kappa": 0.5, "confusion": table},
+                      cases=cases)
+    return curves.read(folder, "set", GRADES)
+
+
+def test_the_confusion_table_has_the_truth_in_rows_and_an_arm_at_a_time(tmp_path: Path) -> None:
+    text = tables.markdown(graded(tmp_path))
+    assert "| truth | predicted a | predicted b | predicted c |" in text
+    assert "| baseline | 5 % | a | 0 | 2 | 0 |" in text and "| cpc | 5 % | a | 2 | 0 | 0 |" in text
+    assert "| baseline | 100 % | b | 0 | 2 | 0 |" in text and "| 25 % | a |" not in text
+
+
+@pytest.mark.parametrize(("scores", "epoch"), [
+    ([0.1, 0.9, 0.95, 0.9, 0.9, 0.9], 6), ([0.96] * 5, 5), ([0.96] * 4, None),
+    ([0.905] * 9, None)])  # .91 is 90 % of the way from .1 to 1
+def test_solved_is_the_first_mean_of_five_nine_tenths_from_chance_to_one(
+        tmp_path: Path, scores: list[float], epoch: int | None) -> None:
+    run = made(tmp_path) / "pretrain/cpc/seed0"
+    save(run, {"stage": "pretrain", "task": "cpc", "seed": 0, "chance": {"accuracy": 0.1},
+               "score": {"accuracy": 0.9}, "epochs": 9, "best_epoch": 7}, {})
+    (run / "log.jsonl").write_text("".join(
+        json.dumps({"epoch": i, "step": i, "val": {"accuracy": value}}) + "\n"
+        for i, value in enumerate(scores, 1)))
+    assert curves.read(tmp_path, "set", DICE).solved == [{"accuracy": epoch}]
+
+
+def test_each_trees_headline_and_classes_are_measured() -> None:
+    run = {"classes": ["pancreas", "tumour"], "test": {"dice_whole": 0.5}}
+    found: dict[str, list[Measure]] = {tree: importlib.import_module(f"{tree}.graph").measures(run)
+                                       for tree in ("3d", "2d")}
+    assert [measure.name for measure in found["3d"]] == [
+        "dice", "dice_pancreas", "dice_tumour", "dice_whole", "dice_paper"]
+    assert [measure.name for measure in found["2d"]] == ["kappa", "accuracy"]

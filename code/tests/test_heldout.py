@@ -1,0 +1,105 @@
+"""Splits are made once and read again; duplicates are on one side, contradictions on none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common import heldout, splits
+from common.errors import InputError
+from common.settings import Settings
+
+LABELLED = [f"c{i:02d}" for i in range(40)]
+UNLABELLED = ["u0", "u1", "u2"]
+
+
+class Fake:
+    """What a cache knows of its cases: c00 to c03 twins that agree, c10 and c11 that do not."""
+
+    def __init__(self) -> None:
+        pixels = {case: case for case in [*LABELLED, *UNLABELLED]}
+        pixels |= dict.fromkeys(["c01", "c02", "c03"], "c00") | {"c11": "c10", "u1": "c05"}
+        truth = {case: i % 3 for i, case in enumerate(LABELLED)}
+        truth |= dict.fromkeys(["c00", "c01", "c02", "c03"], 1)
+        self.facts = {case: {"pixels": value, **({"truth": truth[case]} if case in truth else {})}
+                      for case, value in pixels.items()}
+        self.contents = {case: f"digest of {case}" for case in self.facts}
+        self.labelled = len(LABELLED)
+
+
+def made(folder: Path, fake: Any = None, **given: Any) -> splits.Splits:
+    cache: Any = fake or Fake()
+    strata = {case: cache.facts[case]["truth"] for case in LABELLED}
+    settings = Settings(**{"SPLIT_SEED": 0, "STRICT": False, "RERUN": False, **given})
+    return heldout.make_splits(cache, strata, folder, dataset="set", generated=True,
+                               settings=settings)
+
+
+def test_twins_are_on_one_side_and_contradictions_in_no_part(tmp_path: Path) -> None:
+    for seed in range(12):
+        parts = made(tmp_path / str(seed), SPLIT_SEED=seed)
+        every = [*parts.train, *parts.val, *parts.test]
+        assert sorted(every) == [case for case in LABELLED if case not in ("c10", "c11")]
+        sides = [len({"c00", "c01", "c02", "c03"} & set(part))
+                 for part in (parts.train, parts.val, parts.test)]
+        assert sorted(sides) == [0, 0, 4]
+    written = json.loads((tmp_path / "0/splits.json").read_text())
+    assert written["duplicates"]["contradicting"] == ["c10", "c11"]
+    assert written["duplicates"]["unlabelled"] == ["u1"]
+
+
+def test_the_pool_is_the_training_cases_and_the_unlabelled_that_are_no_twins(
+        tmp_path: Path) -> None:
+    parts = made(tmp_path)
+    fake: Any = Fake()
+    assert heldout.pool_of(fake, parts) == [*parts.train, "u0", "u2"]
+    wrong = splits.Splits([*parts.train, parts.test[0]], parts.val, parts.test, 0)
+    with pytest.raises(InputError, match=parts.test[0]):
+        heldout.pool_of(fake, wrong)
+
+
+def test_strict_stops_at_any_duplicate(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="exact duplicates found"):
+        made(tmp_path, STRICT=True)
+    fake = Fake()
+    for case in LABELLED:  # only an unlabelled twin is left
+        fake.facts[case]["pixels"] = case
+    with pytest.raises(InputError, match="u1"):
+        made(tmp_path, fake, STRICT=True)
+
+
+def test_splits_are_read_as_they_were_written(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    content = json.loads((tmp_path / "splits.json").read_text())
+    content["train"][0], content["test"][0] = content["test"][0], content["train"][0]
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    again = made(tmp_path)
+    assert again != first
+    assert (again.train, again.val, again.test) == (content["train"], content["val"],
+                                                    content["test"])
+
+
+@pytest.mark.parametrize("change", ["content", "case", "seed"])
+def test_splits_of_other_data_are_refused_or_set_aside(tmp_path: Path, change: str) -> None:
+    made(tmp_path)
+    fake, seed = Fake(), 0
+    if change == "content":
+        fake.contents["c07"] = "another"
+    elif change == "case":
+        fake.contents.pop("c39")
+        fake.facts.pop("c39")
+        fake.labelled -= 1
+        LABELLED.remove("c39")
+    else:
+        seed = 1
+    try:
+        named = {"content": "c07", "case": "c39", "seed": "SPLIT_SEED"}[change]
+        with pytest.raises(InputError, match=named):
+            made(tmp_path, fake, SPLIT_SEED=seed)
+        new = made(tmp_path, fake, SPLIT_SEED=seed, RERUN=True)
+        assert new.seed == seed and (tmp_path / "splits.json.old-1").exists()
+        assert made(tmp_path, fake, SPLIT_SEED=seed) == new
+    finally:
+        if change == "case":
+            LABELLED.append("c39")

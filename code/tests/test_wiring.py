@@ -1,0 +1,495 @@
+"""What the loop is given: rows, recipes, weights and seeds of every run, in both trees.
+
+fit() and evaluate() are doubles that write down what they get. Each sentence of the protocol is
+then checked on rows, not on lists of names.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from common import arms, augment, cache, checkpoint, experiment, metrics, settings
+from common.experiment import Study
+from common.records import Json, Run
+from common.task import batch_norms
+from common.training import Cases, Recipe, State, generator
+
+CODE = Path(__file__).resolve().parents[1]
+SMALL = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--batch-size", "2"],
+         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
+                "--batch-size", "3"]}
+TASKS = ["baseline", "rotation", "exemplar", "oracle", "rotation@shuffled"]
+PRETRAININGS = ["rotation", "exemplar", "oracle"]
+FRACTIONS, SEEDS = (50, 100), (0, 3)  # seeds whose subsets of six scans differ
+GIVEN = ["--tasks", *TASKS, "--fractions", *map(str, FRACTIONS), "--seeds", *map(str, SEEDS),
+         "--pretext-batch-size", "4", "--pretext-epochs", "7", "--pretext-lr", "0.02",
+         "--pretext-patience", "6", "--pretext-min-steps", "11", "--finetune-epochs", "5",
+         "--finetune-lr", "0.03", "--warmup-epochs", "2", "--validations", "9",
+         "--start-lr-factor", "0.25", "--finetune-clip", "0.5", "--device", "cpu"]
+
+
+class Fitted(NamedTuple):
+    """One call of fit()."""
+
+    task: str
+    train: list[int]
+    val: list[int]
+    recipe: Recipe
+    start: dict[str, Tensor]  # weights of the network that training starts with
+    best: dict[str, Tensor]   # what the double says was best on validation
+    last: dict[str, Tensor]   # what it leaves in the network
+
+
+class Evaluated(NamedTuple):
+    """One call of evaluate(); its figures are numbers that no other call has."""
+
+    rows: list[int]
+    weights: dict[str, Tensor]
+    figure: float
+
+
+class Trained(NamedTuple):
+    """What a run was given, and what it has recorded."""
+
+    run: Run
+    fit: Fitted
+    evaluations: list[Evaluated]
+
+    @property
+    def scores(self) -> Json:
+        return self.run.scores()
+
+
+class Grid(NamedTuple):
+    """All runs of a study, and what they were made of."""
+
+    study: Study
+    cases: Cases
+    runs: dict[tuple[str, ...], Trained]  # ("pretrain", task, seed), ("finetune", task, %, seed)
+
+    def finetuned(self) -> dict[tuple[str, int, int], Trained]:
+        return {(key[1], int(key[2]), int(key[3])): one
+                for key, one in self.runs.items() if key[0] == "finetune"}
+
+    def pretrained(self, task: str, seed: int) -> Trained:
+        return self.runs["pretrain", task, str(seed)]
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("encoder."): value for name, value in state.items()
+            if name.startswith("encoder.")}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor], learnt: bool = False) -> bool:
+    """Whether two states agree; ``learnt``: without BatchNorm's running statistics."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a
+                                        if not learnt or "running" not in name
+                                        and "num_batches" not in name)
+
+
+def changed(state: dict[str, Tensor], what: str) -> dict[str, Tensor]:
+    """The weights of a state, a little different for every ``what``."""
+    rng = generator(0, what)
+    return {name: value + 0.01 * torch.rand(value.shape, generator=rng)
+            if value.is_floating_point() else value.clone() for name, value in state.items()}
+
+
+class Doubles:
+    """In the place of fit() and evaluate() of one run after another."""
+
+    def __init__(self) -> None:
+        self.fits: list[Fitted] = []
+        self.evaluations: list[Evaluated] = []
+        self.calls = 0
+
+    def fit(self, model: nn.Module, task: Any, cases: Cases, *, train: list[int], val: list[int],
+            run: Run, recipe: Recipe, report: Any) -> State:
+        start, name = weights(model), run.name
+        best, last = changed(start, f"{name} best"), changed(start, f"{name} last")
+        model.load_state_dict(last)
+        self.fits.append(Fitted(task.name, train, val, recipe, start, best, last))
+        return State(epoch=recipe.epochs, best_step=recipe.steps, best_weights=best)
+
+    def evaluate(self, model: nn.Module, task: Any, cases: Cases, rows: list[int],
+                 recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.calls += 1
+        self.evaluations.append(Evaluated(rows, weights(model), float(self.calls)))
+        figures = {name: float(self.calls) for name in
+                   (*getattr(task, "chance", {}), "loss", "dice", "kappa")}
+        table = np.zeros((len(rows), 3, 3), int)
+        table[:, 0, 0] = rows  # every case's score tells which row it is of
+        return figures, {"confusion": table, "truth": np.array(rows), "predicted": np.array(rows)}
+
+
+def exp_of(tree: str) -> Any:
+    """exp.py of a tree, its siblings imported by their bare names as its command does."""
+    siblings = ("loader", "model", "phantom", "pretext")
+    kept = {name: sys.modules.pop(name) for name in siblings if name in sys.modules}
+    path = list(sys.path)
+    sys.path.insert(0, str(CODE / tree))
+    try:
+        found = importlib.util.spec_from_file_location(f"wired_{tree}", CODE / tree / "exp.py")
+        assert found is not None and found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        return module
+    finally:
+        sys.path[:] = path
+        for name in siblings:
+            sys.modules.pop(name, None)
+        sys.modules.update(kept)
+
+
+def study_of(tree: str, data: Path, folder: Path, *more: str) -> Study:
+    """The study of a tree on generated data, made as its command makes it."""
+    exp = exp_of(tree)
+    chosen = settings.from_flags(vars(exp), ["--data", str(data), "--results", str(folder / "r"),
+                                             "--cache", str(folder / "c"), *SMALL[tree], *GIVEN,
+                                             *more])
+    exp.check(chosen, {})
+    with pytest.MonkeyPatch.context() as patch:  # ten small files need no processes
+        patch.setattr(cache, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1),
+                      raising=False)
+        study: Study = exp.make_study(chosen, "float32", {})
+    return study
+
+
+@pytest.fixture(scope="module", params=["3d", "2d"])
+def grid(request: pytest.FixtureRequest, scans: Path, photographs: Path,
+         tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
+    """Every run of five arms, two fractions and two seeds, trained by doubles."""
+    study = study_of(request.param, {"3d": scans, "2d": photographs}[request.param],
+                     tmp_path_factory.mktemp("wiring"))
+    cases = experiment.load_cases(study, torch.device("cpu"))
+    runs = {("pretrain", task, str(seed)): (study.pretrain_run, (task, seed))
+            for task in PRETRAININGS for seed in SEEDS}
+    runs |= {("finetune", task, str(fraction), str(seed)): (study.finetune_run,  # type: ignore[misc]
+                                                            (task, fraction, seed))
+             for task in TASKS for fraction in FRACTIONS for seed in SEEDS}
+    done = {}
+    with pytest.MonkeyPatch.context() as patch:
+        doubles = Doubles()
+        patch.setattr(experiment, "fit", doubles.fit)
+        patch.setattr(experiment, "evaluate", doubles.evaluate)
+        for key, (make, given) in runs.items():
+            doubles.fits, doubles.evaluations = [], []
+            run = make(*given)
+            run.start({})
+            torch.manual_seed(len(done))  # what was drawn before must not matter
+            experiment.train(study, run, cases, lambda steps: None)
+            assert len(doubles.fits) == 1 and run.done()
+            done[key] = Trained(run, doubles.fits[0], doubles.evaluations)
+    yield Grid(study, cases, done)
+
+
+def ids(grid: Grid, rows: list[int]) -> list[str]:
+    return [grid.cases.ids[row] for row in rows]
+
+
+# Who is seen when.
+
+def test_weights_are_chosen_on_the_validation_cases_and_on_no_other(grid: Grid) -> None:
+    for one in grid.runs.values():
+        assert ids(grid, one.fit.val) == grid.study.splits.val
+
+
+def test_no_test_case_is_anywhere_but_in_the_last_evaluations_of_finetuning(grid: Grid) -> None:
+    test = set(grid.cases.rows(grid.study.splits.test))
+    assert len(test) >= 2
+    for key, one in grid.runs.items():
+        assert not test & {*one.fit.train, *one.fit.val}
+        seen = [evaluation for evaluation in one.evaluations if test & set(evaluation.rows)]
+        assert len(seen) == (2 if key[0] == "finetune" else 0)  # best and, beside it, last weights
+        assert all(set(evaluation.rows) == test for evaluation in seen)
+
+
+def test_pretraining_sees_the_training_cases_and_the_unlabelled_and_nobody_else(grid: Grid) -> None:
+    parts = grid.study.splits
+    unlabelled = grid.cases.ids[grid.study.cache.labelled:]
+    assert len(unlabelled) == 2
+    for seed in SEEDS:
+        for task in ("rotation", "exemplar"):
+            seen = ids(grid, grid.pretrained(task, seed).fit.train)
+            assert sorted(seen) == sorted([*parts.train, *unlabelled])
+        oracle = ids(grid, grid.pretrained("oracle", seed).fit.train)
+        assert sorted(oracle) == sorted(parts.train)
+
+
+def test_a_labelled_subset_is_the_same_for_every_arm_and_another_for_every_seed(grid: Grid) -> None:
+    found = grid.finetuned()
+    parts, subsets = grid.study.splits, {}
+    for (_, fraction, seed), one in found.items():
+        rows = subsets.setdefault((fraction, seed), one.fit.train)
+        assert one.fit.train == rows
+        assert one.scores["labelled_cases"] == sorted(ids(grid, rows))
+        assert one.scores["labelled"] == len(rows) == len(set(rows))
+        assert len(rows) == max(2, round(len(parts.train) * fraction / 100))
+        assert set(ids(grid, rows)) <= set(parts.train)
+    for seed in SEEDS:
+        small, large = (set(subsets[fraction, seed]) for fraction in FRACTIONS)
+        assert small < large == set(grid.cases.rows(parts.train))
+    assert set(subsets[50, SEEDS[0]]) != set(subsets[50, SEEDS[1]])
+
+
+# How it is trained.
+
+def test_every_arm_has_the_same_recipe_and_steps_and_the_baseline_is_never_frozen(
+        grid: Grid) -> None:
+    batch = grid.study.settings.BATCH_SIZE
+    steps = -(-len(grid.study.splits.train) // batch)
+    for (task, _, seed), one in grid.finetuned().items():
+        baseline = task == "baseline"
+        assert one.fit.recipe == Recipe(
+            seed=seed, epochs=5, steps=steps, batch_size=batch, lr=0.03,
+            warmup=0 if baseline else 2, start_lr_factor=1.0 if baseline else 0.25, clip=0.5,
+            validations=9)
+        assert one.scores["steps"] == 5 * steps
+        assert one.fit.task == {"3d": "segmentation", "2d": "grading"}[grid.study.tree]
+
+
+def test_pretext_tasks_are_trained_as_set_and_the_oracle_as_the_baseline(grid: Grid) -> None:
+    finetuned = grid.finetuned()
+    for seed in SEEDS:
+        for task in ("rotation", "exemplar"):
+            one = grid.pretrained(task, seed)
+            assert one.fit.recipe == Recipe(
+                seed=seed, epochs=7, steps=-(-len(grid.study.pool) // 4), batch_size=4, lr=0.02,
+                smoothing=5, patience=6, patience_from=11, draws=4)
+            assert one.fit.task == task and one.scores["pool"] == len(grid.study.pool)
+        oracle = grid.pretrained("oracle", seed).fit.recipe
+        assert oracle.seed not in SEEDS  # another initialisation than the baseline's
+        assert replace(oracle, seed=seed) == finetuned["baseline", 100, seed].fit.recipe
+
+
+@pytest.mark.parametrize("tree", ["3d"])
+def test_without_equal_steps_an_epoch_is_a_pass_over_the_subset(
+        tree: str, grid: Grid, scans: Path, tmp_path: Path) -> None:
+    if grid.study.tree != tree:
+        pytest.skip("the same code in both trees")
+    study = study_of(tree, scans, tmp_path, "--no-equal-steps", "--finetune-clip", "0",
+                     "--pretext-batch-size", "0")
+    for fraction in FRACTIONS:
+        recipe = study.finetune_recipe("baseline", fraction, 0)
+        assert recipe.steps == -(-len(study.labelled(fraction, 0)) // 2) and recipe.clip is None
+    rotation = study.pretext("rotation")
+    assert study.pretext_recipe(rotation, 0).batch_size == rotation.batch_size
+
+
+# With which weights.
+
+def test_encoder_and_decoder_start_alike_in_every_arm_of_a_seed(grid: Grid) -> None:
+    found = grid.finetuned()
+    for seed in SEEDS:
+        own = found["baseline", 50, seed].fit.start
+        torch.manual_seed(seed)
+        fresh = grid.study.make_network(grid.study.make_encoder())
+        assert equal(own, weights(fresh))
+        for (_, _, other), one in found.items():
+            behind = {name: value for name, value in one.fit.start.items()
+                      if not name.startswith("encoder.")}
+            same = all(torch.equal(value, own[name]) for name, value in behind.items())
+            assert same == (other == seed)
+
+
+def test_every_arm_starts_from_the_encoder_of_its_own_task_and_seed(grid: Grid) -> None:
+    for (task, _, seed), one in grid.finetuned().items():
+        if task in ("baseline", "rotation@shuffled"):
+            continue
+        trained = grid.pretrained(task, seed)
+        start = encoder(one.fit.start)
+        assert equal(start, encoder(trained.fit.best), learnt=True)  # the best, not the last
+        assert equal(start, checkpoint.load(trained.run.encoder))
+        assert trained.scores["encoder"] == checkpoint.weights_digest(start)
+        assert one.run.identity["encoder"]["weights"] == trained.scores["encoder"]
+
+
+def test_a_shuffled_start_has_the_values_of_its_task_and_not_their_places(grid: Grid) -> None:
+    for (task, fraction, seed), one in grid.finetuned().items():
+        if task != "rotation@shuffled":
+            continue
+        learnt = encoder(grid.pretrained("rotation", seed).fit.best)
+        start = encoder(one.fit.start)
+        for name, value in start.items():
+            if "running" not in name and "num_batches" not in name:
+                assert torch.equal(value.flatten().sort()[0], learnt[name].flatten().sort()[0])
+                assert value.numel() < 9 or not torch.equal(value, learnt[name])
+        again = encoder(grid.finetuned()[task, 50, seed].fit.start)
+        assert equal(start, again)  # the same for every fraction
+
+
+def test_a_handed_on_encoder_has_the_statistics_of_whole_images_of_the_pool(grid: Grid) -> None:
+    """Those of the views would normalise wrongly; taken from the images, batch by batch."""
+    rows = grid.cases.rows(grid.study.pool)
+    images = grid.cases.batch(rows, labelled=False).images
+    for task in PRETRAININGS:
+        one = grid.pretrained(task, 3)
+        made = grid.study.make_encoder()
+        made.load_state_dict(encoder(one.fit.best))
+        seen: list[Tensor] = []
+        first = batch_norms(made)[0]
+        first.register_forward_pre_hook(lambda layer, given: seen.append(given[0].detach()))
+        made.eval()(images)
+        name = next(name for name, layer in made.named_modules() if layer is first)
+        kept = checkpoint.load(one.run.encoder)[f"{name}.running_mean"]
+        expected = seen[0].transpose(0, 1).flatten(1).mean(1)
+        assert torch.allclose(kept, expected, rtol=0.05, atol=0.02 * float(seen[0].std()))
+        assert not torch.equal(kept, encoder(one.fit.best)[f"{name}.running_mean"])
+
+
+def test_what_is_reported_is_that_of_the_best_weights_and_beside_it_of_the_last(grid: Grid) -> None:
+    test, val = (grid.cases.rows(part) for part in (grid.study.splits.test,
+                                                    grid.study.splits.val))
+    metric = {"3d": "dice", "2d": "kappa"}[grid.study.tree]
+    for one in grid.finetuned().values():
+        scores = one.scores
+        for rows, state, reported in (
+                (test, one.fit.best, scores["test"]), (val, one.fit.best, scores["val"]),
+                (test, one.fit.last, scores["last"]["test"]),
+                (val, one.fit.last, scores["last"]["val"])):
+            mine = [evaluation for evaluation in one.evaluations
+                    if evaluation.rows == rows and equal(evaluation.weights, state)]
+            assert [evaluation.figure for evaluation in mine] == [reported[metric]]
+        assert len(one.evaluations) == 4 and scores["metric"] == metric
+        assert equal(checkpoint.load(one.run.folder / "best.pt"), one.fit.best)
+        assert scores["selected"]["step"] == one.fit.recipe.steps
+        assert (scores["test_cases"], scores["validation"]) == (len(test), len(val))
+
+
+def test_a_pretext_tasks_figures_are_those_of_the_best_weights_on_validation(grid: Grid) -> None:
+    for task in PRETRAININGS:
+        one = grid.pretrained(task, 0)
+        evaluation, = one.evaluations
+        assert evaluation.rows == grid.cases.rows(grid.study.splits.val)
+        assert equal(evaluation.weights, one.fit.best)
+        assert set(one.scores["score"].values()) == {evaluation.figure}
+        assert one.scores["epochs"] == one.fit.recipe.epochs and one.scores["best_epoch"] == 1
+    chance = {"3d": 0.1, "2d": 0.25}[grid.study.tree]
+    assert grid.pretrained("rotation", 0).scores["chance"] == {"accuracy": chance}
+
+
+# Whose score is whose.
+
+def test_every_cases_score_is_written_under_its_own_name(grid: Grid) -> None:
+    for one in grid.finetuned().values():
+        kept = one.scores["cases"]
+        assert list(kept) == grid.study.splits.test
+        for case, score in kept.items():
+            row = score["both"][0] if grid.study.tree == "3d" else score["truth"]
+            assert grid.cases.ids[row] == case
+
+
+class Level(nn.Module):
+    """Says of every voxel, or of a whole photograph, what its brightness says."""
+
+    def __init__(self, within: nn.Module, classes: int, flat: bool) -> None:
+        super().__init__()
+        self.encoder, self.classes, self.flat = within, classes, flat
+
+    def forward(self, images: Tensor) -> Tensor:
+        level = images.mean((1, 2, 3))[:, None] if self.flat else images[:, :1]
+        steps = torch.arange(self.classes).view(-1, *(1,) * (level.dim() - 2)) / self.classes
+        if self.flat:
+            return level - steps / 4  # ordinal: how many of the steps it exceeds
+        return -(level - steps - 1 / self.classes / 2).abs()
+
+
+def test_with_known_answers_every_case_has_the_score_that_it_should(
+        grid: Grid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real evaluate(), a network without weights, and a reference of one case at a time."""
+    flat = grid.study.tree == "2d"
+    classes = 5 if flat else 3
+    known = replace(grid.study, make_network=lambda within: Level(within, classes, flat))
+
+    def fit(model: nn.Module, *rest: Any, **given: Any) -> State:
+        return State(epoch=1, best_step=1, best_weights=weights(model))
+    monkeypatch.setattr(experiment, "fit", fit)
+    run = Run(tmp_path / "finetune/baseline/fraction100/seed0",
+              {"stage": "finetune", "task": "baseline", "fraction": 100, "seed": 0})
+    run.start({})
+    experiment.train(known, run, grid.cases, lambda steps: None)
+    network, found = Level(nn.Identity(), classes, flat), run.scores()["cases"]
+    images, maps, facts = (known.cache.images(), known.cache.labels(), known.cache.facts)
+    assert len({str(score) for score in found.values()}) > 1
+    for case in known.splits.test:
+        row = list(facts).index(case)
+        image = torch.from_numpy(np.array(images[row]))[None].float() / (255 if flat else 1)
+        outputs = network(image)
+        if flat:
+            grade = min(4, max(0, int((outputs > 0).sum()) - 1))
+            assert found[case] == {"truth": facts[case]["truth"], "predicted": grade}
+        else:
+            assert maps is not None
+            expected = metrics.dice(maps[row], outputs.argmax(1)[0], 3)
+            for name, value in zip(known.classes, expected[1:], strict=True):
+                stated = found[case][f"dice_{name}"]
+                assert stated is None if np.isnan(value) else stated == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("zoom", "flips"), [(0.15, True), (0.3, False)])
+def test_photographs_are_zoomed_both_ways_and_mirrored_only_if_asked(
+        monkeypatch: pytest.MonkeyPatch, zoom: float, flips: bool) -> None:
+    seen: list[Tensor] = []
+    monkeypatch.setattr(augment, "resample", lambda images, matrix: seen.append(matrix) or images)
+    exp_of("2d").augmented(torch.zeros(3000, 3, 2, 2), generator(0, "a"), zoom=zoom, flips=flips)
+    factors = 1 / seen[0].diagonal(dim1=1, dim2=2)
+    assert float(factors.abs().min()) == pytest.approx(1 - zoom, abs=0.005)
+    assert float(factors.abs().max()) == pytest.approx(1 + zoom, abs=0.005)
+    assert float((factors < 0).double().mean()) == pytest.approx(0.5 * flips, abs=0.04)
+
+
+# What makes a run another run.
+
+def test_a_runs_identity_holds_what_reaches_its_numbers_and_nothing_else(grid: Grid) -> None:
+    study = grid.study
+
+    def identities(**changed: Any) -> dict[str, str]:
+        other = replace(study, settings=settings.Settings(**{**vars(study.settings), **changed}))
+        return {"pretext": str(other.pretrain_run("rotation", 0).identity),
+                "oracle": str(other.pretrain_run("oracle", 0).identity),
+                "baseline": str(other.finetune_run("baseline", 50, 0).identity),
+                "rotation": str(other.finetune_run("rotation", 50, 0).identity)}
+    before = identities()
+    reaches = {"PRETEXT_LR": {"pretext", "rotation"}, "WARMUP_EPOCHS": {"rotation"},
+               "START_LR_FACTOR": {"rotation"}, "RESOLUTION": set(before),
+               "FINETUNE_LR": {"oracle", "baseline", "rotation"},
+               "BATCH_SIZE": {"oracle", "baseline", "rotation"},
+               "PRETEXT_EPOCHS": {"pretext", "rotation"}, "VALIDATIONS": {"oracle", "baseline",
+                                                                         "rotation"},
+               "WORKERS": set(), "SEEDS": set(), "FRACTIONS": set(), "TASKS": set()}
+    for name, runs in reaches.items():
+        value = getattr(study.settings, name)
+        after = identities(**{name: value[:1] if isinstance(value, list) else value + 1})
+        assert {run for run in before if after[run] != before[run]} == runs, name
+
+
+def test_other_classes_precisions_or_cases_make_other_runs(grid: Grid) -> None:
+    study = grid.study
+    for one in (replace(study, classes=study.classes[::-1]), replace(study, precision="bfloat16")):
+        assert one.finetune_run("baseline", 50, 0).changes()
+    fewer = replace(study, pool=study.pool[:-1])
+    assert fewer.pretrain_run("rotation", 0).changes()
+    assert fewer.finetune_run("rotation", 50, 0).changes()
+    assert not fewer.finetune_run("baseline", 50, 0).changes()
+    swapped = replace(study, splits=replace(study.splits, val=study.splits.test,
+                                            test=study.splits.val))
+    assert swapped.finetune_run("baseline", 50, 0).changes()
+    assert not study.finetune_run("baseline", 50, 0).changes()
+
+
+def test_an_arm_has_a_pretraining_of_its_own_name(grid: Grid) -> None:
+    assert grid.study.pretrainings() == PRETRAININGS
+    assert [task for task in TASKS if not grid.study.pretrained_here(task)] == ["baseline"]
+    assert arms.pretraining("rotation@shuffled") == "rotation"
