@@ -58,10 +58,11 @@ class CardTensor(Tensor):
         made.held, made.card, made.machine = held, card, machine
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any,  # type: ignore[override]
+                           args: Any = (), kwargs: Any = None) -> Any:
         """A machine, which is a mode, comes before; so this one has been left."""
         raise RuntimeError(f"{func} of a tensor whose machine is gone")
 
@@ -76,7 +77,7 @@ class CardTensor(Tensor):
         raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use "
                         "Tensor.cpu() to copy the tensor to host memory first.")
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"CardTensor({self.held!r}, device={self.device})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -33,8 +33,8 @@ ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading")]
 RECIPE = Recipe(seed=3, epochs=4, steps=2, batch_size=2, lr=1e-3, clip=1.0, warmup=1)
 
 
-@pytest.fixture
-def machine() -> Iterator[Machine]:
+@pytest.fixture(name="machine")
+def one_card() -> Iterator[Machine]:
     with fake_card.machine() as made:
         yield made
 
