@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +33,7 @@ from common.errors import InputError, end_with
 from common.records import digest, file_lock, read_json, write_json
 
 FORMAT = 3  # of a cache folder; raise when what lies in it changes
+POOL_FROM = 2.0  # seconds of work left; starting a pool of interpreters takes 2 to 3 (measured)
 
 Facts = dict[str, Any]
 Prepared = tuple[np.ndarray, np.ndarray | None, Facts]
@@ -88,8 +90,9 @@ def build(sources: Sequence[Source], root: Path, prepare: Callable[[Source], Pre
     """Return the cache of ``sources`` (labelled cases first), making it if it is not there.
 
     ``prepare`` turns a case into its image (C, *space), label map or None, and facts; it runs in
-    a pool of ``workers`` processes and must be picklable. ``shape`` is (C, *space). Only one
-    process builds; others wait and say so. Raises the first InputError of ``prepare``.
+    a pool of ``workers`` processes, where there is work for one, and must be picklable. ``shape``
+    is (C, *space). Only one process builds; others wait and say so. Raises the first InputError
+    of ``prepare``.
     """
     _check_main()
     root.mkdir(parents=True, exist_ok=True)
@@ -199,14 +202,26 @@ def _digest(array: np.ndarray) -> str:
 
 def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
             workers: int) -> "tqdm[Prepared]":
-    """Results of ``prepare`` in the order of ``sources``, with a progress bar."""
+    """Results of ``prepare`` in the order of ``sources``, with a progress bar.
+
+    The first case is done here; so are the others, if by its time they take less than a pool.
+    """
     def results() -> Any:
+        begun, rest = time.monotonic(), list(sources)
+        while rest:
+            yield prepare(rest.pop(0))
+            left = (time.monotonic() - begun) / (len(sources) - len(rest)) * len(rest)
+            if left > POOL_FROM:
+                yield from pooled(rest)
+                return
+
+    def pooled(rest: Sequence[Source]) -> Any:
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
         with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
                                  initializer=_begin, initargs=(os.getpid(),)) as pool:
             waiting: list[Future[Prepared]] = []
-            for source in sources:
+            for source in rest:
                 waiting.append(pool.submit(prepare, source))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()

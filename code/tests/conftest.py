@@ -1,22 +1,58 @@
-"""What the tests share: code/ on the path, and a tiny generated data set."""
+"""What the tests share: code/ on the path, tiny generated data sets, and a finished grid of each.
+
+The whole suite runs in two processes, a file in one of them; a file that is named, and tests that
+are slow or need a GPU, in this one.
+"""
 
 import importlib
 import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
-torch.set_num_threads(1)  # as the runs do; on shared cores more threads wait for each other
+if TYPE_CHECKING:
+    from commands import Trial
 
 CODE = Path(__file__).resolve().parents[1]
-for folder in (CODE, CODE / "3d"):  # exp.py imports its siblings by their bare names
+for folder in (CODE, CODE / "3d", CODE / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    return 2 if whole and "not slow" in config.getoption("markexpr") else 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch  # not above: the process that hands out the files needs none
+
+    torch.set_num_threads(1)  # as the runs do; on shared cores more threads wait for each other
+
+
+@pytest.fixture(scope="session")
+def trial_3d(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> "Trial":
+    """A tiny 3D experiment, finished; to be copied, not changed."""
+    return importlib.import_module("commands").finish("3d", scans, tmp_path_factory.mktemp("3d"))
+
+
+@pytest.fixture(scope="session")
+def trial_2d(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> "Trial":
+    """A tiny 2D experiment, finished; to be copied, not changed."""
+    return importlib.import_module("commands").finish("2d", photographs,
+                                                      tmp_path_factory.mktemp("2d"))
+
+
+@pytest.fixture(params=["3d", "2d"])
+def trial(request: pytest.FixtureRequest) -> "Trial":
+    """Both of them, one after the other."""
+    made: Trial = request.getfixturevalue(f"trial_{request.param}")
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +80,8 @@ def scans(tmp_path_factory: pytest.TempPathFactory, phantom: ModuleType) -> Path
 def brains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten labelled scans of four channels and four classes, as those of Task01_BrainTumour."""
     folder = tmp_path_factory.mktemp("data") / "Task01_BrainTumour"
+    import nibabel as nib
+
     rng = np.random.default_rng(0)
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)

@@ -4,6 +4,7 @@ import importlib
 import math
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,9 +39,13 @@ def numbers(script: ModuleType) -> dict[str, Any]:
     return {**found, "WARMUP_EPOCHS": 1} | {"ENCODER": None}
 
 
+@cache
+def defaults(script: ModuleType) -> Settings:
+    return from_flags(vars(script), [])
+
+
 def changed(script: ModuleType, **values: Any) -> Settings:
-    given = from_flags(vars(script), [])
-    return Settings(**{**vars(given), "TASKS": ["baseline"], **values})
+    return Settings(**{**vars(defaults(script)), "TASKS": ["baseline"], **values})
 
 
 def test_the_defaults_pass(script: ModuleType) -> None:

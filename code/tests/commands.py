@@ -1,0 +1,248 @@
+"""The user's commands as the tests give them: in this process, in one that can be killed, for real.
+
+An interpreter takes 3 to 6 s of CPU to import torch; call() runs the same main() here instead, in
+milliseconds. What is about processes starts them: Child for what is to be killed or signalled,
+shell() for what a user types.
+"""
+
+import importlib
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.context import ForkContext
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+
+from common import parallel, training
+from common.errors import exit_status
+from common.records import Run
+
+CODE = Path(__file__).resolve().parents[1]
+FOLDERS = ("2d", "3d", "bench")  # whose scripts import their neighbours by bare names
+NAMES = {file.stem for folder in FOLDERS for file in (CODE / folder).glob("*.py")}
+TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2"],
+        "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
+               "--batch-size", "4"]}
+SHORT = ["--pretext-epochs", "3", "--finetune-epochs", "3", "--warmup-epochs", "1",
+         "--validations", "2", "--device", "cpu", "--workers", "1", "--fractions", "50", "100",
+         "--seeds", "0", "--tasks", "baseline", "rotation"]
+WITHOUT_TORCH = ("-c", "import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+                 "runpy.run_path(sys.argv[0], run_name='__main__')")
+PATIENCE = 90  # seconds that a process may take for what it does in one or two
+
+_loaded: dict[str, dict[str, ModuleType]] = {folder: {} for folder in FOLDERS}
+
+
+class Result(NamedTuple):
+    """How a command ended and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What it said of errors, line by line."""
+        return self.stderr.strip().splitlines()
+
+
+def call(script: str, *arguments: object) -> Result:
+    """Run ``python code/<script> ...`` in this process; a defect comes out as its exception."""
+    out, errors = io.StringIO(), io.StringIO()
+    with _as_found(), _alone(Path(script).parent.name), redirect_stdout(out), \
+            redirect_stderr(errors):
+        module = importlib.import_module(Path(script).stem)
+        sys.argv = [str(CODE / script), *map(str, arguments)]
+        try:
+            status = exit_status(module.main)
+        except SystemExit as end:  # argparse: --help, or flags it does not know
+            status = end.code if isinstance(end.code, int) else 1
+    return Result(status, out.getvalue(), errors.getvalue())
+
+
+def shell(script: str, *arguments: object, program: Sequence[str] = ()) -> Result:
+    """Run it as from a shell, in another folder."""
+    done = subprocess.run([sys.executable, *program, str(CODE / script), *map(str, arguments)],
+                          capture_output=True, text=True, check=False, cwd="/")
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Let bare names mean the modules of one folder, loaded once; the other trees' are away."""
+    others = {name: sys.modules.pop(name) for name in NAMES if name in sys.modules}
+    path = list(sys.path)
+    sys.modules.update(_loaded[folder])
+    sys.path.insert(0, str(CODE / folder))
+    try:
+        yield
+    finally:
+        _loaded[folder] |= {name: sys.modules[name] for name in NAMES if name in sys.modules}
+        for name in NAMES:
+            sys.modules.pop(name, None)
+        sys.modules.update(others)
+        sys.path[:] = path
+
+
+@contextmanager
+def _as_found() -> Iterator[None]:
+    """Leave the process as it was; freed memory stays kept (memory.keep), which changes nothing."""
+    handler, argv, threads = signal.getsignal(signal.SIGTERM), sys.argv, torch.get_num_threads()
+    state, benchmark = torch.get_rng_state(), torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        sys.argv = argv
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+class Trial(NamedTuple):
+    """A tiny experiment: its data, and the finished grid that others are compared with."""
+
+    tree: str
+    data: Path
+    folder: Path
+    said: Result
+
+    def flags(self, folder: Path, *more: object) -> list[str]:
+        """The flags of exp.py with records and cache in ``folder``; the last of two counts."""
+        return ["--data", str(self.data), "--results", str(folder / "results"), "--cache",
+                str(folder / "data"), *TINY[self.tree], *SHORT, *map(str, more)]
+
+    def run(self, folder: Path, *more: object) -> Result:
+        """Run exp.py in this process."""
+        return call(f"{self.tree}/exp.py", *self.flags(folder, *more))
+
+    def start(self, folder: Path, *more: object, change: Callable[[], None] | None = None
+              ) -> "Child":
+        """Start exp.py in a process of its own."""
+        return Child(f"{self.tree}/exp.py", self.flags(folder, *more), change)
+
+    def copy(self, folder: Path) -> None:
+        """Copy records and cache of the finished grid, their times too."""
+        subprocess.run(["cp", "-a", f"{self.folder}/.", str(folder)], check=True)
+
+    def runs(self, folder: Path) -> Path:
+        """Where the command leaves its runs."""
+        return next((folder / "results" / self.tree).iterdir())
+
+
+def finish(tree: str, data: Path, folder: Path) -> Trial:
+    """Train the tiny experiment of a tree."""
+    said = Trial(tree, data, folder, Result(0, "", "")).run(folder)
+    assert said.returncode == 0, said.stderr
+    return Trial(tree, data, folder, said)
+
+
+def numbers(folder: Path) -> dict[str, str]:
+    """All records that must agree bit for bit."""
+    return {str(path.relative_to(folder)): path.read_text()
+            for name in ("scores.json", "log.jsonl", "splits.json")
+            for path in folder.rglob(name) if ".old-" not in str(path)}
+
+
+class Child:
+    """A command in a process and a session of its own, forked from one that has loaded torch."""
+
+    def __init__(self, script: str, flags: list[str], change: Callable[[], None] | None) -> None:
+        context = get_context("forkserver")  # a fork of this process would have its threads
+        context.set_forkserver_preload(["torch", "torchvision", "common.grid"])
+        results = Path(flags[flags.index("--results") + 1])
+        results.parent.mkdir(parents=True, exist_ok=True)
+        self.said = results.parent / f"said{time.monotonic_ns()}"
+        self.process = context.Process(target=_command, args=(self.said, script, flags, change))
+        self.process.start()
+        self.pid = self.process.pid or 0
+
+    def kill(self) -> None:
+        """End it as a machine does that runs out of memory; the processes it started are left."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.join()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> Result:
+        """Wait for its end."""
+        self.process.join(PATIENCE)
+        assert self.process.exitcode is not None, "it did not end"
+        return Result(self.process.exitcode,
+                      *(Path(f"{self.said}.{name}").read_text() for name in ("out", "err")))
+
+    def alive(self) -> list[str]:
+        """Living processes of its session: itself and what it has started, however orphaned."""
+        table = subprocess.run(["ps", "-eo", "sid,stat,args"], capture_output=True, text=True,
+                               check=True).stdout.splitlines()
+        return [line for line in table if line.split()[0] == str(self.pid)
+                and not line.split()[1].startswith("Z")]  # a zombie has ended
+
+
+def _command(said: Path, script: str, flags: list[str],
+             change: Callable[[], None] | None) -> None:
+    """What the child does: its output goes to files, its signals are those of a fresh process."""
+    os.setsid()
+    for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
+        with Path(f"{said}.{name}").open("w") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    torch.set_num_threads(1)
+    if change is not None:
+        change()
+    with _alone(Path(script).parent.name):
+        module = importlib.import_module(Path(script).stem)
+        sys.argv = [str(CODE / script), *flags]
+        sys.exit(exit_status(module.main))
+
+
+def slowly(log: Path, pause: float) -> None:
+    """Make a checkpoint after every epoch, note each epoch as it begins, and pause in it."""
+    training.CHECKPOINT_EVERY, training.CHECKPOINT_SHARE = 0, float("inf")
+    training._train_epoch = partial(_noted, training._train_epoch, log, pause)
+    forked()
+
+
+def _noted(train_epoch: Callable[..., Any], log: Path, pause: float, epoch: int,
+           *given: Any) -> Any:
+    run = next(one for one in given if isinstance(one, Run))
+    with log.open("a") as file:
+        file.write(f"{run.name} {epoch}\n")
+    time.sleep(pause)
+    return train_epoch(epoch, *given)
+
+
+def forked() -> None:
+    """Let workers and ranks be forks of the command's process: there at once, and changed as it."""
+    multiprocessing.get_context = parallel.get_context = (  # type: ignore[assignment]
+        lambda method: ForkContext())
+
+
+def noted(log: Path) -> list[tuple[str, int]]:
+    """(run, epoch) of every epoch begun."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(line.split()[0], int(line.split()[1])) for line in lines]
+
+
+def until(holds: Callable[[], Any], within: float = PATIENCE) -> Any:
+    """Wait until something holds; returns it."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        with suppress(OSError):  # a file that is being replaced
+            if found := holds():
+                return found
+        time.sleep(0.02)
+    raise AssertionError(f"it did not happen within {within} s")

@@ -1,0 +1,77 @@
+"""The benchmarks beside the two commands, on the tiny 2D experiment."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from commands import Trial, call
+
+
+def test_bench_protocol_finetunes_the_same_encoders_in_three_ways(trial_2d: Trial,
+                                                                  tmp_path: Path) -> None:
+    results, given = tmp_path / "results", ["2d", "--", *trial_2d.flags(tmp_path)]
+    trial_2d.copy(tmp_path)
+    said = call("bench/protocol.py", *given)
+    assert said.returncode == 0, said.stderr
+    rows = [line.split(" | ") for line in said.stdout.splitlines()
+            if line.count("|") == 7 and "% |" in line]
+    assert len(rows) == 3 * 2 * 2 and all(-1 <= float(row[3].split()[0]) <= 1 for row in rows)
+    folders = [results / name / "2d/fundusphantom"
+               for name in ("", "protocol-steps", "protocol-steps-slow")]
+    encoders = {(folder / "pretrain/rotation/seed0/encoder.pt").read_bytes() for folder in folders}
+    assert len(encoders) == 1
+    runs = [folder / "finetune/rotation/fraction050/seed0" for folder in folders]
+    assert [json.loads((run / "scores.json").read_text())["steps"] for run in runs] == [12, 6, 6]
+    weights = [torch.load(run / "best.pt", weights_only=True) for run in runs]
+    assert weights[1].keys() == weights[2].keys()
+    assert any(not torch.equal(weights[1][name], weights[2][name]) for name in weights[1]
+               if "running" in name)
+    said = call("bench/protocol.py", *given, "--tasks", "rotation")
+    assert said.returncode == 2 and said.stderr.startswith("error: --tasks: no baseline")
+
+
+def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Trial,
+                                                                  tmp_path: Path) -> None:
+    results, given = tmp_path / "results", ["--", *trial_2d.flags(tmp_path)]
+    trial_2d.copy(tmp_path)
+    said = call("bench/tries.py", "2d", "--try", "encoder-lr=0",
+                "--try", "pretext-lr=3e-3,validations=3", *given)
+    assert said.returncode == 0, said.stderr
+    rows = [line.split(" | ") for line in said.stdout.splitlines() if "% |" in line]
+    assert len(rows) == 3 * 2 * 2
+    folders = [results / name / "2d/fundusphantom" for name in
+               ("", "tries/encoder-lr=0", "tries/pretext-lr=3e-3,validations=3")]
+    given_, lent, own = (torch.load(folder / "pretrain/rotation/seed0/encoder.pt")
+                         for folder in folders)
+    same = [torch.equal(given_[name], lent[name]) for name in given_]
+    assert all(same) and any(not torch.equal(given_[name], own[name]) for name in given_)
+    run = "finetune/rotation/fraction050/seed0"
+    plain, still = (torch.load(folder / run / "best.pt") for folder in folders[:2])
+    weights = [name for name in plain if name.startswith("encoder.") and name.endswith("weight")]
+    assert weights and all(torch.equal(still[name], given_[name.removeprefix("encoder.")])
+                           for name in weights)
+    assert any(not torch.equal(plain[name], still[name]) for name in weights)
+    log = [json.loads(line) for line in (folders[2] / run / "log.jsonl").read_text().splitlines()]
+    kappas = [line["val"]["kappa"] for line in log if "val" in line]
+    row = next(row for row in rows if row[0].startswith("| pretext-lr") and row[2] == "rotation"
+               and row[1] == "50 %")
+    assert row[4:6] == [f"{np.mean(kappas[1:]):.3f}", f"{max(kappas):.3f}"]
+    pretext = json.loads((folders[2] / "pretrain/rotation/seed0/scores.json").read_text())
+    assert len(kappas) == 3 and row[3] == f"{pretext['score']['accuracy']:.2f}"
+    said = call("bench/tries.py", "2d", "--try", "encoder-lr=much", *given)
+    assert said.returncode == 2 and "encoder-lr=much is not a number" in said.stderr
+    said = call("bench/tries.py", "2d", "--try", "pretxt-lr=1", *given)
+    assert said.returncode == 2 and "did you mean --pretext-lr" in said.stderr
+
+
+def test_bench_probe_reads_encoders_and_says_where_one_is_missing(trial_2d: Trial) -> None:
+    given = ["bench/probe.py", "2d", "--", *trial_2d.flags(trial_2d.folder)]
+    said = call(*given)
+    assert said.returncode == 0, said.stderr
+    baseline, rotation = (line.split(" | ") for line in said.stdout.splitlines()
+                          if line.startswith(("| baseline", "| rotation")))
+    assert baseline[3] == "0.000 |" and 0 < float(rotation[3].split()[0]) < 1
+    assert -1 <= float(baseline[1]) == float(baseline[2]) <= 1
+    said = call(*given, "--seeds", "1")
+    assert said.returncode == 2 and "seed1: no encoder trained with these settings" in said.stderr
