@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -12,8 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fake_card
 import pytest
 import torch
+from commands import TINY, Result, call
+from fake_card import CardTensor, Machine, MixedDevicesError
+from test_contract import TASKS, TREES, batch_of, encoder_of, task_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,9 +27,6 @@ from common.errors import RunFailed
 from common.records import Run
 from common.task import Batch, PretextModel
 from common.training import Cases, Recipe, generator
-from tests import fake_card
-from tests.fake_card import CardTensor, Machine, MixedDevicesError
-from tests.test_contract import TASKS, TREES, batch_of, encoder_of, task_of
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading")]
@@ -311,9 +311,9 @@ def test_the_waits_of_an_epoch_do_not_grow_with_its_steps(tmp_path: Path,
 
 # From the command to the records.
 
-SMALL = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "4"],
-         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "8"]}
-Command = Callable[..., int]
+GRID = ["--tasks", "baseline", "rotation", "--fractions", "100", "--seeds", "0",
+        "--pretext-epochs", "1", "--finetune-epochs", "2", "--validations", "1"]
+Command = Callable[..., Result]
 
 
 @pytest.fixture
@@ -323,19 +323,11 @@ def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, scans: Pat
     monkeypatch.setattr(arrays, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     cached = tmp_path_factory.getbasetemp() / "arrays"  # made once for all
 
-    def run(machine: Machine, tree: str, *flags: str) -> int:
+    def run(machine: Machine, tree: str, *flags: str) -> Result:
         card = devices.Card("Fake card", machine.capability, machine.memory)
         monkeypatch.setattr(devices, "cards", lambda: (card,) * machine.cards)
-        for name in ("loader", "model", "phantom", "pretext"):
-            monkeypatch.setitem(sys.modules, name, importlib.import_module(f"{tree}.{name}"))
-        data = {"3d": scans, "2d": photographs}[tree]
-        monkeypatch.setattr(sys, "argv", [
-            "exp.py", "--data", str(data), "--cache", str(cached), "--results", str(tmp_path),
-            "--tasks", "baseline", "rotation", "--fractions", "100", "--seeds", "0",
-            "--pretext-epochs", "1", "--finetune-epochs", "2", "--validations", "1",
-            *SMALL[tree], *flags])
-        status: int = importlib.import_module(f"{tree}.exp").main()
-        return status
+        return call(f"{tree}/exp.py", "--data", {"3d": scans, "2d": photographs}[tree], "--cache",
+                    cached, "--results", tmp_path, *TINY[tree], *GRID, *flags)
     return run
 
 
@@ -354,7 +346,8 @@ def test_the_command_trains_on_one_card_from_start_to_end(
         return loss
     monkeypatch.setattr(training, "_step", step)
     with fake_card.machine(capability=capability, memory=memory) as machine:
-        assert command(machine, tree) == 0
+        result = command(machine, tree)
+    assert result.returncode == 0, result.stderr
     assert there == {memory == 10**9}  # a small card leaves the cases on the host
     precision = "bfloat16" if capability >= (8, 0) else "float32"
     assert set(machine.precisions) == ({torch.bfloat16} if precision == "bfloat16" else set())
@@ -382,7 +375,7 @@ def test_two_cards_are_dealt_to_the_workers_in_turn(
     monkeypatch.setattr(grid, "multiprocessing", SimpleNamespace(get_context=lambda _: (
         SimpleNamespace(Queue=lambda: queue, Process=process))))
     with fake_card.machine(cards=2) as machine:
-        assert command(machine, "3d", *flags) == 1  # nothing has been trained
+        assert command(machine, "3d", *flags).returncode == 1  # nothing has been trained
     assert given == [torch.device("cuda", index) for index in expected]
 
 
@@ -395,6 +388,6 @@ def test_a_run_of_two_ranks_takes_both_cards(command: Command,
         raise RunFailed("not trained")
     monkeypatch.setattr(parallel, "launch", launch)
     with fake_card.machine(cards=2) as machine:
-        assert command(machine, "3d", "--ranks-per-run", "2") == 1
+        assert command(machine, "3d", "--ranks-per-run", "2").returncode == 1
     assert given and all(places == [torch.device("cuda:0"), torch.device("cuda:1")]
                          for places in given)
