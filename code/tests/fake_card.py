@@ -12,8 +12,9 @@ CPU; wherever it would say so, an answer of the machine stands in for it.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -22,9 +23,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
-CODE = Path(__file__).resolve().parents[1]
+CODE = f"{Path(__file__).parents[1]}/"
 MEMORY = 80 * 10**9  # bytes of each card, all of them free
 
 # The host goes on when it knows a value, or the size of the result.
@@ -33,6 +34,7 @@ WAITING = {"_local_scalar_dense": "item", "nonzero": "nonzero", "masked_select":
            "unique_consecutive": "unique", "bincount": "bincount",  # asks for the largest value
            "repeat_interleave": "repeat_interleave"}
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
+FILLING = ("fill_", "masked_fill", "masked_fill_", *INDEXING)  # with one number of the CPU, too
 CONVOLVING = ("convolution", "convolution_backward")
 
 
@@ -56,10 +58,11 @@ class CardTensor(Tensor):
         made.held, made.card, made.machine = held, card, machine
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any,  # type: ignore[override]
+                           args: Any = (), kwargs: Any = None) -> Any:
         """A machine, which is a mode, comes before; so this one has been left."""
         raise RuntimeError(f"{func} of a tensor whose machine is gone")
 
@@ -74,7 +77,7 @@ class CardTensor(Tensor):
         raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use "
                         "Tensor.cpu() to copy the tensor to host memory first.")
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"CardTensor({self.held!r}, device={self.device})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -101,28 +104,35 @@ class Machine(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Check where the tensors lie, count a wait, compute, and say where the result lies."""
         name, kwargs = func.overloadpacket.__name__, dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        pinned, device = kwargs.pop("pin_memory", False), kwargs.get("device")
+        tensors = list(_tensors([*args, *kwargs.values()]))
+        device = kwargs.get("device")
         if device is not None and device.type == "cuda":
             card = self.number(device)
             kwargs["device"] = torch.device("cpu")
         else:  # "cpu" beside a card's tensor is C++ speaking: move() is what copies to the CPU
             cards = [x.card for x in tensors if isinstance(x, CardTensor)]
             if not cards:
-                made = func(*args, **kwargs)
-                return _pin(made) if pinned else made
+                return func(*args, **kwargs)
             card = cards[0]
         self.used += 1
+        places, in_place = _writes(func)
+        written = list(_tensors(args[place] if place < len(args) else kwargs.get(key)
+                                for place, key in places))
         if name in ("_to_copy", "copy_"):
             self._copies(*reversed(args[:2]), queued=kwargs.get("non_blocking", any(args[2:])))
         else:
-            self._check(name, tensors, args, kwargs)
-        made = _computed(func, name, *tree_map_only(CardTensor, lambda x: x.held, (args, kwargs)))
-        if name == "_local_scalar_dense":
+            self._count(name, args)
+            self._check(func, name, tensors, written, args, kwargs)
+        made = _computed(func, name, _mapped(_held, args), {
+            key: _mapped(_held, value) for key, value in kwargs.items()})
+        if made is None or name == "_local_scalar_dense":
             return made
-        if (given := _written(func, args, kwargs)) is not None:
-            return given
-        return tree_map_only(Tensor, lambda x: CardTensor(x, card, self), made)
+        if in_place:
+            if torch.Tag.inplace_view in func.tags:  # transpose_() of the values; now of the shape
+                with torch._C._DisableTorchDispatch():
+                    func(*args, **kwargs)
+            return written[0] if len(written) == 1 else tuple(written)
+        return _mapped(lambda x: CardTensor(x, card, self), made)
 
     def number(self, device: Any) -> int:
         """The card that is meant; without an index the current one, as torch takes it."""
@@ -143,56 +153,77 @@ class Machine(TorchDispatchMode):
                     or queued and _is_pinned(tensor)):
                 self.wait(what)
 
-    def _check(self, name: str, tensors: Sequence[Tensor], args: Any, kwargs: Any) -> None:
-        """Raise as CUDA would where tensors or generator lie elsewhere, and count a wait."""
-        if (generator := kwargs.get("generator")) is not None and generator.device.type == "cpu":
-            raise RuntimeError(f"{name}: Expected a 'cuda' device type for generator but found cpu")
-        if name in INDEXING:
+    def _count(self, name: str, args: Any) -> None:
+        """Count the wait of an operation that asks for a value, or for a size made of values."""
+        if name in WAITING:
+            self.wait(WAITING[name])
+        elif name in INDEXING:
             indices = [index for index in args[1] if index is not None]
-            tensors = [x for x in tensors if not any(x is index for index in indices)]
             number = len(args) > 2 and args[2].numel() == 1  # then a mask needs no size
-            if any(not isinstance(index, CardTensor) for index in indices):
+            if not all(isinstance(index, CardTensor) for index in indices):
                 self.wait("index from the CPU")
             elif any(index.dtype in (torch.bool, torch.uint8) for index in indices) and not number:
                 self.wait("mask")
-        if len({x.device for x in tensors if isinstance(x, CardTensor) or x.dim()}) > 1 or (
-                name in INDEXING and not isinstance(args[0], CardTensor)):
+
+    def _check(self, func: Any, name: str, tensors: Sequence[Tensor], written: Sequence[Tensor],
+               args: Any, kwargs: Any) -> None:
+        """Raise as CUDA would where a tensor or the generator lies elsewhere."""
+        if getattr(kwargs.get("generator"), "device", None) == torch.device("cpu"):
+            raise RuntimeError(f"{name}: Expected a 'cuda' device type for generator but found cpu")
+        free = list(_tensors(args[1])) if name in INDEXING else []
+        if torch.Tag.pointwise in func.tags or name in FILLING:
+            free += [x for x in tensors if not x.dim() and not isinstance(x, CardTensor)]
+        bound = [x for x in tensors if not any(x is one for one in free)]
+        if len({getattr(x, "card", None) for x in (*bound, *written)}) > 1:
             shapes = ", ".join(f"{x.device} {list(x.shape)}" for x in tensors)
             raise MixedDevicesError(f"{name} at {_place()}: tensors on several devices ({shapes})")
-        if name in WAITING:
-            self.wait(WAITING[name])
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among an operation's arguments, and in the lists among them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """Apply ``function`` to a tensor, or to those of a list or tuple."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(function, one) for one in value)
+    return value
+
+
+def _held(tensor: Tensor) -> Tensor:
+    return tensor.held if isinstance(tensor, CardTensor) else tensor
 
 
 def _computed(func: Any, name: str, args: Any, kwargs: Any) -> Any:
     """Compute on the CPU; convolutions of bfloat16 by way of float32 (see test_traps.py)."""
     if name not in CONVOLVING or args[0].dtype != torch.bfloat16:
         return func(*args, **kwargs)
-    args, kwargs = tree_map_only(Tensor, Tensor.float, (args, kwargs))
-    return tree_map_only(Tensor, Tensor.bfloat16, func(*args, **kwargs))
+    return _mapped(Tensor.bfloat16, func(*_mapped(Tensor.float, args), **kwargs))
 
 
-def _written(func: Any, args: Any, kwargs: Any) -> Any:
-    """What an operation in place returns, the tensors that it was given; None for any other."""
-    schema = func._schema
-    if not schema.returns or any(one.alias_info is None or not one.alias_info.is_write
-                                 for one in schema.returns):
-        return None
-    given = [args[place] if place < len(args) else kwargs[one.name]
-             for place, one in enumerate(schema.arguments)
-             if one.alias_info is not None and one.alias_info.is_write]
-    if torch.Tag.inplace_view in func.tags:  # transpose_() of the values; now of the shape
-        with torch._C._DisableTorchDispatch():
-            func(*args, **kwargs)
-    return given[0] if len(schema.returns) == 1 else tuple(given)
+@cache
+def _writes(func: Any) -> tuple[list[tuple[int, str]], bool]:
+    """The arguments that an operation writes to, and whether these are what it returns."""
+    places = [(place, one.name) for place, one in enumerate(func._schema.arguments)
+              if one.alias_info is not None and one.alias_info.is_write]
+    return places, all(one.alias_info is not None and one.alias_info.is_write
+                       for one in func._schema.returns)
 
 
 def _place() -> str:
     """The line of code/ that is being run, this file's not counted."""
     frame = sys._getframe()
     while frame.f_back is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(CODE) and path != Path(__file__):
-            return f"{path.relative_to(CODE)}:{frame.f_lineno}"
+        file = frame.f_code.co_filename
+        if file.startswith(CODE) and file != __file__:
+            return f"{file.removeprefix(CODE)}:{frame.f_lineno}"
         frame = frame.f_back
     return "elsewhere"
 
@@ -239,7 +270,10 @@ def _answers(made: Machine) -> dict[Any, dict[str, Callable[..., Any]]]:
                                  major=made.capability[0], minor=made.capability[1])
 
     def of(answer: Any) -> Callable[..., Any]:
-        return lambda device=None: (made.number(device), answer)[1]
+        def ask(device: Any = None) -> Any:
+            made.number(device)
+            return answer
+        return ask
 
     def set_device(device: Any) -> None:
         made.current = made.number(torch.cuda._utils._get_device_index(device))

@@ -1,35 +1,40 @@
 """Every task on a machine with a card, which is not there: see fake_card.py."""
 
 import importlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import fake_card
 import pytest
 import torch
+from commands import TINY, Result, call
+from fake_card import CardTensor, Machine, MixedDevicesError
+from test_contract import TASKS, TREES, batch_of, encoder_of, task_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common import augment, checkpoint, training
+from common import augment, checkpoint, devices, grid, parallel, training
+from common import cache as arrays
 from common.downstream import Grading, Segmentation
 from common.errors import RunFailed
 from common.records import Run
 from common.task import Batch, PretextModel
 from common.training import Cases, Recipe, generator
-from tests import fake_card
-from tests.fake_card import CardTensor, Machine, MixedDevicesError
-from tests.test_contract import TASKS, TREES, batch_of, encoder_of, task_of
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading")]
 RECIPE = Recipe(seed=3, epochs=4, steps=2, batch_size=2, lr=1e-3, clip=1.0, warmup=1)
 
 
-@pytest.fixture
-def machine() -> Iterator[Machine]:
+@pytest.fixture(name="machine")
+def one_card() -> Iterator[Machine]:
     with fake_card.machine() as made:
         yield made
 
@@ -60,10 +65,14 @@ def test_tensors_of_two_places_do_not_mix() -> None:
                         lambda z: torch.where(x > 0, z, x), lambda z: F.mse_loss(z, x)):
                 with pytest.raises(MixedDevicesError, match=r" at tests/test_fake_card\.py"):
                     mix(other)
+        number = torch.ones(())  # a single number may come from the CPU, in arithmetic alone
+        assert torch.where(x > 0, x * number + 1, number).device == CARD
+        for mix in (lambda z: number.add_(z), lambda z: torch.stack([z, number])):
+            with pytest.raises(MixedDevicesError):
+                mix(x[0])
         with pytest.raises(RuntimeError, match="generator"):
             torch.rand(2, device=CARD, generator=generator(0, "x"))
         assert machine.waits[1:] == []  # the one is the copy to the second card
-        assert (x * torch.tensor(2.0)).tolist() == [2, 2]  # a single number may come from the CPU
 
 
 def test_every_wait_is_counted_with_its_place(machine: Machine) -> None:
@@ -159,13 +168,16 @@ def model_and_task(tree: str, name: str) -> tuple[nn.Module, Any]:
     elif name == "grading":
         model, task = networks.Grader(encoder, 5), Grading(5, flipped)
     else:
-        task = task_of(tree, name)
+        task = _task(tree, name)
         views, _ = task.prepare(batch_of(tree), generator(0, "views"), training=False)
         model = PretextModel(encoder, task, views)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.4  # not one half, for which 3d/model.py has another way on the CPU
     return model, task
+
+
+_task = cache(task_of)  # a jigsaw chooses its permutations, which takes a while
 
 
 def step(tree: str, name: str, cases: Cases, recipe: Recipe) -> tuple[nn.Module, Any, Tensor]:
@@ -283,7 +295,6 @@ def test_a_run_on_a_card_is_that_on_the_cpu_and_can_be_resumed(
 
 
 def test_a_checkpoint_holds_tensors_of_the_cpu(tmp_path: Path, machine: Machine) -> None:
-    # FAILS TODAY: _save() and finetune() save the card's (finding A11).
     fit(tmp_path, CARD, held=CARD, recipe=replace(RECIPE, epochs=2))
     assert machine.saved == []  # for machines without a card
 
@@ -296,3 +307,87 @@ def test_the_waits_of_an_epoch_do_not_grow_with_its_steps(tmp_path: Path,
         fit(tmp_path / str(steps), CARD, held=CPU, recipe=replace(RECIPE, epochs=2, steps=steps))
         counts.append(sorted(machine.waits))
     assert counts[0] == counts[1]
+
+
+# From the command to the records.
+
+GRID = ["--tasks", "baseline", "rotation", "--fractions", "100", "--seeds", "0",
+        "--pretext-epochs", "1", "--finetune-epochs", "2", "--validations", "1"]
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, scans: Path,
+            photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """exp.py of a tree in this process, on the machine around it; records go to tmp_path."""
+    monkeypatch.setattr(arrays, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    cached = tmp_path_factory.getbasetemp() / "arrays"  # made once for all
+
+    def run(machine: Machine, tree: str, *flags: str) -> Result:
+        card = devices.Card("Fake card", machine.capability, machine.memory)
+        monkeypatch.setattr(devices, "cards", lambda: (card,) * machine.cards)
+        return call(f"{tree}/exp.py", "--data", {"3d": scans, "2d": photographs}[tree], "--cache",
+                    cached, "--results", tmp_path, *TINY[tree], *GRID, *flags)
+    return run
+
+
+@pytest.mark.parametrize(("tree", "capability", "memory"), [
+    ("3d", (8, 0), 10**9), ("2d", (9, 0), 10**9), ("2d", (7, 5), 10**9), ("3d", (7, 5), 10**5)])
+def test_the_command_trains_on_one_card_from_start_to_end(
+        tree: str, capability: tuple[int, int], memory: int, command: Command, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, there = training._step, set()
+
+    def step(model: nn.Module, task: Any, batch: Batch, *args: Any) -> Tensor:
+        there.add(batch.stored[0].device == batch.device == CARD)
+        waits = len(machine.waits)
+        loss = plain(model, task, batch, *args)
+        assert machine.waits[waits:] == []
+        return loss
+    monkeypatch.setattr(training, "_step", step)
+    with fake_card.machine(capability=capability, memory=memory) as machine:
+        result = command(machine, tree)
+    assert result.returncode == 0, result.stderr
+    assert there == {memory == 10**9}  # a small card leaves the cases on the host
+    precision = "bfloat16" if capability >= (8, 0) else "float32"
+    assert set(machine.precisions) == ({torch.bfloat16} if precision == "bfloat16" else set())
+    assert machine.saved == []  # files can be read where there is no card
+    runs = [json.loads(path.read_text()) for path in tmp_path.glob("*/*/*/**/config.json")]
+    assert {run["identity"]["precision"] for run in runs} == {precision} and len(runs) == 3
+    assert {run["provenance"]["device"] for run in runs} == {"cuda:0"}
+    assert len([*tmp_path.glob("*/*/views.npz"), *tmp_path.glob("*/*/examples.npz")]) == 2
+
+
+@pytest.mark.parametrize(("flags", "expected"), [
+    ([], [0, 1]), (["--runs-per-gpu", "2"], [0, 1, 0, 1]), (["--workers", "3"], [0, 1, 0]),
+    (["--device", "cuda:1", "--workers", "2"], [1, 1])])
+def test_two_cards_are_dealt_to_the_workers_in_turn(
+        flags: list[str], expected: list[int], command: Command,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[torch.device] = []
+
+    def process(*, args: Any, **_: Any) -> Any:
+        def start() -> None:
+            assert machine.used == 0  # the parent has no context on a card beside its workers
+            given.append(args[1])
+        return SimpleNamespace(start=start, join=lambda: None, is_alive=lambda: False, exitcode=0)
+    queue = SimpleNamespace(put=None, empty=lambda: True)
+    monkeypatch.setattr(grid, "multiprocessing", SimpleNamespace(get_context=lambda _: (
+        SimpleNamespace(Queue=lambda: queue, Process=process))))
+    with fake_card.machine(cards=2) as machine:
+        assert command(machine, "3d", *flags).returncode == 1  # nothing has been trained
+    assert given == [torch.device("cuda", index) for index in expected]
+
+
+def test_a_run_of_two_ranks_takes_both_cards(command: Command,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[torch.device]] = []
+
+    def launch(places: list[torch.device], *_: Any) -> str:
+        given.append(places)
+        raise RunFailed("not trained")
+    monkeypatch.setattr(parallel, "launch", launch)
+    with fake_card.machine(cards=2) as machine:
+        assert command(machine, "3d", "--ranks-per-run", "2").returncode == 1
+    assert given and all(places == [torch.device("cuda:0"), torch.device("cuda:1")]
+                         for places in given)
