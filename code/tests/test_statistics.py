@@ -72,8 +72,7 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     images = torch.rand(cases, 1, 8, 8, 8)
     ids = [str(number) for number in range(cases)]
     study: Any = SimpleNamespace(make_encoder=lambda: model.Encoder(1, 2, 1), pool=ids,
-                                 precision="float32", memory_format=None,
-                                 settings=Settings(BATCH_SIZE=4, RANKS_PER_RUN=1))
+                                 precision="float32", settings=Settings(LAYOUT="contiguous"))
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     encoder = experiment.for_whole_images(study, trained,
                                           Cases(images, None, ids, torch.device("cpu")), 0)
