@@ -60,7 +60,7 @@ class Result(NamedTuple):
 def call(script: str, *arguments: object) -> Result:
     """Run ``python code/<script> ...`` in this process; a defect comes out as its exception."""
     out, errors = io.StringIO(), io.StringIO()
-    with _as_found(), _alone(Path(script).parent.name), redirect_stdout(out), \
+    with _as_found(), alone(Path(script).parent.name), redirect_stdout(out), \
             redirect_stderr(errors):
         module = importlib.import_module(Path(script).stem)
         sys.argv = [str(CODE / script), *map(str, arguments)]
@@ -79,7 +79,7 @@ def shell(script: str, *arguments: object, program: Sequence[str] = ()) -> Resul
 
 
 @contextmanager
-def _alone(folder: str) -> Iterator[None]:
+def alone(folder: str) -> Iterator[None]:
     """Let bare names mean the modules of one folder, loaded once; the other trees' are away."""
     others = {name: sys.modules.pop(name) for name in NAMES if name in sys.modules}
     path = list(sys.path)
@@ -210,7 +210,7 @@ def _fresh(said: Path, job: Callable[[], int | None], change: Callable[[], None]
 
 
 def _command(script: str, flags: list[str]) -> int:
-    with _alone(Path(script).parent.name):
+    with alone(Path(script).parent.name):
         module = importlib.import_module(Path(script).stem)
         sys.argv = [str(CODE / script), *flags]
         return exit_status(module.main)
