@@ -125,6 +125,12 @@ def test_a_label_of_another_orientation_or_of_too_high_a_class_is_refused(tmp_pa
         prepared(tmp_path, volume, label)
 
 
+def test_whole_numbers_stored_as_floats_are_labels(tmp_path: Path) -> None:
+    volume = body()
+    _, label, facts = prepared(tmp_path, volume, (volume > 600).astype(np.float32) * 2)
+    assert facts["contains"] == [0, 2] and label.dtype == np.uint8
+
+
 def listed(folder: Path, ids: list[str], labels: dict[str, Any]) -> None:
     (folder / "imagesTs").mkdir(parents=True, exist_ok=True)
     for number, case in enumerate(ids):
@@ -281,6 +287,14 @@ def test_every_row_of_the_csv_has_its_own_image_and_grade(tmp_path: Path) -> Non
     assert regraded.arrays(["c"], labels=True) != cache.arrays(["c"], labels=True)
     assert regraded.arrays("abc") == cache.arrays("abc") != cache.arrays("ab")
     assert photographs.strata(regraded) == {"a": 0, "b": 4, "c": 2}
+
+
+def test_of_several_csvs_it_is_train_csv(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", np.full((9, 9, 3), 60))
+    picture(tmp_path / "b.png", np.full((9, 9, 3), 60))
+    (tmp_path / "another.csv").write_text("id_code,diagnosis\na,1\nb,2\n")
+    (tmp_path / "Train.csv").write_text("id_code,diagnosis\na,3\nb,4\n")
+    assert [source.target for source in photographs.open_dataset(tmp_path).sources] == [3, 4]
 
 
 def test_the_size_of_the_arrays_is_part_of_the_caches_key(tmp_path: Path) -> None:

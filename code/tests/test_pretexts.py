@@ -142,6 +142,24 @@ def test_batches_are_those_of_the_paper_or_what_batchnorm_and_negatives_need() -
                 for name in names] == sizes
 
 
+def test_chance_is_one_in_the_classes_or_a_coin() -> None:
+    for tree, classes in (("3d", (10, 26, 100)), ("2d", (4, 8, 100))):
+        found = [pretexts[tree].PRETEXTS[name](96).chance  # type: ignore[attr-defined]
+                 for name in ("rotation", "rpl", "jigsaw", "exemplar", "cpc")]
+        assert found == [{"accuracy": chance} for chance in (*(1 / n for n in classes), 0.5, 0.5)]
+
+
+def test_captions_name_the_turn_and_the_place() -> None:
+    targets = torch.tensor([0, 5, 9])
+    turn = pretexts["3d"].Rotation(8)
+    assert [turn.caption(targets, case) for case in range(3)] == [
+        "not turned", "turned by 180\N{DEGREE SIGN} in the plane of axes 0 and 2",
+        "turned by 270\N{DEGREE SIGN} in the plane of axes 1 and 2"]
+    place = pretexts["2d"].RelativePatch(96)
+    assert [place.caption(torch.tensor([0, 3, 4, 7]), case) for case in range(4)] == [
+        f"the second lies at ({where})" for where in ("-1, -1", "0, -1", "0, +1", "+1, +1")]
+
+
 def test_every_variant_is_scored_against_random_other_cases() -> None:
     outputs = torch.zeros(3, 2, 1024)
     outputs[:, 1] = torch.tensor([0.3, 0.2, 0.9])[:, None]  # distances of every anchor
