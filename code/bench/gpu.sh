@@ -69,7 +69,7 @@ arguments() {
     [ -n "$out" ] || fail "--out FOLDER is needed (--help)"
     [ -n "$python" ] || python="$code/../venv/bin/python"
     [ -x "$python" ] || command -v "$python" >/dev/null || python=python3
-    limit=$("$python" -c 'import sys; print(int(60 * float(sys.argv[1])))' "$minutes") ||
+    limit=$("$python" -c 'import sys; print(int(60 * float(sys.argv[1])))' "$minutes" 2>/dev/null) ||
         fail "$python cannot be run, or --minutes $minutes is not a number"
 }
 
