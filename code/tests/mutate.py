@@ -14,7 +14,6 @@ be imported: none of these is a kill).
 
 import argparse
 import importlib
-import importlib.util
 import json
 import os
 import shutil
@@ -31,6 +30,7 @@ from typing import Any, NamedTuple
 import mutations_data
 import mutations_numbers
 import mutations_protocol
+import mutations_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 15       # for everything; what has not met the whole suite by then counts as a survivor
@@ -65,8 +65,9 @@ class Job(NamedTuple):
     first_only: bool = True  # -x
 
 
-TABLE = [Mutation(*row) for part in (mutations_protocol, mutations_numbers, mutations_data)
-         for row in part.TABLE]
+TABLE = [Mutation(*row, tests)
+         for part in (mutations_protocol, mutations_numbers, mutations_tasks, mutations_data)
+         for tests, rows in part.TABLE.items() for row in rows]
 
 
 def main() -> int:
@@ -248,9 +249,8 @@ def tested(job: Job, copy: Path) -> dict[str, Any]:
             if report.failed:
                 seen.setdefault("not collected", []).append(
                     f"{report.nodeid}: {str(report.longrepr).splitlines()[-1]}")
-    # No workers of pytest-xdist, which would be new interpreters; nothing written of failures.
-    alone = ["-n", "0"] if importlib.util.find_spec("xdist") else []
-    status = pytest.main([*(f"tests/{test}" for test in job.tests), *alone, "-p",
+    # No workers, which would be new interpreters; nothing is written of failures.
+    status = pytest.main([*(f"tests/{test}" for test in job.tests), "-n", "0", "-p",
                           "no:cacheprovider", *(["-x"] if job.first_only else []), "--tb=no",
                           "--assert=plain", "--basetemp", str(copy / "tmp")], plugins=[Watch()])
     return {"status": int(status), **seen}

@@ -187,7 +187,8 @@ def test_the_cache_is_made_once_and_anew_for_other_contents(scans: Path, tmp_pat
     shutil.copy(folder / "imagesTr/ct_002.nii.gz", folder / "imagesTs/ct_200.nii.gz")
     other = loader.build_cache(loader.open_dataset(folder), tmp_path / "d", **arguments)
     assert other.folder != first.folder and first.folder.exists()
-    assert other.content(labelled=True) == first.content(labelled=True)
+    same = list(first.facts)[:10]
+    assert other.arrays(same, labels=True) == first.arrays(same, labels=True)
     (other.folder / "images.npy").write_bytes(b"cut")  # damage: named, moved aside, made again
     rebuilt = loader.build_cache(loader.open_dataset(folder), tmp_path / "d", **arguments)
     assert rebuilt.images().shape == (12, 1, 16, 16, 16)

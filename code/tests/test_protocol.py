@@ -192,6 +192,16 @@ def test_a_damaged_checkpoint_is_moved_aside_and_the_run_starts_anew(
     assert "damaged" in capsys.readouterr().err and (run.folder / "last.pt.damaged").exists()
 
 
+def test_of_a_checkpoint_damaged_in_part_nothing_is_kept(tmp_path: Path) -> None:
+    whole, _ = trained(tmp_path, "whole", RECIPE)
+    run = run_in(tmp_path, "part")
+    saved = torch.load(tmp_path / "finetune/whole/fraction100/seed0/last.pt", weights_only=True)
+    del saved["state"]  # its weights could be loaded
+    checkpoint.save(run.folder / "last.pt", saved)
+    again, state = trained(tmp_path, "part", RECIPE)
+    assert same(whole.state_dict(), again.state_dict()) and len(state.history) == 4
+
+
 def test_only_one_process_holds_a_run_and_old_runs_are_kept(tmp_path: Path) -> None:
     run = run_in(tmp_path, "x")
     with run.claim() as mine, Run(run.folder, run.identity).claim() as other:

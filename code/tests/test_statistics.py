@@ -69,11 +69,11 @@ def test_their_sets_are_part_of_the_training_state() -> None:
 def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> None:
     torch.manual_seed(0)
     trained = model.Encoder(1, 2, 1)
+    trained(7 * torch.rand(4, 1, 8, 8, 8))  # the views' statistics, which do not stay
     images = torch.rand(cases, 1, 8, 8, 8)
     ids = [str(number) for number in range(cases)]
     study: Any = SimpleNamespace(make_encoder=lambda: model.Encoder(1, 2, 1), pool=ids,
-                                 precision="float32", memory_format=None,
-                                 settings=Settings(BATCH_SIZE=4, RANKS_PER_RUN=1))
+                                 precision="float32", settings=Settings(LAYOUT="contiguous"))
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     encoder = experiment.for_whole_images(study, trained,
                                           Cases(images, None, ids, torch.device("cpu")), 0)
@@ -81,6 +81,11 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     found = encoder.blocks[0][2]
     assert torch.allclose(found.running_mean, maps.mean((0, 2, 3, 4)), rtol=0.02)
     assert torch.allclose(found.running_var, maps.var((0, 2, 3, 4)), rtol=0.05)
+    maps = F.batch_norm(maps, None, None, found.weight, found.bias, training=True)
+    maps = F.relu(trained.blocks[0][4](maps))  # no dropout between
+    behind = encoder.blocks[0][6]
+    assert torch.allclose(behind.running_mean, maps.mean((0, 2, 3, 4)), rtol=0.02)
+    assert torch.allclose(behind.running_var, maps.var((0, 2, 3, 4)), rtol=0.05)
     for name, value in encoder.state_dict().items():
         assert torch.equal(trained.state_dict()[name], before[name])  # left as it was
         if "running" not in name and "tracked" not in name:

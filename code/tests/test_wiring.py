@@ -300,6 +300,13 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
                 assert stated is None if np.isnan(value) else stated == pytest.approx(value)
 
 
+def test_cases_that_change_sides_make_other_runs(grid: Grid) -> None:
+    parts = grid.study.splits
+    swapped = replace(grid.study, splits=replace(parts, val=parts.test, test=parts.val))
+    assert swapped.finetune_run("baseline", 50, 0).changes()
+    assert not grid.study.finetune_run("baseline", 50, 0).changes()
+
+
 # What others are told of a start.
 
 def test_beside_an_encoder_stands_which_images_it_has_seen(grid: Grid) -> None:
