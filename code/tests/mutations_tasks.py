@@ -199,6 +199,8 @@ TABLE = {
          "views = torch.stack([batch.images, batch.images], dim=1)"),
     ],
     "test_pretexts.py::test_the_triplet_loss_by_hand": [
+        ("exemplar: the difference of codes", "between = ((anchor[:, None] - positive) ** 2)",
+         "between = ((anchor[:, None] + positive) ** 2)"),
         ("exemplar: margin 1", "margin = 1.0 ", "margin = 0.5 "),
         ("exemplar: mean distance, not the sum",
          "between = ((anchor[:, None] - positive) ** 2).mean(2)",

@@ -154,8 +154,11 @@ def test_photographs_of_an_exemplar_are_changed_as_in_the_paper(monkeypatch: pyt
 def test_upright_exemplars_turn_by_15_degrees_at_most(tree: str) -> None:
     matrix = pretexts[tree].ExemplarUpright(8).turned(MANY, generator(0, "u"))
     assert orthogonal(matrix) and torch.allclose(matrix.det(), torch.ones(MANY), atol=1e-5)
-    angles = matrix[:, 0, 1].abs().asin().rad2deg()
-    assert 14 < float(angles.max()) < (15.1 if tree == "2d" else 20)
+    angles = matrix[:, 0, 1].asin().rad2deg()
+    for end in (float(angles.max()), -float(angles.min())):  # to either side
+        assert 14 < end < (15.1 if tree == "2d" else 20)
+    still = share((matrix - eye(matrix.shape[1])).abs().amax((1, 2)) < 1e-6)
+    assert still == pytest.approx({"2d": 0, "3d": 1 / 8}[tree], abs=0.02)  # half in each plane
     assert float(matrix.diagonal(dim1=1, dim2=2).min()) > math.cos(math.radians(15)) ** 2 - 0.02
 
 

@@ -152,18 +152,18 @@ def test_a_logit_is_the_mean_product_and_the_loss_pulls_the_own_pair_up() -> Non
 
 
 def test_crops_lie_anywhere_in_their_patch_in_training_and_in_the_middle_else() -> None:
-    task = pretext2d.PRETEXTS["cpc"](96)
-    side = torch.arange(96.0)
-    image = (side[:, None] * 96 + side).expand(60, 1, 96, 96)
-    batch = Batch(image, None, list(range(60)))
+    task = pretext2d.PRETEXTS["cpc"](224)
+    side = torch.arange(224.0)
+    image = (side[:, None] * 224 + side).expand(12, 1, 224, 224)
+    batch = Batch(image, None, list(range(12)))
     spare = task.grid.patch - task.crop
-    assert spare >= 2 and task.fill == 0
+    assert spare == 7 and task.fill == 0
     corners = task.grid.cells * task.grid.cell
     for training in (True, False):
         views, _ = task.prepare(batch, generator(0, "c"), training=training)
         assert views.shape[2:] == (1, task.crop, task.crop)
         first = views[:, :, 0, 0, 0].long()
-        inside = torch.stack([first // 96, first % 96], dim=2) - corners  # (B, V, 2)
+        inside = torch.stack([first // 224, first % 224], dim=2) - corners  # (B, V, 2)
         expected = set(range(spare + 1)) if training else {spare // 2}
         assert set(inside.unique().tolist()) == expected
         if training:

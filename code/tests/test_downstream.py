@@ -89,3 +89,9 @@ def test_volumes_are_given_as_they_are_and_chosen_by_dice() -> None:
 def test_a_voxels_class_is_that_of_its_largest_logit() -> None:
     outputs = torch.tensor([[[1.0, -5.0], [3.0, -9.0], [2.0, -4.0]]])
     assert THREE.decode(outputs).tolist() == [[1, 2]]
+
+
+def test_the_slice_shown_is_that_with_most_foreground() -> None:
+    labels = torch.zeros(4, 4, 5, dtype=torch.int64)
+    labels[0, 0, 1], labels[:2, 0, 3], labels[2, 2, 4] = 2, 1, 2
+    assert THREE.plane(labels) == 3

@@ -81,6 +81,13 @@ def test_the_encoder_takes_the_largest_of_every_eight_after_every_block() -> Non
             encoder.blocks[1](largest), bottleneck)
 
 
+@pytest.mark.parametrize(("levels", "side"), [(1, 4), (2, 8), (4, 32)])
+def test_the_smallest_volume_leaves_one_voxel(levels: int, side: int) -> None:
+    assert volumes.smallest_input(levels) == side
+    code = volumes.Encoder(1, 2, levels).eval()(torch.rand(1, 1, side, side, side))
+    assert code.shape[2:] == (1, 1, 1)
+
+
 def test_the_decoder_repeats_the_code_and_reads_every_skip() -> None:
     net = volumes.UNet(volumes.Encoder(1, 2, 2), 3).eval()
     stages = [stage.detach().requires_grad_() for stage in

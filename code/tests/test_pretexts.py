@@ -122,16 +122,24 @@ def test_an_exemplars_anchor_is_changed_and_its_negative_any_other_case(tree: st
 def test_the_triplet_loss_by_hand() -> None:
     task = pretexts["3d"].Exemplar(8)
     outputs = torch.zeros(3, 2, 1024)
+    outputs[:, 0] = 0.5
     for case, away in enumerate((0.2, 0.6, 0.4)):
-        outputs[case, 1] = away  # every anchor 0; the originals so far away at every place
+        outputs[case, 1] = 0.5 + away  # the originals, so far from every anchor at every place
     near, far = task.distances(outputs)
     assert near.tolist() == pytest.approx([0.04, 0.36, 0.16])  # mean of the squares
     other = torch.tensor([1, 2, 1])
     assert float(task.loss(outputs, other)) == pytest.approx(  # margin 1
         ((0.04 - 0.36 + 1) + (0.36 - 0.16 + 1) + (0.16 - 0.36 + 1)) / 3)
     assert task.score(outputs, other)["accuracy"].tolist() == [1.0, 0.0, 1.0]
-    outputs[1, 1] = 3.0  # beyond the margin there is nothing to gain
+    outputs[1, 1] = 3.5  # beyond the margin there is nothing to gain
     assert float(task.loss(outputs, other)) == pytest.approx((0 + (9 - 0.16 + 1) + 0) / 3)
+
+
+def test_batches_are_those_of_the_paper_or_what_batchnorm_and_negatives_need() -> None:
+    names = ("rotation", "rpl", "jigsaw", "exemplar", "cpc")
+    for tree, sizes in (("3d", [4, 32, 8, 4, 1]), ("2d", [32, 32, 32, 16, 64])):
+        assert [pretexts[tree].PRETEXTS[name](96).batch_size  # type: ignore[attr-defined]
+                for name in names] == sizes
 
 
 def test_every_variant_is_scored_against_random_other_cases() -> None:
