@@ -245,7 +245,7 @@ def growth(folder: Path, sizes: tuple[int, ...]) -> list[Row]:
         made = in_new_process(GROW, str(count), str(folder))
         found.append(made | {"each": 1e3 * made["seconds"] / count})
         rows.append(Row(f"{count} generated scans preprocessed, a scan", found[-1]["each"], None,
-                        "ms", note=f"{made['seconds']:.1f} s in all, with the start of the pool; "
+                        "ms", note=f"{made['seconds']:.1f} s in all; "
                         f"{made['anonymous']:.0f} MiB of own memory at most", details=made))
     times = found[-1]["each"] / found[-2]["each"]
     memory = found[-1]["anonymous"] / found[0]["anonymous"]

@@ -84,6 +84,7 @@ def demo(asked: argparse.Namespace) -> int:
     began = time.monotonic()
     status = _call(asked, "exp.py", flags, asked.trained)
     taken = time.monotonic() - began
+    _keep(results, asked.out)
     drawn = _call(asked, "graph.py", ["--results", results], asked.ends)
     runs = _keep(results, asked.out)
     print(f"{runs} runs in {taken:.0f} s, {runs / taken:.2f} runs/s; exp.py {_ended(status)}, "
@@ -101,16 +102,18 @@ def study(asked: argparse.Namespace) -> int:
         given += SMOKE[asked.tree]
     settings = from_flags(vars(exp), [str(flag) for flag in given])
     began = time.monotonic()
-    made = trees.study_of(asked.tree, exp, settings, torch.device(asked.device))
+    device = torch.device("cuda:0" if asked.device == "cuda" else asked.device)
+    made = trees.study_of(asked.tree, exp, settings, device)
     print(f"preprocessed {len(made.cache.facts)} cases in {time.monotonic() - began:.0f} s")
     known = gpu_steps.timings(gpu_steps.read(asked.out.parent), asked.tree)
-    if set(known) < set(ARMS):
+    if not set(ARMS) <= set(known):
         print("warning: no measured steps to plan with; assumed ones instead")
     room = SAFETY * (asked.trained - time.monotonic() - (0 if asked.smoke else STARTUP))
     chosen = fitting(made, {**dict.fromkeys(ARMS, UNKNOWN[asked.tree]), **known}, room)
     flags = _flags(chosen)
     print("settings  " + " ".join(flags), flush=True)
     status = _call(asked, "exp.py", [*given, *flags], asked.trained)
+    _keep(results, asked.out)  # before anything else can go wrong
     drawn = _call(asked, "graph.py", ["--results", results], asked.ends)
     runs = _keep(results, asked.out)
     print(f"{runs} of {_count(chosen)} runs, {chosen['FINETUNE_EPOCHS']} and "

@@ -17,7 +17,7 @@ set -uo pipefail
 #             the time that is left, if --data3d or --data2d is given   study3d/ study2d/
 #
 # A part that fails or runs out of time leaves the others. No network, nothing is installed, nothing is written
-# outside FOLDER. What is large lies in FOLDER/work.* and is removed at the end; records of text stay, some MB.
+# outside FOLDER. What is large lies in FOLDER/work.* and is removed at the end; text and curves stay, a few MB.
 # --device cpu --smoke takes tiny sizes and shows in three minutes that every part runs.
 # Exit status: 0, 1 if a part failed, 2 if it cannot be started or there is no card.
 
@@ -69,7 +69,7 @@ arguments() {
     [ -n "$out" ] || fail "--out FOLDER is needed (--help)"
     [ -n "$python" ] || python="$code/../venv/bin/python"
     [ -x "$python" ] || command -v "$python" >/dev/null || python=python3
-    limit=$("$python" -c 'import sys; print(int(60 * float(sys.argv[1])))' "$minutes") ||
+    limit=$("$python" -c 'import sys; print(int(60 * float(sys.argv[1])))' "$minutes" 2>/dev/null) ||
         fail "$python cannot be run, or --minutes $minutes is not a number"
 }
 

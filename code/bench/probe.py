@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common import devices, experiment, metrics
+from common import devices, experiment, metrics, starts
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
 from common.experiment import Study
@@ -66,13 +66,13 @@ def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, floa
     encoder = study.make_encoder()
     encoder.load_state_dict(first.state_dict())
     if task == BASELINE:
-        encoder = experiment.for_whole_images(study, encoder, cases, seed)
+        encoder = starts.for_whole_images(study, encoder, cases, seed)
     elif study.pretrain_run(task, seed).done():
         study.load_start(encoder, task, seed, cases)
     else:
         raise InputError(f"{study.pretrain_run(task, seed).folder}: no encoder trained with these "
                          "settings; train it with exp.py and the same flags")
-    experiment.place(study, encoder.eval(), cases.device)
+    starts.place(study, encoder.eval(), cases.device)
     fit = {"dice": volumes, "kappa": photographs}[study.downstream().monitor]
     return fit(study, cases, encoder), moved(first, encoder)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from trees import Tree, full, scale
 
-from common import experiment, training
+from common import experiment, starts, training
 from common.arms import BASELINE
 from common.experiment import Study
 from common.task import PretextModel
@@ -84,7 +84,7 @@ def made(tree: Tree, name: str) -> tuple[Recipe, Any, nn.Module]:
         recipe = study.finetune_recipe(BASELINE, 100, SEED)
         torch.manual_seed(SEED)
         network = study.make_network(study.make_encoder())
-        experiment.place(study, network, tree.cases.device)
+        starts.place(study, network, tree.cases.device)
         return recipe, study.downstream(), network
     task = study.pretext(name)
     return (study.pretext_recipe(task, SEED), task,

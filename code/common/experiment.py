@@ -20,12 +20,11 @@ from common.errors import InputError
 from common.external import External
 from common.records import Json, Run
 from common.settings import Settings, warmup_epochs
-from common.task import Pretext, PretextModel, Task, batch_norms
-from common.training import Cases, Recipe, autocast, evaluate, even_chunks, fit, generator
+from common.starts import for_whole_images, place, shuffle
+from common.task import Pretext, PretextModel, Task
+from common.training import Cases, Recipe, evaluate, fit, generator
 
 PRETEXT_DRAWS = 4      # fixed draws of every validation case
-STATISTICS_CASES = 512  # whole images, at most, that set BatchNorm's statistics
-STATISTICS_BATCH = 8   # of them at a time; without a gradient a ninth of a training step's memory
 ORACLE_SEED = 2**32    # added to a seed for the oracle's own training; users' seeds are smaller
 SMOOTHING = 5          # epochs of validation loss averaged before they are compared
 
@@ -259,44 +258,6 @@ def _pixels(study: Study, ids: list[str]) -> list[str]:
     return [str(study.cache.facts[case]["pixels"]) for case in ids]
 
 
-def for_whole_images(study: Study, trained: nn.Module, cases: Cases, seed: int) -> nn.Module:
-    """A copy of an encoder whose BatchNorm has the running statistics of whole images.
-
-    Those of the views (patches, turned images) would normalise wrongly what a frozen encoder is
-    shown in finetuning. One pass over the pool, or STATISTICS_CASES of it, without dropout.
-    Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, sections 3 and 5.
-    """
-    encoder = study.make_encoder()  # with plain layers, where the trained one's span ranks
-    encoder.load_state_dict(trained.state_dict())
-    place(study, encoder, cases.device)
-    encoder.eval()
-    for layer in batch_norms(encoder):
-        layer.reset_running_stats()
-        layer.momentum = None  # the mean over all batches
-        layer.train()
-    rows = cases.rows(study.pool)
-    order = torch.randperm(len(rows), generator=generator(seed, "statistics")).tolist()
-    chosen = [rows[index] for index in order[:STATISTICS_CASES]]
-    with torch.inference_mode():
-        for chunk in even_chunks(chosen, STATISTICS_BATCH):
-            images = cases.batch(chunk, labelled=False).images  # not within autocast: it stacks
-            with autocast(cases.device, study.precision):
-                encoder(images)
-    return encoder
-
-
-def shuffle(encoder: nn.Module, seed: int) -> None:
-    """Permute the entries of every weight tensor: the same values, and nothing of what was learnt.
-
-    The control of an arm <task>@shuffled; BatchNorm's statistics have to be taken anew after it.
-    """
-    rng = generator(seed, "shuffled")
-    with torch.no_grad():
-        for weight in encoder.parameters():
-            order = torch.randperm(weight.numel(), generator=rng).to(weight.device)
-            weight.copy_(weight.flatten()[order].view(weight.shape))
-
-
 def pretext_model(study: Study, task: Pretext, cases: Cases, seed: int) -> PretextModel:
     """A fresh encoder under the head of ``task``, on the device of ``cases``."""
     torch.manual_seed(seed)
@@ -354,13 +315,6 @@ def encoder_damage(run: Run) -> str | None:
     except (InputError, AttributeError, TypeError) as error:
         return str(error)
     return None if same else f"{run.encoder}: not the weights this run has trained"
-
-
-def place(study: Study, model: nn.Module, device: torch.device) -> None:
-    """Move a model to its device, in the memory layout asked for."""
-    model.to(device)
-    if study.settings.LAYOUT == "channels_last":
-        model.to(memory_format=study.channels_last)
 
 
 def train(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:

@@ -52,7 +52,8 @@ RANGES = {
     "FINETUNE_CLIP": Range(0, why="0: none"), "START_LR_FACTOR": Range(0, 100),
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
-    "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32), "FRACTIONS": Range(1, 101),
+    "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32), 
+    "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
     "BLOCKS": Range(1),
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),

@@ -41,6 +41,9 @@ WITHOUT_TORCH = ("-c", "import sys, runpy; sys.modules['torch'] = None; sys.argv
                  "runpy.run_path(sys.argv[0], run_name='__main__')")
 PATIENCE = 90  # seconds that a process may take for what it does in one or two
 
+# Of processes that are killed semaphores are left; who cleans them up would say so at the end.
+os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
+
 _loaded: dict[str, dict[str, ModuleType]] = {folder: {} for folder in FOLDERS}
 
 
@@ -93,6 +96,11 @@ def alone(folder: str) -> Iterator[None]:
             sys.modules.pop(name, None)
         sys.modules.update(others)
         sys.path[:] = path
+
+
+def loaded(folder: str, name: str) -> ModuleType:
+    """A script's module as call() has it."""
+    return _loaded[folder][name]
 
 
 @contextmanager

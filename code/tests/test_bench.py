@@ -2,15 +2,17 @@
 
 import importlib
 import json
-import subprocess
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from commands import CODE, Result, call, loaded, shell
 from torch.nn import functional as F
 
 from common import augment
@@ -19,8 +21,8 @@ from common.downstream import Segmentation
 from common.task import Batch
 from common.training import generator
 
-CODE = Path(__file__).resolve().parents[1]
 CLASSES = ["background", "organ", "tumour"]
+TASKS = ["rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # the default arms of the volumes
 
 
 @pytest.fixture(scope="module")
@@ -30,30 +32,89 @@ def plain() -> Iterator[ModuleType]:
     sys.path.remove(str(CODE / "bench"))
 
 
-def test_one_command_measures_every_row_and_writes_both_files(tmp_path: Path) -> None:
-    result = subprocess.run([sys.executable, str(CODE / "bench/speed.py"), "--smoke", "--rounds",
-                             "1", "--results", str(tmp_path)], capture_output=True, text=True,
-                            check=False, cwd="/")
+def kind(what: str) -> str:
+    """A row's name without its sizes."""
+    return re.sub(r"\d+", "#", what)
+
+
+STEPS = ["finetune", *(f"pretext {task}" for task in TASKS)]
+KINDS = {
+    "preprocess a #x#x# int# pair, one process", "the same with a pool of #, a pair",
+    "peak memory of that, whole process",
+    *(f"views for a batch of # at #³: {task}" for task in ("rotation", "rpl", "jigsaw",
+                                                           "exemplar")),
+    "finetune batch of # assembled", "its memory, as gathered from the cache",
+    "Dice bookkeeping of a batch", "memory for # volumes and labels (counted)",
+    "# photographs of # px, from the second command on",
+    "exp.py from start to end of a two-step run, warm cache", "graph.py on the records of the demo",
+    *(f"#D U-Net step, {step}, batch # at #³" for step in STEPS),
+    "DenseNet-# step, finetune, batch # at # px", "default pancreas grid, one seed, all epochs",
+    "default pancreas grid, one seed, each pretraining stopped at PRETEXT_MIN_STEPS + patience, "
+    "the earliest", "validation's share of a finetuning run",
+    *(f"validation's share of a pretraining run, {task}" for task in TASKS),
+    "# generated scans preprocessed, a scan", "time a scan at # beside #",
+    "own memory at # beside #"}
+
+
+@pytest.mark.slow
+def test_one_command_measures_every_row(tmp_path: Path) -> None:
+    result = shell("bench/speed.py", "--smoke", "--rounds", 1, "--results", tmp_path)
     assert result.returncode == 0, result.stderr
-    content = json.loads((tmp_path / "speed-cpu.json").read_text())
-    table = (tmp_path / "speed-cpu.md").read_text()
-    rows = {row["what"]: row for row in content["rows"]}
-    wanted = ["one process", "pool of 2", "peak memory", "rotation", "rpl", "jigsaw", "exemplar",
-              "batch of 4 assembled", "its memory", "Dice bookkeeping", "281 volumes",
-              "photographs", "exp.py", "graph.py", "step, finetune", "step, pretext rotation",
-              "step, pretext rpl", "step, pretext jigsaw", "step, pretext exemplar",
-              "DenseNet-121", "one seed, all epochs", "one seed, each pretraining stopped",
-              "share of a finetuning run", "share of a pretraining run", "6 generated scans",
-              "8 generated scans", "time a scan", "own memory"]
-    for words in wanted:
-        assert any(words in what for what in rows), words
-        assert words in result.stdout and words in table
-    for row in rows.values():
-        assert row["ours"] > 0 and row["unit"] and row["what"] in table
-        if row["plain"] is not None:
-            assert row["ratio"] == pytest.approx(row["plain"] / row["ours"])
+    rows = rows_of(tmp_path, result)
+    assert {kind(what) for what in rows} == KINDS
+    assert sum("generated scans preprocessed" in what for what in rows) == 2
+    assert all(row["ours"] > 0 for row in rows.values())
     step = next(row for what, row in rows.items() if "step, finetune" in what)
     assert step["details"]["flop"] == step["details"]["plain_flop"] > 0
+
+
+def rows_of(folder: Path, result: Result) -> dict[str, dict[str, Any]]:
+    """The rows of both files, if they are those that were said, in their order."""
+    rows = json.loads((folder / "speed-cpu.json").read_text())["rows"]
+    names = [row["what"] for row in rows]
+    lines = (folder / "speed-cpu.md").read_text().splitlines()
+    table = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
+    assert table[2:] == names and len(set(names)) == len(names)
+    assert [name for line in result.stdout.splitlines() for name in names
+            if line.startswith(f"{name}  ")] == names
+    for row in rows:
+        assert row["unit"]
+        assert row["ratio"] == (None if row["plain"] is None else
+                                pytest.approx(row["plain"] / row["ours"]))
+    return {row["what"]: row for row in rows}
+
+
+def test_every_group_is_measured_unless_skipped_and_what_is_measured_stays(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("bench/speed.py", "--help")  # loads it
+    speed = loaded("bench", "speed")
+
+    def jobs(folder: Path, device: torch.device, rounds: int, sizes: Any, told: Any) -> Any:
+        def telling() -> None:
+            told(speed.Row("steps", 2.0, 4.0, "s", "1.5x", True, "told at once"))
+        made: dict[str, Any] = {name: lambda name=name: [speed.Row(name, 2.0, None, "ms")]
+                                for name in speed.GROUPS}
+        return {**made, "steps": telling}
+    monkeypatch.setattr(speed, "_jobs", jobs)
+    flags = ["--smoke", "--results", tmp_path]
+    result = call("bench/speed.py", *flags, "--skip", "views", "growth")
+    assert result.returncode == 0, result.stderr
+    rows = rows_of(tmp_path, result)
+    assert [*rows] == [name for name in speed.GROUPS if name not in ("views", "growth")]
+    assert rows["steps"]["ratio"] == 2.0 and rows["steps"]["met"] is True
+    assert "| steps | 2 s | 4 s | 2.0x | 1.5x | yes | told at once |" in (
+        tmp_path / "speed-cpu.md").read_text()
+
+    def broken(*given: Any) -> Any:
+        def stop() -> None:
+            raise KeyboardInterrupt
+        return {**jobs(*given), "storage": stop}
+    monkeypatch.setattr(speed, "_jobs", broken)
+    result = call("bench/speed.py", *flags)
+    assert result.returncode == 130
+    assert [*rows_of(tmp_path, result)] == ["preprocessing", "views", "batch"]
+    result = call("bench/speed.py", *flags, "--rounds", 0)
+    assert result.returncode == 2 and "at least 1" in result.stderr
 
 
 def test_the_plain_dice_loss_and_scores_are_the_projects(plain: ModuleType) -> None:

@@ -35,13 +35,13 @@ def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Tria
                                                                   tmp_path: Path) -> None:
     results, given = tmp_path / "results", ["--", *trial_2d.flags(tmp_path)]
     trial_2d.copy(tmp_path)
-    said = call("bench/tries.py", "2d", "--try", "encoder-lr=0",
+    said = call("bench/tries.py", "2d", "--try", "start-lr-factor=0",
                 "--try", "pretext-lr=3e-3,validations=3", *given)
     assert said.returncode == 0, said.stderr
     rows = [line.split(" | ") for line in said.stdout.splitlines() if "% |" in line]
     assert len(rows) == 3 * 2 * 2
     folders = [results / name / "2d/fundusphantom" for name in
-               ("", "tries/encoder-lr=0", "tries/pretext-lr=3e-3,validations=3")]
+               ("", "tries/start-lr-factor=0", "tries/pretext-lr=3e-3,validations=3")]
     given_, lent, own = (torch.load(folder / "pretrain/rotation/seed0/encoder.pt")
                          for folder in folders)
     same = [torch.equal(given_[name], lent[name]) for name in given_]
@@ -59,8 +59,8 @@ def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Tria
     assert row[4:6] == [f"{np.mean(kappas[1:]):.3f}", f"{max(kappas):.3f}"]
     pretext = json.loads((folders[2] / "pretrain/rotation/seed0/scores.json").read_text())
     assert len(kappas) == 3 and row[3] == f"{pretext['score']['accuracy']:.2f}"
-    said = call("bench/tries.py", "2d", "--try", "encoder-lr=much", *given)
-    assert said.returncode == 2 and "encoder-lr=much is not a number" in said.stderr
+    said = call("bench/tries.py", "2d", "--try", "start-lr-factor=much", *given)
+    assert said.returncode == 2 and "--start-lr-factor: invalid float value" in said.stderr
     said = call("bench/tries.py", "2d", "--try", "pretxt-lr=1", *given)
     assert said.returncode == 2 and "did you mean --pretext-lr" in said.stderr
 

@@ -33,9 +33,10 @@ TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2"],
         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
                "--batch-size", "4"]}
 SHORT = ["--pretext-epochs", "2", "--finetune-epochs", "3"]
-LONG = ["--pretext-epochs", "150", "--finetune-epochs", "150"]
+LONG = ["--pretext-epochs", "60", "--finetune-epochs", "60"]
 PATIENCE = 180  # seconds until a checkpoint must be there
 ACCURATE = 1e-5  # relative; TF32 keeps 10 bits of the mantissa and is at some 1e-4
+TRANSFORMED = 3e-5  # of 2D convolutions, for which cuDNN has float32 algorithms that round more
 
 on_each_device = pytest.mark.parametrize("device", [
     pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(
@@ -70,7 +71,8 @@ class Command(NamedTuple):
         process = self.start(folder, *flags)
         said, complaint = process.communicate()
         assert process.returncode == 0, said + complaint
-        assert "warning" not in said + complaint, said + complaint
+        lines = (said + complaint).splitlines()
+        assert not [line for line in lines if line.startswith("warning:")], lines
         return said
 
     def draw(self, folder: Path) -> None:
@@ -95,16 +97,15 @@ def command(tree: str, device: str, scans: Path, photographs: Path) -> Command:
 
 @in_each_tree
 @on_each_device
-@pytest.mark.parametrize("runs", [1, 2])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("precision", "runs", "layout"), [
+    ("bfloat16", 1, "channels_last"), ("float32", 2, "contiguous")])  # each of them once
 def test_both_commands_end_well_and_records_say_where(
-        tree: str, device: str, precision: str, runs: int, scans: Path, photographs: Path,
-        tmp_path: Path) -> None:
-    if device == "cpu" and precision == "bfloat16":
-        pytest.skip("bfloat16 is for cards")
+        tree: str, device: str, precision: str, runs: int, layout: str, scans: Path,
+        photographs: Path, tmp_path: Path) -> None:
+    precision = precision if device == "cuda" else "float32"
     tried = command(tree, device, scans, photographs)
     several = ["--runs-per-gpu", runs] if device == "cuda" else ["--workers", runs]
-    said = tried.run(tmp_path / "a", *SHORT, "--precision", precision, *several)
+    said = tried.run(tmp_path / "a", *SHORT, "--precision", precision, "--layout", layout, *several)
     assert f"{runs} runs at a time" in said and "3 runs" not in said.splitlines()[-1]
     configs = [json.loads(path.read_text())
                for path in tried.records(tmp_path / "a").rglob("config.json")]
@@ -115,15 +116,16 @@ def test_both_commands_end_well_and_records_say_where(
         assert config["identity"]["precision"] == precision
         if device == "cuda":
             assert made["card"] == torch.cuda.get_device_name(0)
-            assert made["cuda"] == torch.version.cuda
-            assert str(made["driver"])[0].isdigit() and made["cudnn"]
+            assert made["cuda"] == torch.version.cuda and made["cudnn"]
         else:
-            assert not any(made.get(key) for key in ("card", "driver", "cuda", "cudnn"))
+            assert not any(made[key] for key in ("card", "driver", "cuda", "cudnn"))
     check_weights(tried.records(tmp_path / "a"))
     check_numbers(tried.records(tmp_path / "a"))
     tried.draw(tmp_path / "a")
     table, = (tmp_path / "a/results").glob("train_*.md")
     assert "| rotation | 100 % |" in table.read_text()
+    if device == "cuda":  # last: all else matters more
+        assert all(str(config["provenance"]["driver"])[0].isdigit() for config in configs)
 
 
 def check_weights(records: Path) -> None:
@@ -160,7 +162,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(
         epochs = torch.load(checkpoint, weights_only=True,
                             map_location="cpu")["state"]["epoch"]
         times = (checkpoint.parent / "time.jsonl").read_text().splitlines()
-        assert 1 <= epochs <= len(times) < 150
+        assert 1 <= epochs <= len(times) < 60
         kept.append((checkpoint.parent, times[:epochs]))
     tried.run(folder, *LONG)
     for run, times in kept:  # seconds of an epoch are like no others: these were not trained again
@@ -252,9 +254,10 @@ def test_float32_is_float32_as_a_run_has_it(device: str, bench: ModuleType,
     for name, function, values in products():
         exact = function(*(value.double() for value in values))
         made = function(*(value.to(device) for value in values)).cpu().double()
-        assert far(made, exact) < ACCURATE, name
+        most = TRANSFORMED if name == "conv2d" else ACCURATE
+        assert far(made, exact) < most, name
         shortened = function(*map(ten_bits, values)).double()
-        assert far(shortened, exact) > 10 * ACCURATE, f"{name}: the test would not see TF32"
+        assert far(shortened, exact) > 10 * most, f"{name}: the test would not see TF32"
 
 
 def products() -> Iterator[tuple[str, Any, list[Tensor]]]:
@@ -282,4 +285,4 @@ def far(made: Tensor, exact: Tensor) -> float:
 
 def ten_bits(value: Tensor) -> Tensor:
     """The value with the mantissa of TF32."""
-    return (value.view(torch.int32) & ~0x1FFF).view(torch.float32)
+    return ((value.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn import caught, looks_drawn, size_of, texts
 
 from common import reporting
 from common.errors import InputError
@@ -54,7 +55,9 @@ def save(run: Path, scores: dict[str, object], **settings: int) -> None:
 
 
 def draw(results: Path, *flags: str) -> dict[tuple[str, str, str], dict[str, str]]:
-    reporting.run(graph.TREE, "", ["--results", str(results), *flags])
+    """The rows of the table; the figures are made, but not rendered."""
+    with caught():
+        reporting.run(graph.TREE, "", ["--results", str(results), *flags])
     with (results / "train_pancreas.csv").open() as file:
         return {(row["task"], row["fraction"], row["measure"]): row
                 for row in csv.DictReader(file)}
@@ -77,7 +80,34 @@ def test_tables_hold_means_intervals_and_adjusted_differences(tmp_path: Path) ->
     text = (tmp_path / "train_pancreas.md").read_text()
     assert "| rotation | accuracy | 0 1 2 | 0.900, 0.900, 0.900 | 0.100 |" in text
     assert "12 test cases, 3 seeds, 900 optimiser steps" in text and "Missing" not in text
-    assert (tmp_path / "train_pancreas.png").stat().st_size > 50000
+
+
+def test_the_figure_holds_the_arms_their_means_and_the_published_curves(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    with caught() as figures:
+        reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
+    figure = figures["train_pancreas.png"]
+    said = texts(figure)
+    for words in (*TASKS, "baseline (from scratch)", "pancreas: test score against labelled data",
+                  "5 %\n(10)", "paper, Fig. 3", "n = 12 cases, on the 128³ grid", "3 seeds"):
+        assert words in said, words
+    means = [np.mean([json.loads((folder / f"finetune/rotation/fraction{fraction:03d}/seed{seed}"
+                                  "/scores.json").read_text())["test"]["dice"]
+                      for seed in range(3)]) for fraction in (5, 25, 100)]
+    headline, *small, other = figure.axes
+    assert any(len(line.get_ydata()) == 3 and np.allclose(line.get_ydata(), means)
+               for line in headline.get_lines())
+    assert [axes.get_title(loc="left") for axes in small] == ["Dice, pancreas", "Dice, tumour"]
+    assert len(other.get_lines()) > len(headline.get_lines())  # the published ones beside ours
+    width, height = size_of(figure)
+    assert width > 2 * height > 1000
+
+
+def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
+    make(tmp_path)
+    reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
+    for name in ("train", "difference"):
+        looks_drawn(tmp_path / f"{name}_pancreas.png")
 
 
 def test_drawing_twice_gives_the_same_tables(tmp_path: Path) -> None:
@@ -118,7 +148,8 @@ def test_runs_of_other_settings_are_never_mixed(tmp_path: Path) -> None:
 def test_published_curves_belong_to_the_pancreas(tmp_path: Path,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path, "spleen")
-    reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
+    with caught():
+        reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     assert "no published curves" in capsys.readouterr().out
 
 

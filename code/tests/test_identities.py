@@ -13,10 +13,10 @@ import pytest
 import torch
 from commands import TINY
 
-from common import checkpoint, experiment, external, records
+from common import checkpoint, experiment, external, records, starts
 from common.arms import ORACLE
 from common.errors import InputError
-from common.experiment import Study, for_whole_images, load_cases
+from common.experiment import Study, load_cases
 from common.settings import Settings, from_flags
 
 CPU = torch.device("cpu")
@@ -130,7 +130,7 @@ def test_encoders_do_not_depend_on_the_batch_of_finetuning(study: Study) -> None
     for batch in (2, 4, 32):
         torch.manual_seed(0)
         trained = study.make_encoder()
-        made = for_whole_images(with_settings(study, BATCH_SIZE=batch), trained, cases, 0)
+        made = starts.for_whole_images(with_settings(study, BATCH_SIZE=batch), trained, cases, 0)
         weights.append(checkpoint.weights_digest(made.state_dict()))
     assert len(set(weights)) == 1
 
@@ -178,7 +178,7 @@ def test_a_shuffled_start_has_the_values_and_not_their_places(study: Study) -> N
     torch.manual_seed(0)
     encoder, other = study.make_encoder(), study.make_encoder()
     other.load_state_dict(encoder.state_dict())
-    experiment.shuffle(other, 0)
+    starts.shuffle(other, 0)
     moved = 0
     for before, after in zip(encoder.parameters(), other.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
@@ -186,7 +186,7 @@ def test_a_shuffled_start_has_the_values_and_not_their_places(study: Study) -> N
     assert moved >= sum(weight.std() > 0 for weight in encoder.parameters() if weight.numel() > 1)
     again = study.make_encoder()
     again.load_state_dict(encoder.state_dict())
-    experiment.shuffle(again, 1)
+    starts.shuffle(again, 1)
     assert not all(map(torch.equal, again.parameters(), other.parameters()))  # by seed
 
 

@@ -10,20 +10,23 @@ import ranks
 import torch
 from commands import Child, Result, Trial, forked, until
 
-from common import training
-
 TRAINED = ["3d/segmentation", "3d/checkpointing", "2d/grading", "3d/exemplar", "2d/exemplar",
            "3d/rotation", "2d/exemplar+rotation@stages", "3d/cpc"]
 CLOSE = 5e-5  # rounding, which depends on the processor: 1e-5 holds on some only
 
 
+def over(count: int, folder: Path, job: Any) -> Result:
+    """Do a job in a number of ranks, which are forks here; the time limit would tell of a hang."""
+    return Child(partial(ranks.over, count, job), folder, change=forked).wait()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("ranks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "ADAM_EPS", training.ADAM_EPS)  # which a run here changes
-        for count in (1, 2):
-            ranks.over(count, partial(ranks.train_all, TRAINED, folder / str(count)))
+    for count in (1, 2):
+        job = partial(ranks.train_all, TRAINED, folder / str(count))
+        result = over(count, folder, job)
+        assert result.returncode == 0, result.stderr
     return {name: torch.load(folder / name) for name in ("1.0", "2.0", "2.1")}
 
 
@@ -47,9 +50,9 @@ def test_two_ranks_give_the_losses_and_weights_of_one_process(made: dict[str, An
 
 @pytest.mark.slow
 def test_a_run_over_ranks_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    result = two(tmp_path, partial(ranks.go_on, tmp_path))
+    result = over(2, tmp_path, partial(ranks.go_on, tmp_path))
     assert result.returncode == 1 and "RunFailed: broken off" in result.stderr
-    result = two(tmp_path, partial(ranks.go_on, tmp_path))
+    result = over(2, tmp_path, partial(ranks.go_on, tmp_path))
     assert result.returncode == 0 and "gone on" in result.stdout, result.stderr
     both = torch.load(tmp_path / "both.pt")
     assert both["parts"]["log"] == both["whole"]["log"] and len(both["whole"]["log"]) == 7
@@ -61,14 +64,9 @@ def test_a_run_over_ranks_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     ("killed", "RunFailed: a rank was ended by signal 9"), ("failed", "RunFailed: run: not finite"),
     pytest.param("broken", "KeyError: 'a defect'", marks=pytest.mark.slow)])
 def test_a_rank_that_fails_ends_the_others(tmp_path: Path, how: str, said: str) -> None:
-    result = two(tmp_path, partial(ranks.fail, how))
+    result = over(2, tmp_path, partial(ranks.fail, how))
     assert result.returncode == 1 and said in result.stderr, result.stderr
     assert "never" not in result.stdout
-
-
-def two(folder: Path, job: Any) -> Result:
-    """Do a job in two ranks, which are forks here; a hang would be told by the time limit."""
-    return Child(partial(ranks.over, 2, job), folder, change=forked).wait()
 
 
 ONE = ["--tasks", "baseline", "--fractions", "100"]

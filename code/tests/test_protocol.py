@@ -1,5 +1,6 @@
 """Splits, subsets, batches, freezing, resuming: the parts of the protocol a curve stands on."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -130,22 +131,26 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(tmp_path: Pat
     assert [line["epoch"] for line in logs[0] if "val" not in line] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4])
+@pytest.mark.parametrize("stop", [1, 2, 4])  # with a frozen encoder, at its end, long after
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_EVERY", 0)
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)  # after every epoch, then
     recipe = Recipe(**{**vars(RECIPE), "warmup": 2})
     whole, state = trained(tmp_path, "whole", recipe)
-    epochs = 0
+    steps: list[int] = []
 
-    def interrupt(steps: int) -> None:
-        nonlocal epochs
-        epochs += steps > 0
-        if epochs == stop + 1:
+    def interrupt(more: int) -> None:
+        steps.append(more)
+        if sum(steps) == (stop + 1) * recipe.steps:
             raise KeyboardInterrupt  # before the checkpoint of this epoch
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, "parts", recipe, report=interrupt)
-    resumed, other = trained(tmp_path, "parts", recipe)
+    last = tmp_path / "finetune/parts/fraction100/seed0/last.pt"
+    assert checkpoint.load(last)["state"]["epoch"] == stop
+    steps.clear()
+    resumed, other = trained(tmp_path, "parts", recipe, report=steps.append)
+    assert steps == [stop * recipe.steps, *[recipe.steps] * (recipe.epochs - stop)]
     assert same(whole.state_dict(), resumed.state_dict())
     assert same(state.best_weights, other.best_weights) and state.history == other.history
     logs = [(tmp_path / "finetune" / n / "fraction100/seed0/log.jsonl").read_bytes()

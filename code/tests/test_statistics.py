@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common import experiment, joint
+from common import joint, starts
 from common.settings import Settings
 from common.task import Batch, PretextModel, batch_norms
 from common.training import Cases, generator
@@ -75,7 +75,7 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     study: Any = SimpleNamespace(make_encoder=lambda: model.Encoder(1, 2, 1), pool=ids,
                                  precision="float32", settings=Settings(LAYOUT="contiguous"))
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    encoder = experiment.for_whole_images(study, trained,
+    encoder = starts.for_whole_images(study, trained,
                                           Cases(images, None, ids, torch.device("cpu")), 0)
     maps = F.relu(trained.blocks[0][0](images))
     found = encoder.blocks[0][2]
