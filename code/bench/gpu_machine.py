@@ -2,8 +2,8 @@
 
     python code/bench/gpu_machine.py --out FOLDER      writes FOLDER/machine.txt, seconds
 
-Needs little more than torch. The last line printed sums it up; exit status NO_CARD if a card is asked
-for and torch cannot use one.
+Needs little more than torch. The last line printed sums it up; exit status NO_CARD if a card is
+asked for and torch cannot use one.
 """
 
 import argparse
@@ -40,7 +40,8 @@ def main() -> int:
              f"packages  {', '.join(f'{name} {_version(name)}' for name in PACKAGES)}",
              f"cuda      {torch.version.cuda}, cudnn {torch.backends.cudnn.version()}",
              f"driver    {_driver()}", *_cards(),
-             f"system    {platform.platform()}", f"cores     {limits.cores()} of {os.cpu_count()}, {_processor()}",
+             f"system    {platform.platform()}",
+             f"cores     {limits.cores()} of {os.cpu_count()}, {_processor()}",
              f"memory    {limits.memory() / 2**30:.1f} GiB",
              f"commit    {_said('git', '-C', str(ROOT), 'describe', '--always', '--dirty')}",
              f"code      {_digest()}"]

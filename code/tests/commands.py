@@ -60,7 +60,7 @@ class Result(NamedTuple):
 def call(script: str, *arguments: object) -> Result:
     """Run ``python code/<script> ...`` in this process; a defect comes out as its exception."""
     out, errors = io.StringIO(), io.StringIO()
-    with _as_found(), _alone(Path(script).parent.name), redirect_stdout(out), \
+    with _as_found(), alone(Path(script).parent.name), redirect_stdout(out), \
             redirect_stderr(errors):
         module = importlib.import_module(Path(script).stem)
         sys.argv = [str(CODE / script), *map(str, arguments)]
@@ -79,7 +79,7 @@ def shell(script: str, *arguments: object, program: Sequence[str] = ()) -> Resul
 
 
 @contextmanager
-def _alone(folder: str) -> Iterator[None]:
+def alone(folder: str) -> Iterator[None]:
     """Let bare names mean the modules of one folder, loaded once; the other trees' are away."""
     others = {name: sys.modules.pop(name) for name in NAMES if name in sys.modules}
     path = list(sys.path)
@@ -130,7 +130,8 @@ class Trial(NamedTuple):
     def start(self, folder: Path, *more: object, change: Callable[[], None] | None = None
               ) -> "Child":
         """Start exp.py in a process of its own."""
-        return Child(f"{self.tree}/exp.py", self.flags(folder, *more), change)
+        command = partial(_command, f"{self.tree}/exp.py", self.flags(folder, *more))
+        return Child(command, folder, change)
 
     def copy(self, folder: Path) -> None:
         """Copy records and cache of the finished grid, their times too."""
@@ -156,15 +157,18 @@ def numbers(folder: Path) -> dict[str, str]:
 
 
 class Child:
-    """A command in a process and a session of its own, forked from one that has loaded torch."""
+    """A process and session of its own for ``job``, forked from one that has loaded torch.
 
-    def __init__(self, script: str, flags: list[str], change: Callable[[], None] | None) -> None:
+    ``change`` is called first. Both are picklable; what the job returns is the exit status.
+    """
+
+    def __init__(self, job: Callable[[], int | None], folder: Path,
+                 change: Callable[[], None] | None = None) -> None:
         context = get_context("forkserver")  # a fork of this process would have its threads
         context.set_forkserver_preload(["torch", "torchvision", "common.grid"])
-        results = Path(flags[flags.index("--results") + 1])
-        results.parent.mkdir(parents=True, exist_ok=True)
-        self.said = results.parent / f"said{time.monotonic_ns()}"
-        self.process = context.Process(target=_command, args=(self.said, script, flags, change))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.said = folder / f"said{time.monotonic_ns()}"
+        self.process = context.Process(target=_fresh, args=(self.said, job, change))
         self.process.start()
         self.pid = self.process.pid or 0
 
@@ -192,9 +196,8 @@ class Child:
                 and not line.split()[1].startswith("Z")]  # a zombie has ended
 
 
-def _command(said: Path, script: str, flags: list[str],
-             change: Callable[[], None] | None) -> None:
-    """What the child does: its output goes to files, its signals are those of a fresh process."""
+def _fresh(said: Path, job: Callable[[], int | None], change: Callable[[], None] | None) -> None:
+    """What the child does: its output goes to files, its signals are those of a new process."""
     os.setsid()
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         with Path(f"{said}.{name}").open("w") as file:
@@ -203,10 +206,14 @@ def _command(said: Path, script: str, flags: list[str],
     torch.set_num_threads(1)
     if change is not None:
         change()
-    with _alone(Path(script).parent.name):
+    sys.exit(job())
+
+
+def _command(script: str, flags: list[str]) -> int:
+    with alone(Path(script).parent.name):
         module = importlib.import_module(Path(script).stem)
         sys.argv = [str(CODE / script), *flags]
-        sys.exit(exit_status(module.main))
+        return exit_status(module.main)
 
 
 def slowly(log: Path, pause: float) -> None:

@@ -7,6 +7,7 @@ are slow or need a GPU, in this one.
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -33,6 +34,13 @@ def one_thread() -> None:
     import torch  # not above: the process that hands out the files needs none
 
     torch.set_num_threads(1)  # as the runs do; on shared cores more threads wait for each other
+
+
+@pytest.fixture(scope="module", params=["3d", "2d"])
+def script(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """A tree's exp.py, its neighbours under their bare names meanwhile."""
+    with importlib.import_module("commands").alone(request.param):
+        yield importlib.import_module("exp")
 
 
 @pytest.fixture(scope="session")

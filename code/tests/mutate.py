@@ -249,11 +249,11 @@ def tested(job: Job, copy: Path) -> dict[str, Any]:
             if report.failed:
                 seen.setdefault("not collected", []).append(
                     f"{report.nodeid}: {str(report.longrepr).splitlines()[-1]}")
-    # No workers of pytest-xdist, which would be new interpreters.
+    # No workers of pytest-xdist, which would be new interpreters; nothing written of failures.
     alone = ["-n", "0"] if importlib.util.find_spec("xdist") else []
     status = pytest.main([*(f"tests/{test}" for test in job.tests), *alone, "-p",
-                          "no:cacheprovider", *(["-x"] if job.first_only else []),
-                          "--basetemp", str(copy / "tmp")], plugins=[Watch()])
+                          "no:cacheprovider", *(["-x"] if job.first_only else []), "--tb=no",
+                          "--assert=plain", "--basetemp", str(copy / "tmp")], plugins=[Watch()])
     return {"status": int(status), **seen}
 
 

@@ -1,29 +1,22 @@
-"""Train small things over a number of ranks and keep what came out: run by test_parallel.py.
-
-    python ranks.py RANKS OUT.pt NAME...
-"""
+"""What test_parallel.py does in each of a number of ranks."""
 
 import importlib
 import os
 import signal
-import sys
 import tempfile
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CODE = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(CODE), str(CODE / "3d")]
+import torch
+from torch import nn
 
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-
-from common import checkpoint, joint, parallel, training  # noqa: E402
-from common.downstream import Grading, Segmentation  # noqa: E402
-from common.errors import RunFailed  # noqa: E402
-from common.records import Run, SilentRun, read_log  # noqa: E402
-from common.task import PretextModel  # noqa: E402
-from common.training import Cases, Recipe, fit, generator  # noqa: E402
+from common import checkpoint, joint, parallel, training
+from common.downstream import Grading, Segmentation
+from common.errors import RunFailed
+from common.records import Run, SilentRun, read_log
+from common.task import PretextModel
+from common.training import Cases, Recipe, fit, generator
 
 IDS = [f"case_{i}" for i in range(12)]
 # Five training cases in batches of five: ranks get parts of unequal length.
@@ -115,16 +108,7 @@ def fail(how: str, device: torch.device, report: parallel.Report) -> str:
     return "never"
 
 
-def main() -> None:
-    count, out, *names = sys.argv[1:]
+def over(count: int, job: Callable[[torch.device, parallel.Report], str]) -> None:
+    """Do it in ``count`` new processes, or in this one, and print what the first returns."""
     cpu = torch.device("cpu")
-    job = {"fail": partial(fail, names[-1]), "go_on": partial(go_on, Path(out))}.get(
-        names[0], partial(train_all, names, Path(out)))
-    if count == "1":
-        job(cpu, print)
-    else:
-        print(parallel.launch([cpu] * int(count), job, print))
-
-
-if __name__ == "__main__":
-    main()
+    print(job(cpu, print) if count == 1 else parallel.launch([cpu] * count, job, print))

@@ -3,13 +3,13 @@
 import importlib
 import json
 import math
-import os
-import subprocess
-import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
+from commands import call
+from drawn import caught, texts
 
 from common import arms, checkpoint, external, joint
 from common.errors import InputError
@@ -17,7 +17,6 @@ from common.settings import Settings
 from common.task import Batch, PretextModel
 from common.training import generator
 
-CODE = Path(__file__).resolve().parents[1]
 model3d, model2d = (importlib.import_module(f"{tree}.model") for tree in ("3d", "2d"))
 pretexts = importlib.import_module("3d.pretext").PRETEXTS
 SMALL = {"3d": ["--resolution", "32", "--levels", "1", "--filters", "2"],
@@ -26,13 +25,6 @@ SMALL = {"3d": ["--resolution", "32", "--levels", "1", "--filters", "2"],
 SHORT = ["--pretext-epochs", "1", "--pretext-batch-size", "4", "--finetune-epochs", "1",
          "--validations", "1", "--device", "cpu", "--workers", "1", "--fractions", "100",
          "--seeds", "0", "--warmup-epochs", "0"]
-
-
-def call(tree: str, script: str, *given: object, **environment: str
-         ) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, str(CODE / tree / script), *map(str, given)],
-                          capture_output=True, text=True, check=False, cwd="/",
-                          env={**os.environ, **environment})
 
 
 def batch() -> Batch:
@@ -136,7 +128,7 @@ def finished(request: pytest.FixtureRequest, scans: Path, photographs: Path,
     given = ["--data", {"3d": scans, "2d": photographs}[tree], "--results", folder / "results",
              "--cache", folder / "cache", *SMALL[tree], *SHORT]
     tasks = {"3d": "rotation+rpl@stages", "2d": "rotation+exemplar@stages"}[tree]
-    result = call(tree, "exp.py", *given, "--tasks", "baseline", tasks, *(
+    result = call(f"{tree}/exp.py", *given, "--tasks", "baseline", tasks, *(
         ["cpc"] if tree == "3d" else []))
     assert result.returncode == 0, result.stderr
     return tree, given, folder / "results"
@@ -145,42 +137,52 @@ def finished(request: pytest.FixtureRequest, scans: Path, photographs: Path,
 def test_new_arms_are_trained_and_drawn_by_their_names(
         finished: tuple[str, list[object], Path]) -> None:
     tree, _, results = finished
-    drawn = call(tree, "graph.py", "--results", results)
+    with caught() as figures:
+        drawn = call(f"{tree}/graph.py", "--results", results)
     assert drawn.returncode == 0, drawn.stderr
     table = next(results.glob("train_*.md")).read_text()
     assert "@stages | 100 %" in table and "rotation accuracy" in table
     assert tree == "2d" or "| cpc | 100 %" in table
+    kinds = {name.partition("_")[0]: texts(figure) for name, figure in figures.items()}
+    assert kinds.keys() == {"train", "difference", "learning", "examples", "views"}
+    assert all("@stages" in kinds[kind] for kind in ("train", "difference", "learning"))
 
 
 def test_an_encoder_from_a_file_is_an_arm_without_pretraining(
         finished: tuple[str, list[object], Path]) -> None:
     tree, given, results = finished
     made = next(results.rglob("encoder.pt"))
-    result = call(tree, "exp.py", *given, "--tasks", "baseline", "--encoder", f"mine={made}")
+    asked = [*given, "--tasks", "baseline", "--encoder"]
+    result = call(f"{tree}/exp.py", *asked, f"mine={made}")
     assert result.returncode == 0 and "1 done, 1 to do" in result.stdout, result.stderr
     run = next(results.glob("*/*/finetune/mine/fraction100/seed0"))
     config = json.loads((run / "config.json").read_text())
     assert config["identity"]["encoder"]["file"] == checkpoint.weights_digest(
         checkpoint.load(made))
     assert not list(results.glob("*/*/pretrain/mine"))
-    assert call(tree, "graph.py", "--results", results).returncode == 0
+    with caught() as figures:
+        assert call(f"{tree}/graph.py", "--results", results).returncode == 0
+    assert any("mine" in texts(figure) for figure in figures.values())
     other = {name: value + 1 if value.dtype == torch.float32 else value
              for name, value in checkpoint.load(made).items()}
     checkpoint.save(results / "other.pt", other)
-    changed = call(tree, "exp.py", *given, "--tasks", "baseline", "--encoder",
-                   f"mine={results / 'other.pt'}")
+    changed = call(f"{tree}/exp.py", *asked, f"mine={results / 'other.pt'}")
     assert changed.returncode == 2 and "encoder.file" in changed.stderr  # never reused silently
 
 
 def test_without_network_imagenet_fails_in_one_line_and_the_others_go_on(
-        photographs: Path, tmp_path: Path) -> None:
-    given = ["--data", photographs, "--results", tmp_path / "results", "--cache", tmp_path / "c",
-             *SMALL["2d"], *SHORT, "--tasks", "baseline", "imagenet"]
-    result = call("2d", "exp.py", *given, TORCH_HOME=str(tmp_path),
-                  https_proxy="http://127.0.0.1:9")  # where nobody listens
-    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    assert "imagenet: its weights could not be fetched" in result.stderr
-    assert "densenet121-a639ec97.pth" in result.stderr
+        photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # made anew, with this proxy
+    result = call("2d/exp.py", "--data", photographs, "--results", tmp_path / "results",
+                  "--cache", tmp_path / "c", *SMALL["2d"], *SHORT, "--tasks", "baseline",
+                  "imagenet")
+    assert result.returncode == 1, result.stderr
+    failed = [line for line in result.lines if line.startswith("failed: ")]
+    assert len(failed) == 1 and "imagenet: its weights could not be fetched" in failed[0]
+    assert "densenet121-a639ec97.pth" in failed[0]
     assert (tmp_path / "results/2d/fundusphantom/finetune/baseline/fraction100/seed0/scores.json"
             ).exists()
 
@@ -208,7 +210,7 @@ def test_imagenet_weights_take_images_from_zero_to_one(tmp_path: Path,
 
 
 def test_four_channels_and_four_classes_run_unchanged(brains: Path, tmp_path: Path) -> None:
-    result = call("3d", "exp.py", "--data", brains, "--results", tmp_path / "r", "--cache",
+    result = call("3d/exp.py", "--data", brains, "--results", tmp_path / "r", "--cache",
                   tmp_path / "c", *SMALL["3d"], *SHORT, "--tasks", "baseline", "rotation")
     assert result.returncode == 0, result.stderr
     run = tmp_path / "r/3d/braintumour/finetune/rotation/fraction100/seed0"
@@ -216,7 +218,8 @@ def test_four_channels_and_four_classes_run_unchanged(brains: Path, tmp_path: Pa
     assert scores["classes"] == ["edema", "non-enhancing tumor", "enhancing tumour"]
     encoder = checkpoint.load(run.parents[3] / "pretrain/rotation/seed0/encoder.pt")
     assert encoder["blocks.0.0.weight"].shape == (2, 4, 3, 3, 3)
-    drawn = call("3d", "graph.py", "--results", tmp_path / "r", "--published")
+    with caught():
+        drawn = call("3d/graph.py", "--results", tmp_path / "r", "--published")
     assert drawn.returncode == 0 and "no published" not in drawn.stdout, drawn.stderr
     assert "Dice, whole foreground" in (tmp_path / "r/train_braintumour.md").read_text()
 

@@ -2,6 +2,8 @@
 
 import importlib
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from common import augment
 from common.training import generator
 
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
+wiring = importlib.import_module("wiring")
 pretexts = {tree: importlib.import_module(f"{tree}.pretext") for tree in ("3d", "2d")}
 MANY = 4000  # draws: shares are then known to .02
 
@@ -158,3 +162,16 @@ def test_upright_exemplars_turn_by_15_degrees_at_most(tree: str) -> None:
 def test_patches_are_jittered_by_the_papers_numbers() -> None:
     assert pretexts["3d"].jitter(128) == 3 and pretexts["2d"].jitter(224) == 8
     assert pretexts["3d"].jitter(16) == pretexts["2d"].jitter(16) == 1
+
+
+@pytest.mark.parametrize(("zoom", "flips"), [(0.15, True), (0.3, False)])
+def test_photographs_are_zoomed_both_ways_and_mirrored_only_if_asked(
+        monkeypatch: pytest.MonkeyPatch, zoom: float, flips: bool) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(augment, "resample", lambda images, matrix: seen.append(matrix) or images)
+    wiring.exp_of("2d").augmented(torch.zeros(3000, 3, 2, 2), generator(0, "a"), zoom=zoom,
+                                  flips=flips)
+    factors = 1 / seen[0].diagonal(dim1=1, dim2=2)
+    assert float(factors.abs().min()) == pytest.approx(1 - zoom, abs=0.005)
+    assert float(factors.abs().max()) == pytest.approx(1 + zoom, abs=0.005)
+    assert float((factors < 0).double().mean()) == pytest.approx(0.5 * flips, abs=0.04)

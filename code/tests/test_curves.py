@@ -42,7 +42,7 @@ def save(run: Path, scores: Any, identity: Any) -> None:
 
 
 def made(folder: Path) -> Path:
-    """A baseline and two arms, three seeds, every case of a run alike: nothing varies over cases."""
+    """A baseline and two arms, three seeds; all cases of a run alike, so that seeds alone vary."""
     for fraction, level in LEVELS.items():
         for task in ("baseline", *GAINS):
             for seed in range(3):
@@ -90,7 +90,7 @@ def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
     assert f"| cpc | {cell} | {cell} | {cell} |" in text  # at a glance: a cell a fraction
     assert f"| cpc | 5 % | 0 1 2 | {single} | {adjusted} | {p:.3f} | {2 * p:.3f} |" in text
     last = (0.45 + 0.01 + 0.2) / 2  # last weights: half the score of those chosen
-    assert f"| cpc | 25 % | 25 | 0 1 2 | 0.660 (" in text and f"| {last:.3f} |" in text
+    assert "| cpc | 25 % | 25 | 0 1 2 | 0.660 (" in text and f"| {last:.3f} |" in text
     assert "n = 4 test cases, 3 seeds, 90 to 100 optimiser steps a run" in text
     assert "chosen by highest score on validation (7 labelled cases" in text
     assert "generated data: says nothing about patients" in text.splitlines()[0]

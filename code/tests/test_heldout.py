@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from common import heldout, splits
+from common import external, heldout, splits
 from common.errors import InputError
 from common.settings import Settings
 
@@ -103,3 +103,24 @@ def test_splits_of_other_data_are_refused_or_set_aside(tmp_path: Path, change: s
     finally:
         if change == "case":
             LABELLED.append("c39")
+
+
+def test_an_encoder_from_elsewhere_that_has_seen_held_out_cases_is_refused(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "encoder.pt"
+    pixels = {case: f"pixels of {case}" for case in "abcdef"}
+
+    def check(learnt_from: str, chosen_on: str) -> None:
+        external.write_origin(file, "set", learnt_from=[pixels[c] for c in learnt_from],
+                              chosen_on=[pixels[c] for c in chosen_on])
+        external.check_origins({"mine": file}, pixels, val=["c", "d"], test=["e", "f"])
+    check("ab", "cd")
+    for learnt_from, chosen_on, named in (("abe", "cd", "test cases .e"), ("ab", "cf", "test cases "
+                                                                           ".f"),
+                                          ("abd", "c", "validation cases .d")):
+        with pytest.raises(InputError, match=named):
+            check(learnt_from, chosen_on)
+    assert not capsys.readouterr().out
+    file.with_suffix(".json").unlink()
+    external.check_origins({"mine": file}, pixels, val=["c"], test=["e"])
+    assert "nobody knows whether" in capsys.readouterr().out

@@ -1,10 +1,7 @@
 """A run's identity holds whatever reaches its numbers, and nothing else."""
 
-import importlib
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from commands import TINY
 
 from common import checkpoint, experiment, external, records
 from common.arms import ORACLE
@@ -22,27 +20,12 @@ from common.experiment import Study, for_whole_images, load_cases
 from common.settings import Settings, from_flags
 
 CPU = torch.device("cpu")
-SIBLINGS = ("loader", "model", "phantom", "pretext")
-FLAGS = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2"],
-         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
-                "--batch-size", "4"]}
 ARMS = ["baseline", "rotation", "rotation@shuffled", "oracle"]
-
-
-@pytest.fixture(scope="module", params=["3d", "2d"])
-def script(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    kept = {name: sys.modules.pop(name) for name in SIBLINGS if name in sys.modules}
-    for name in SIBLINGS:
-        sys.modules[name] = importlib.import_module(f"{request.param}.{name}")
-    yield importlib.import_module(f"{request.param}.exp")
-    for name in SIBLINGS:
-        del sys.modules[name]
-    sys.modules.update(kept)
 
 
 def study_of(script: ModuleType, data: Path, folder: Path, *more: object) -> Study:
     tree = Path(str(script.__file__)).parent.name
-    settings = from_flags(vars(script), [*FLAGS[tree], "--tasks", *ARMS, "--data", str(data),
+    settings = from_flags(vars(script), [*TINY[tree], "--tasks", *ARMS, "--data", str(data),
                                          "--results", str(folder / "r"), "--cache",
                                          str(folder / "c"), *map(str, more)])
     script.check(settings, {})
@@ -154,7 +137,7 @@ def test_encoders_do_not_depend_on_the_batch_of_finetuning(study: Study) -> None
 
 def test_arrays_name_a_run_and_not_the_files_or_the_version(
         script: ModuleType, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if script.__name__ != "3d.exp":
+    if Path(str(script.__file__)).parent.name != "3d":
         pytest.skip("one tree is enough")
     data = tmp_path / scans.name
     shutil.copytree(scans, data)

@@ -1,11 +1,7 @@
 """Every constant of both exp.py is checked, and reaches the stages it says."""
 
-import importlib
 import math
-import sys
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,21 +10,6 @@ import pytest
 from common import settings as settings_module
 from common.errors import InputError
 from common.settings import CHOICES, RANGES, Settings, from_flags
-
-CODE = Path(__file__).resolve().parents[1]
-SIBLINGS = ("loader", "model", "phantom", "pretext")
-
-
-@pytest.fixture(scope="module", params=["3d", "2d"])
-def script(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """A tree's exp.py, its siblings under their bare names while it is loaded."""
-    kept = {name: sys.modules.pop(name) for name in SIBLINGS if name in sys.modules}
-    for name in SIBLINGS:
-        sys.modules[name] = importlib.import_module(f"{request.param}.{name}")
-    yield importlib.import_module(f"{request.param}.exp")
-    for name in SIBLINGS:
-        del sys.modules[name]
-    sys.modules.update(kept)
 
 
 def numbers(script: ModuleType) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_a_fifth_is_tested_on_and_a_tenth_chooses(count: int, test: int, val: in
 
 def test_every_stratum_has_its_share_of_the_test_set() -> None:
     for seed in range(20):
-        counts = {stratum: 0 for stratum in SIZES}
+        counts = dict.fromkeys(SIZES, 0)
         for case in splits.hold_out(STRATA, seed=seed).test:
             counts[STRATA[case]] += 1
         assert abs(counts["usual"] - 12) <= 2 and abs(counts["frequent"] - 27) <= 2

@@ -107,7 +107,7 @@ def alike(values: list[float | None], seeds: int = 3) -> Arm:
 
 def test_the_spread_over_seeds_by_hand() -> None:
     arm = {seed: {f"c{i}": {"dice": score} for i in range(6)}
-           for seed, score in enumerate((0.4, 0.5, 0.6))}  # deviation .1 with n - 1; no other spread
+           for seed, score in enumerate((0.4, 0.5, 0.6))}  # deviation .1, with n - 1
     result = stats.mean(DICE, arm)
     assert result.spread is not None and result.spread.over_cases == pytest.approx(0, abs=1e-12)
     assert result.spread.over_seeds == pytest.approx(0.1 / 3**0.5)

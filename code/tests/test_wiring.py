@@ -1,202 +1,46 @@
 """What the loop is given: rows, recipes, weights and seeds of every run, in both trees.
 
-fit() and evaluate() are doubles that write down what they get. Each sentence of the protocol is
-then checked on rows, not on lists of names.
+fit() and evaluate() are doubles that write down what they get (wiring.py). Each sentence of the
+protocol is then checked on rows, not on lists of names.
 """
 
-import importlib.util
+import shutil
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from common import arms, augment, cache, checkpoint, experiment, metrics, settings
-from common.experiment import Study
-from common.records import Json, Run
+from common import checkpoint, experiment, metrics, planning
+from common.records import Run, read_json
 from common.task import batch_norms
-from common.training import Cases, Recipe, State, generator
+from common.training import Recipe, State
 
-CODE = Path(__file__).resolve().parents[1]
-SMALL = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--batch-size", "2"],
-         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
-                "--batch-size", "3"]}
-TASKS = ["baseline", "rotation", "exemplar", "oracle", "rotation@shuffled"]
-PRETRAININGS = ["rotation", "exemplar", "oracle"]
-FRACTIONS, SEEDS = (50, 100), (0, 3)  # seeds whose subsets of six scans differ
-GIVEN = ["--tasks", *TASKS, "--fractions", *map(str, FRACTIONS), "--seeds", *map(str, SEEDS),
-         "--pretext-batch-size", "4", "--pretext-epochs", "7", "--pretext-lr", "0.02",
-         "--pretext-patience", "6", "--pretext-min-steps", "11", "--finetune-epochs", "5",
-         "--finetune-lr", "0.03", "--warmup-epochs", "2", "--validations", "9",
-         "--start-lr-factor", "0.25", "--finetune-clip", "0.5", "--device", "cpu"]
-
-
-class Fitted(NamedTuple):
-    """One call of fit()."""
-
-    task: str
-    train: list[int]
-    val: list[int]
-    recipe: Recipe
-    start: dict[str, Tensor]  # weights of the network that training starts with
-    best: dict[str, Tensor]   # what the double says was best on validation
-    last: dict[str, Tensor]   # what it leaves in the network
-
-
-class Evaluated(NamedTuple):
-    """One call of evaluate(); its figures are numbers that no other call has."""
-
-    rows: list[int]
-    weights: dict[str, Tensor]
-    figure: float
-
-
-class Trained(NamedTuple):
-    """What a run was given, and what it has recorded."""
-
-    run: Run
-    fit: Fitted
-    evaluations: list[Evaluated]
-
-    @property
-    def scores(self) -> Json:
-        return self.run.scores()
-
-
-class Grid(NamedTuple):
-    """All runs of a study, and what they were made of."""
-
-    study: Study
-    cases: Cases
-    runs: dict[tuple[str, ...], Trained]  # ("pretrain", task, seed), ("finetune", task, %, seed)
-
-    def finetuned(self) -> dict[tuple[str, int, int], Trained]:
-        return {(key[1], int(key[2]), int(key[3])): one
-                for key, one in self.runs.items() if key[0] == "finetune"}
-
-    def pretrained(self, task: str, seed: int) -> Trained:
-        return self.runs["pretrain", task, str(seed)]
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def encoder(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("encoder."): value for name, value in state.items()
-            if name.startswith("encoder.")}
-
-
-def equal(a: dict[str, Tensor], b: dict[str, Tensor], learnt: bool = False) -> bool:
-    """Whether two states agree; ``learnt``: without BatchNorm's running statistics."""
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a
-                                        if not learnt or "running" not in name
-                                        and "num_batches" not in name)
-
-
-def changed(state: dict[str, Tensor], what: str) -> dict[str, Tensor]:
-    """The weights of a state, a little different for every ``what``."""
-    rng = generator(0, what)
-    return {name: value + 0.01 * torch.rand(value.shape, generator=rng)
-            if value.is_floating_point() else value.clone() for name, value in state.items()}
-
-
-class Doubles:
-    """In the place of fit() and evaluate() of one run after another."""
-
-    def __init__(self) -> None:
-        self.fits: list[Fitted] = []
-        self.evaluations: list[Evaluated] = []
-        self.calls = 0
-
-    def fit(self, model: nn.Module, task: Any, cases: Cases, *, train: list[int], val: list[int],
-            run: Run, recipe: Recipe, report: Any) -> State:
-        start, name = weights(model), run.name
-        best, last = changed(start, f"{name} best"), changed(start, f"{name} last")
-        model.load_state_dict(last)
-        self.fits.append(Fitted(task.name, train, val, recipe, start, best, last))
-        return State(epoch=recipe.epochs, best_step=recipe.steps, best_weights=best)
-
-    def evaluate(self, model: nn.Module, task: Any, cases: Cases, rows: list[int],
-                 recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.calls += 1
-        self.evaluations.append(Evaluated(rows, weights(model), float(self.calls)))
-        figures = {name: float(self.calls) for name in
-                   (*getattr(task, "chance", {}), "loss", "dice", "kappa")}
-        table = np.zeros((len(rows), 3, 3), int)
-        table[:, 0, 0] = rows  # every case's score tells which row it is of
-        return figures, {"confusion": table, "truth": np.array(rows), "predicted": np.array(rows)}
-
-
-def exp_of(tree: str) -> Any:
-    """exp.py of a tree, its siblings imported by their bare names as its command does."""
-    siblings = ("loader", "model", "phantom", "pretext")
-    kept = {name: sys.modules.pop(name) for name in siblings if name in sys.modules}
-    path = list(sys.path)
-    sys.path.insert(0, str(CODE / tree))
-    try:
-        found = importlib.util.spec_from_file_location(f"wired_{tree}", CODE / tree / "exp.py")
-        assert found is not None and found.loader is not None
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        return module
-    finally:
-        sys.path[:] = path
-        for name in siblings:
-            sys.modules.pop(name, None)
-        sys.modules.update(kept)
-
-
-def study_of(tree: str, data: Path, folder: Path, *more: str) -> Study:
-    """The study of a tree on generated data, made as its command makes it."""
-    exp = exp_of(tree)
-    chosen = settings.from_flags(vars(exp), ["--data", str(data), "--results", str(folder / "r"),
-                                             "--cache", str(folder / "c"), *SMALL[tree], *GIVEN,
-                                             *more])
-    exp.check(chosen, {})
-    with pytest.MonkeyPatch.context() as patch:  # ten small files need no processes
-        patch.setattr(cache, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1),
-                      raising=False)
-        study: Study = exp.make_study(chosen, "float32", {})
-    return study
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
+from wiring import (  # noqa: E402
+    FRACTIONS,
+    PRETRAININGS,
+    SEEDS,
+    Grid,
+    encoder,
+    equal,
+    grid_of,
+    ids,
+    study_of,
+    weights,
+)
 
 
 @pytest.fixture(scope="module", params=["3d", "2d"])
 def grid(request: pytest.FixtureRequest, scans: Path, photographs: Path,
-         tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
+         tmp_path_factory: pytest.TempPathFactory) -> Grid:
     """Every run of five arms, two fractions and two seeds, trained by doubles."""
-    study = study_of(request.param, {"3d": scans, "2d": photographs}[request.param],
-                     tmp_path_factory.mktemp("wiring"))
-    cases = experiment.load_cases(study, torch.device("cpu"))
-    runs = {("pretrain", task, str(seed)): (study.pretrain_run, (task, seed))
-            for task in PRETRAININGS for seed in SEEDS}
-    runs |= {("finetune", task, str(fraction), str(seed)): (study.finetune_run,  # type: ignore[misc]
-                                                            (task, fraction, seed))
-             for task in TASKS for fraction in FRACTIONS for seed in SEEDS}
-    done = {}
-    with pytest.MonkeyPatch.context() as patch:
-        doubles = Doubles()
-        patch.setattr(experiment, "fit", doubles.fit)
-        patch.setattr(experiment, "evaluate", doubles.evaluate)
-        for key, (make, given) in runs.items():
-            doubles.fits, doubles.evaluations = [], []
-            run = make(*given)
-            run.start({})
-            torch.manual_seed(len(done))  # what was drawn before must not matter
-            experiment.train(study, run, cases, lambda steps: None)
-            assert len(doubles.fits) == 1 and run.done()
-            done[key] = Trained(run, doubles.fits[0], doubles.evaluations)
-    yield Grid(study, cases, done)
-
-
-def ids(grid: Grid, rows: list[int]) -> list[str]:
-    return [grid.cases.ids[row] for row in rows]
+    return grid_of(study_of(request.param, {"3d": scans, "2d": photographs}[request.param],
+                            tmp_path_factory.mktemp("wiring")))
 
 
 # Who is seen when.
@@ -244,6 +88,15 @@ def test_a_labelled_subset_is_the_same_for_every_arm_and_another_for_every_seed(
     assert set(subsets[50, SEEDS[0]]) != set(subsets[50, SEEDS[1]])
 
 
+def test_the_smallest_subset_that_can_has_every_class_for_every_seed(grid: Grid) -> None:
+    facts, train = grid.study.cache.facts, grid.study.splits.train
+    classes = {label for case in train for label in facts[case]["contains"]}
+    enough = 34 if grid.study.tree == "3d" else 36  # percent: two scans, five photographs
+    for seed in range(12):
+        drawn = grid.study.labelled(enough, seed)
+        assert {label for case in drawn for label in facts[case]["contains"]} == classes
+
+
 # How it is trained.
 
 def test_every_arm_has_the_same_recipe_and_steps_and_the_baseline_is_never_frozen(
@@ -266,7 +119,7 @@ def test_pretext_tasks_are_trained_as_set_and_the_oracle_as_the_baseline(grid: G
         for task in ("rotation", "exemplar"):
             one = grid.pretrained(task, seed)
             assert one.fit.recipe == Recipe(
-                seed=seed, epochs=7, steps=-(-len(grid.study.pool) // 4), batch_size=4, lr=0.02,
+                seed=seed, epochs=7, steps=-(-len(grid.study.pool) // 3), batch_size=3, lr=0.02,
                 smoothing=5, patience=6, patience_from=11, draws=4)
             assert one.fit.task == task and one.scores["pool"] == len(grid.study.pool)
         oracle = grid.pretrained("oracle", seed).fit.recipe
@@ -304,6 +157,14 @@ def test_encoder_and_decoder_start_alike_in_every_arm_of_a_seed(grid: Grid) -> N
             assert same == (other == seed)
 
 
+def test_encoders_start_alike_in_every_pretext_task_of_a_seed(grid: Grid) -> None:
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        fresh = weights(grid.study.make_encoder())
+        for task in ("rotation", "exemplar"):
+            assert equal(encoder(grid.pretrained(task, seed).fit.start), fresh)
+
+
 def test_every_arm_starts_from_the_encoder_of_its_own_task_and_seed(grid: Grid) -> None:
     for (task, _, seed), one in grid.finetuned().items():
         if task in ("baseline", "rotation@shuffled"):
@@ -317,7 +178,7 @@ def test_every_arm_starts_from_the_encoder_of_its_own_task_and_seed(grid: Grid) 
 
 
 def test_a_shuffled_start_has_the_values_of_its_task_and_not_their_places(grid: Grid) -> None:
-    for (task, fraction, seed), one in grid.finetuned().items():
+    for (task, _, seed), one in grid.finetuned().items():
         if task != "rotation@shuffled":
             continue
         learnt = encoder(grid.pretrained("rotation", seed).fit.best)
@@ -340,7 +201,8 @@ def test_a_handed_on_encoder_has_the_statistics_of_whole_images_of_the_pool(grid
         made.load_state_dict(encoder(one.fit.best))
         seen: list[Tensor] = []
         first = batch_norms(made)[0]
-        first.register_forward_pre_hook(lambda layer, given: seen.append(given[0].detach()))
+        first.register_forward_pre_hook(
+            lambda layer, given, kept=seen: kept.append(given[0].detach()))
         made.eval()(images)
         name = next(name for name, layer in made.named_modules() if layer is first)
         kept = checkpoint.load(one.run.encoder)[f"{name}.running_mean"]
@@ -438,58 +300,33 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
                 assert stated is None if np.isnan(value) else stated == pytest.approx(value)
 
 
-@pytest.mark.parametrize(("zoom", "flips"), [(0.15, True), (0.3, False)])
-def test_photographs_are_zoomed_both_ways_and_mirrored_only_if_asked(
-        monkeypatch: pytest.MonkeyPatch, zoom: float, flips: bool) -> None:
-    seen: list[Tensor] = []
-    monkeypatch.setattr(augment, "resample", lambda images, matrix: seen.append(matrix) or images)
-    exp_of("2d").augmented(torch.zeros(3000, 3, 2, 2), generator(0, "a"), zoom=zoom, flips=flips)
-    factors = 1 / seen[0].diagonal(dim1=1, dim2=2)
-    assert float(factors.abs().min()) == pytest.approx(1 - zoom, abs=0.005)
-    assert float(factors.abs().max()) == pytest.approx(1 + zoom, abs=0.005)
-    assert float((factors < 0).double().mean()) == pytest.approx(0.5 * flips, abs=0.04)
+# What others are told of a start.
+
+def test_beside_an_encoder_stands_which_images_it_has_seen(grid: Grid) -> None:
+    facts = grid.study.cache.facts
+
+    def pixels(rows: list[int]) -> list[str]:
+        return sorted(facts[case]["pixels"] for case in ids(grid, rows))
+    for task in PRETRAININGS:
+        one = grid.pretrained(task, 0)
+        origin = read_json(one.run.encoder.with_suffix(".json"))
+        assert origin["learnt from"] == pixels(one.fit.train)
+        assert origin["chosen on"] == pixels(one.fit.val)
 
 
-# What makes a run another run.
-
-def test_a_runs_identity_holds_what_reaches_its_numbers_and_nothing_else(grid: Grid) -> None:
-    study = grid.study
-
-    def identities(**changed: Any) -> dict[str, str]:
-        other = replace(study, settings=settings.Settings(**{**vars(study.settings), **changed}))
-        return {"pretext": str(other.pretrain_run("rotation", 0).identity),
-                "oracle": str(other.pretrain_run("oracle", 0).identity),
-                "baseline": str(other.finetune_run("baseline", 50, 0).identity),
-                "rotation": str(other.finetune_run("rotation", 50, 0).identity)}
-    before = identities()
-    reaches = {"PRETEXT_LR": {"pretext", "rotation"}, "WARMUP_EPOCHS": {"rotation"},
-               "START_LR_FACTOR": {"rotation"}, "RESOLUTION": set(before),
-               "FINETUNE_LR": {"oracle", "baseline", "rotation"},
-               "BATCH_SIZE": {"oracle", "baseline", "rotation"},
-               "PRETEXT_EPOCHS": {"pretext", "rotation"}, "VALIDATIONS": {"oracle", "baseline",
-                                                                         "rotation"},
-               "WORKERS": set(), "SEEDS": set(), "FRACTIONS": set(), "TASKS": set()}
-    for name, runs in reaches.items():
-        value = getattr(study.settings, name)
-        after = identities(**{name: value[:1] if isinstance(value, list) else value + 1})
-        assert {run for run in before if after[run] != before[run]} == runs, name
+def test_an_encoder_that_is_not_the_one_trained_is_noticed(grid: Grid, tmp_path: Path) -> None:
+    one = grid.pretrained("exemplar", 0).run
+    assert experiment.encoder_damage(one) is None
+    copy = Run(tmp_path / "pretrain" / "exemplar" / "seed0", one.identity)
+    shutil.copytree(one.folder, copy.folder)
+    checkpoint.save(copy.encoder, checkpoint.load(grid.pretrained("exemplar", 3).run.encoder))
+    assert "not the weights" in str(experiment.encoder_damage(copy))
+    copy.encoder.unlink()
+    assert "missing" in str(experiment.encoder_damage(copy))
 
 
-def test_other_classes_precisions_or_cases_make_other_runs(grid: Grid) -> None:
-    study = grid.study
-    for one in (replace(study, classes=study.classes[::-1]), replace(study, precision="bfloat16")):
-        assert one.finetune_run("baseline", 50, 0).changes()
-    fewer = replace(study, pool=study.pool[:-1])
-    assert fewer.pretrain_run("rotation", 0).changes()
-    assert fewer.finetune_run("rotation", 50, 0).changes()
-    assert not fewer.finetune_run("baseline", 50, 0).changes()
-    swapped = replace(study, splits=replace(study.splits, val=study.splits.test,
-                                            test=study.splits.val))
-    assert swapped.finetune_run("baseline", 50, 0).changes()
-    assert not study.finetune_run("baseline", 50, 0).changes()
-
-
-def test_an_arm_has_a_pretraining_of_its_own_name(grid: Grid) -> None:
-    assert grid.study.pretrainings() == PRETRAININGS
-    assert [task for task in TASKS if not grid.study.pretrained_here(task)] == ["baseline"]
-    assert arms.pretraining("rotation@shuffled") == "rotation"
+def test_a_run_waits_for_its_own_encoder(grid: Grid) -> None:
+    assert all(job.ready() and job.make().done() for job in planning.plan(grid.study))
+    fewer = replace(grid.study, pool=grid.study.pool[:-1])  # not pretrained on yet
+    waits = {job.make().identity["task"] for job in planning.plan(fewer) if not job.ready()}
+    assert waits == {"rotation", "exemplar", "rotation@shuffled"}
