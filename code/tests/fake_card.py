@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 CODE = f"{Path(__file__).parents[1]}/"
+CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 MEMORY = 80 * 10**9  # bytes of each card, all of them free
 
 # The host goes on when it knows a value, or the size of the result.
@@ -144,6 +145,10 @@ class Machine(TorchDispatchMode):
     def wait(self, what: str) -> None:
         """Count a wait and its place."""
         self.waits.append(f"{what} at {_place()}")
+
+    def kinds(self) -> list[str]:
+        """What was waited for, without the places."""
+        return [wait.split(" at ")[0] for wait in self.waits]
 
     def _copies(self, source: Tensor, target: Tensor | None = None, *, queued: bool) -> None:
         """A copy between CPU and card waits unless it is queued from, or into, pinned memory."""

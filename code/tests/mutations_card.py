@@ -1,6 +1,6 @@
 """Mutations that only a card shows: tensors of two places, waits, devices without their index."""
 
-TESTS = "test_fake_card.py::test_"
+TESTS = "test_on_a_card.py::test_"
 STEP = f"{TESTS}a_task_trains_on_a_card_without_a_wait_and_as_on_the_cpu"
 WALK = f"{TESTS}the_command_trains_on_one_card_from_start_to_end"
 
