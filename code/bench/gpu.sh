@@ -31,7 +31,7 @@ modules="torch torchvision numpy scipy sklearn nibabel isal matplotlib filelock 
 main() {
     arguments "$@"
     surroundings
-    local demo=45 common=(--device "$device" "${smoke[@]}") tree
+    local demo=45 common=(--device "$device" "${smoke[@]}") marked tree
     [ -z "$data3d$data2d" ] || demo=25  # percent
     [ ! -e "$out/steps.jsonl" ] || mv "$out/steps.jsonl" "$out/steps.jsonl.old-$(date +%s)"
     printf '| part | status | seconds | key numbers |\n|---|---|---|---|\n' | tee "$out/summary.md"

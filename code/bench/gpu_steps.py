@@ -33,7 +33,7 @@ from common.errors import exit_status
 from common.experiment import Study
 from common.records import Json, write_text
 
-ROUNDS = 2            # bursts of steps timed for a row, after one that is not counted
+ROUNDS = 2            # bursts of steps timed for a row, after one that is not counted; 1 if small
 STEPS = 6             # from the same start, before anything is timed: their loss is compared
 LEAST = 4.0           # seconds a further row takes at least; the longest so far counts if longer
 SMOKE_ROWS = 16       # rows that --smoke measures: all defaults and a few others
@@ -77,7 +77,8 @@ def main() -> int:
     wanted = order(opened)[:SMOKE_ROWS if asked.smoke else None]
     rows: list[Json] = []
     with suppress(KeyboardInterrupt):  # gpu.sh's word that the time is over
-        for found in _while_time(wanted, opened, began + asked.seconds):
+        for found in _while_time(wanted, opened, began + asked.seconds,
+                                 rounds=1 if asked.smoke else ROUNDS):
             rows.append(found)
             _write(asked.out, rows, opened)
             print(_line(found), flush=True)
@@ -85,15 +86,15 @@ def main() -> int:
     return 0
 
 
-def _while_time(wanted: Sequence[Wanted], opened: Mapping[str, Tree], ends: float
-                ) -> Iterator[Json]:
+def _while_time(wanted: Sequence[Wanted], opened: Mapping[str, Tree], ends: float, *,
+                rounds: int) -> Iterator[Json]:
     """Measure rows as long as another like the longest would end in time."""
     longest = LEAST
     for one in wanted:
         started = time.monotonic()
         if started + longest > ends:
             return
-        yield row(opened[one.tree], one)
+        yield row(opened[one.tree], one, rounds=rounds)
         longest = max(longest, time.monotonic() - started)
 
 
@@ -135,14 +136,14 @@ def _sound(tree: Tree, option: Option) -> bool:
             or trees.SOUND_ON_CPU[tree.study.tree])
 
 
-def row(tree: Tree, wanted: Wanted) -> Json:
+def row(tree: Tree, wanted: Wanted, *, rounds: int) -> Json:
     """Measure one row; what does not fit or fails is a row that says so."""
     _, arm, option = wanted
     about: Json = {"tree": wanted.tree, "arm": arm, "precision": option.precision,
                    "layout": "channels_last" if option.channels_last else "contiguous",
                    "default": option == default(tree), "side": tree.study.settings.RESOLUTION}
     try:
-        taken = options.timed(tree, arm, option, rounds=ROUNDS, steps=STEPS)
+        taken = options.timed(tree, arm, option, rounds=rounds, steps=STEPS)
         return {**about, "status": "ok", **_figures(taken)}
     except torch.OutOfMemoryError:
         return {**about, "status": "out of memory"}

@@ -24,6 +24,7 @@ for folder in (CODE, CODE / "3d", CODE / "tests"):
         sys.path.insert(0, str(folder))
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist: one process
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     return 2 if whole and "not slow" in config.getoption("markexpr") else 0

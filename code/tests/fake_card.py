@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 CODE = f"{Path(__file__).parents[1]}/"
+CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 MEMORY = 80 * 10**9  # bytes of each card, all of them free
 
 # The host goes on when it knows a value, or the size of the result.
@@ -145,13 +146,17 @@ class Machine(TorchDispatchMode):
         """Count a wait and its place."""
         self.waits.append(f"{what} at {_place()}")
 
+    def kinds(self) -> list[str]:
+        """What was waited for, without the places."""
+        return [wait.split(" at ")[0] for wait in self.waits]
+
     def _copies(self, source: Tensor, target: Tensor | None = None, *, queued: bool) -> None:
         """A copy between CPU and card waits unless it is queued from, or into, pinned memory."""
-        for tensor, what in ((source, "copy to the card"), (target, "copy to the CPU")):
-            number = target is not None and not source.dim()  # written as a number is
-            if not (tensor is None or isinstance(tensor, CardTensor) or number
-                    or queued and _is_pinned(tensor)):
-                self.wait(what)
+        number = target is not None and not source.dim()  # of the CPU: written as a number is
+        if not (isinstance(source, CardTensor) or number or queued and _is_pinned(source)):
+            self.wait("copy to the card")
+        if not (target is None or isinstance(target, CardTensor) or queued and _is_pinned(target)):
+            self.wait("copy to the CPU")
 
     def _count(self, name: str, args: Any) -> None:
         """Count the wait of an operation that asks for a value, or for a size made of values."""

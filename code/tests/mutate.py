@@ -27,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mutations_card
 import mutations_data
 import mutations_numbers
 import mutations_protocol
@@ -65,8 +66,8 @@ class Job(NamedTuple):
     first_only: bool = True  # -x
 
 
-TABLE = [Mutation(*row, tests)
-         for part in (mutations_protocol, mutations_numbers, mutations_tasks, mutations_data)
+TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_numbers, mutations_tasks,
+                                            mutations_data, mutations_card)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

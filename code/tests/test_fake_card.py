@@ -1,45 +1,22 @@
-"""Every task on a machine with a card, which is not there: see fake_card.py."""
+"""The card that is not there says no to what a card refuses, and counts what it waits for."""
 
-import importlib
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import fake_card
 import pytest
 import torch
-from fake_card import CardTensor, Machine, MixedDevicesError
-from test_contract import TASKS, TREES, batch_of, encoder_of, task_of
-from torch import Tensor, nn
+from fake_card import CARD, CPU, CardTensor, Machine, MixedDevicesError
+from torch import Tensor
 from torch.nn import functional as F
 
-from common import augment, checkpoint, training
-from common.downstream import Grading, Segmentation
-from common.errors import RunFailed
-from common.records import Run
-from common.task import Batch, PretextModel
-from common.training import Cases, Recipe, generator
-
-CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
-ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading")]
-RECIPE = Recipe(seed=3, epochs=4, steps=2, batch_size=2, lr=1e-3, clip=1.0, warmup=1)
+from common.training import generator
 
 
 @pytest.fixture(name="machine")
 def one_card() -> Iterator[Machine]:
     with fake_card.machine() as made:
         yield made
-
-
-def kinds(machine: Machine) -> list[str]:
-    """What was waited for, without the places."""
-    return [wait.split(" at ")[0] for wait in machine.waits]
-
-
-# The card itself.
 
 
 def test_a_tensor_says_that_it_lies_on_the_card(machine: Machine) -> None:
@@ -79,7 +56,8 @@ def test_every_wait_is_counted_with_its_place(machine: Machine) -> None:
     assert machine.waits.pop().startswith("item at tests/test_fake_card.py:")
     waiting = {
         "item": lambda: (x.sum().item(), int(x[0]), float(x[0])), "nonzero": lambda: x.nonzero(),
-        "copy to the CPU": lambda: (x.cpu(), x.to("cpu"), torch.zeros(4).copy_(x), x.tolist()),
+        "copy to the CPU": lambda: (x.cpu(), x.to("cpu"), torch.zeros(4).copy_(x), x.tolist(),
+                                    torch.zeros(4)[0].copy_(x[0])),
         "mask": lambda: x[x > 1], "unique": lambda: x.unique(), "bincount": lambda: x.bincount(),
         "equal": lambda: torch.equal(x, x), "synchronize": torch.cuda.synchronize,
         "index from the CPU": lambda: x[torch.tensor([0, 2])],
@@ -87,7 +65,7 @@ def test_every_wait_is_counted_with_its_place(machine: Machine) -> None:
     for kind, wait in waiting.items():
         machine.waits.clear()
         made: Any = wait()
-        assert kinds(machine) == [kind] * (len(made) if isinstance(made, tuple) else 1)
+        assert machine.kinds() == [kind] * (len(made) if isinstance(made, tuple) else 1)
 
 
 def test_copies_from_pinned_memory_are_queued(machine: Machine) -> None:
@@ -98,7 +76,7 @@ def test_copies_from_pinned_memory_are_queued(machine: Machine) -> None:
     machine.waits.clear()
     x.to(CARD)
     torch.zeros(4).to(CARD, non_blocking=True)
-    assert kinds(machine) == ["copy to the card"] * 2
+    assert machine.kinds() == ["copy to the card"] * 2
     with pytest.raises(RuntimeError, match="pin"):
         queued[0].pin_memory()
 
@@ -133,172 +111,3 @@ def test_the_machine_answers_as_asked_and_leaves_nothing() -> None:
     assert there == (torch.cuda.is_available(), torch.autocast, torch.Tensor.pin_memory)
     with pytest.raises(RuntimeError, match="machine is gone"):
         x + 1
-
-
-# Every task.
-
-
-def cases_of(tree: str, device: torch.device, *, held: torch.device, side: int = 0) -> Cases:
-    """Six cases for ``device`` as the cache has them, float16 volumes or uint8 photographs."""
-    dimensions, usual, channels = TREES[tree]
-    side = side or usual
-    images = torch.rand(6, channels, *(side,) * dimensions, generator=generator(0, "images"))
-    labels = (images[:, 0] > 0.5).byte() if tree == "3d" else torch.arange(6) % 5
-    stored = images.half() if tree == "3d" else (images * 255).byte()
-    return Cases(stored.to(held), labels.to(held), [f"case_{i}" for i in range(6)], device)
-
-
-def flipped(images: Tensor, rng: torch.Generator) -> Tensor:
-    """An augmentation such as 2d/exp.py has."""
-    return augment.resample(images, augment.flips(len(images), 2, rng))
-
-
-def model_and_task(tree: str, name: str) -> tuple[nn.Module, Any]:
-    """A small network on the CPU; every dropout draws its numbers as on a card."""
-    torch.manual_seed(0)
-    encoder, networks = encoder_of(tree), importlib.import_module(f"{tree}.model")
-    task: Any
-    if name == "segmentation":
-        model, task = networks.UNet(encoder, 2), Segmentation(["background", "organ"])
-    elif name == "grading":
-        model, task = networks.Grader(encoder, 5), Grading(5, flipped)
-    else:
-        task = _task(tree, name)
-        views, _ = task.prepare(batch_of(tree), generator(0, "views"), training=False)
-        model = PretextModel(encoder, task, views)
-    for layer in model.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.p = 0.4  # not one half, for which 3d/model.py has another way on the CPU
-    return model, task
-
-
-_task = cache(task_of)  # a jigsaw chooses its permutations, which takes a while
-
-
-def step(tree: str, name: str, cases: Cases, recipe: Recipe) -> tuple[nn.Module, Any, Tensor]:
-    """Take one optimiser step on ``cases``, with the product's own code."""
-    model, task = model_and_task(tree, name)
-    model.to(cases.device)
-    optimiser = training._optimiser(model, recipe)
-    machine = getattr(next(model.parameters()), "machine", None)
-    if machine is not None:
-        machine.waits.clear()  # those of the moves
-    batch = cases.batch([0, 1, 2], labelled=task.labelled)
-    return model, task, training._step(model, task, batch, generator(0, "x"), recipe, optimiser)
-
-
-@cache
-def on_the_cpu(tree: str, name: str) -> tuple[float, dict[str, Any], dict[str, list[Any]]]:
-    """The loss of the step, and the figures and scores after it."""
-    cases = cases_of(tree, CPU, held=CPU)
-    model, task, loss = step(tree, name, cases, RECIPE)
-    figures, scores = training.evaluate(model, task, cases, [2, 3, 4, 5], RECIPE)
-    return float(loss), figures, {key: value.tolist() for key, value in scores.items()}
-
-
-@pytest.mark.parametrize(("tree", "name"), ALL)
-@pytest.mark.parametrize("held", [CARD, CPU], ids=["on the card", "on the host"])
-def test_a_task_trains_on_a_card_without_a_wait_and_as_on_the_cpu(
-        tree: str, name: str, held: torch.device) -> None:
-    loss, figures, scores = on_the_cpu(tree, name)
-    with fake_card.machine() as machine:
-        cases = cases_of(tree, CARD, held=held)
-        model, task, on_card = step(tree, name, cases, RECIPE)
-        assert machine.waits == [] and on_card.device == CARD
-        assert all(p.device == CARD == p.grad.device for p in model.parameters()
-                   if p.grad is not None)
-        assert float(on_card) == pytest.approx(loss, abs=1e-6)
-        machine.waits.clear()
-        own, each = training.evaluate(model, task, cases, [2, 3, 4, 5], RECIPE)  # steps have moved
-        assert own["loss"] == pytest.approx(figures["loss"], abs=1e-6)
-        assert {key: value.tolist() for key, value in each.items()} == scores
-        # The loss and each kind of score are fetched once; a table of classes counts its cases.
-        fetches = ["copy to the CPU"] * len(scores) + ["item"]
-        assert kinds(machine) == ["bincount"] * (4 * (name == "segmentation")) + fetches
-
-
-@pytest.mark.parametrize(("tree", "name"), [
-    (tree, name) for tree, name in ALL  # the joint arms have every plain task in them
-    if "+" in name or "_" in name or name in ("segmentation", "grading")])
-def test_a_task_trains_on_a_card_in_bfloat16(tree: str, name: str, machine: Machine) -> None:
-    cases = cases_of(tree, CARD, held=CARD)
-    _, _, loss = step(tree, name, cases, replace(RECIPE, precision="bfloat16"))
-    assert machine.waits == [] and machine.precisions == [torch.bfloat16]
-    assert loss.dtype == torch.float32 and torch.isfinite(loss)
-
-
-def test_activation_checkpointing_works_on_a_card(machine: Machine) -> None:
-    networks, task = importlib.import_module("3d.model"), Segmentation(["background", "organ"])
-    cases, losses = cases_of("3d", CARD, held=CARD), []
-    for precision in ("float32", "bfloat16"):
-        torch.manual_seed(0)
-        model = networks.UNet(networks.Encoder(1, 4, 1, checkpointing=True), 2).to(CARD)
-        recipe = replace(RECIPE, precision=precision)
-        optimiser, rng = training._optimiser(model, recipe), generator(0, "x")
-        machine.waits.clear()
-        losses.append(training._step(model, task, cases.batch([0, 1], labelled=True), rng, recipe,
-                                     optimiser))
-        assert machine.waits == []
-    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=0.1)
-
-
-def test_turned_images_of_the_card_are_joined_there(machine: Machine,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    for tree in TREES:
-        stored = cases_of(tree, CPU, held=CPU).images
-        wanted = Batch([*stored], None, [], CPU).joined([*stored])
-        batch = Batch([*stored.to(CARD)], None, [], CARD)
-        with monkeypatch.context() as patch:
-            patch.setattr(torch, "stack", None)  # the slower way
-            assert torch.equal(batch.joined([*batch.stored]).cpu(), wanted)
-
-
-# The loop.
-
-
-def fit(folder: Path, device: torch.device, *, held: torch.device, recipe: Recipe = RECIPE,
-        stop: int = 0) -> tuple[training.State, dict[str, Tensor]]:
-    """Train a small segmentation, or until ``stop`` steps have been reported."""
-    model, task = model_and_task("3d", "segmentation")
-    model.to(device)
-    cases = cases_of("3d", device, held=held, side=16)
-    run = Run(folder / "finetune" / "a" / "fraction100" / "seed0", {"stage": "finetune"})
-    run.start({})
-    done = 0
-
-    def report(steps: int) -> None:
-        nonlocal done
-        done += steps
-        if stop and done > stop:
-            raise RunFailed("stopped")
-    with pytest.raises(RunFailed, match="stopped") if stop else nullcontext():
-        state = training.fit(model, task, cases, train=[0, 1, 2], val=[3, 4, 5], run=run,
-                             recipe=recipe, report=report)
-    return (training.State(), {}) if stop else (state, checkpoint.weights(model))
-
-
-@pytest.mark.parametrize("held", [CARD, CPU], ids=["on the card", "on the host"])
-def test_a_run_on_a_card_is_that_on_the_cpu_and_can_be_resumed(
-        held: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        machine: Machine) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 0)
-    state, weights = fit(tmp_path / "cpu", CPU, held=CPU)
-    fit(tmp_path / "card", CARD, held=held, stop=4)  # two epochs are kept
-    own, trained = fit(tmp_path / "card", CARD, held=held)
-    assert own.history == pytest.approx(state.history) and own.best_step == state.best_step
-    assert all(torch.allclose(trained[name].cpu(), weights[name], atol=1e-6) for name in weights)
-
-
-def test_a_checkpoint_holds_tensors_of_the_cpu(tmp_path: Path, machine: Machine) -> None:
-    fit(tmp_path, CARD, held=CARD, recipe=replace(RECIPE, epochs=2))
-    assert machine.saved == []  # for machines without a card
-
-
-def test_the_waits_of_an_epoch_do_not_grow_with_its_steps(tmp_path: Path,
-                                                          machine: Machine) -> None:
-    counts = []
-    for steps in (1, 3):
-        machine.waits.clear()
-        fit(tmp_path / str(steps), CARD, held=CPU, recipe=replace(RECIPE, epochs=2, steps=steps))
-        counts.append(sorted(machine.waits))
-    assert counts[0] == counts[1]
