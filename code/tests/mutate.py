@@ -1,6 +1,6 @@
 """Does a test fail when a promise is broken? One-line mutations of central code, each met by tests.
 
-    python code/tests/mutate.py                  the whole table: 11 minutes on two cores busy with more
+    python code/tests/mutate.py                  the whole table: 11 minutes on two busy cores
     python code/tests/mutate.py --only kappa     mutations whose words contain one of those given
     python code/tests/mutate.py --list           what is in the table
 
