@@ -40,7 +40,8 @@ main() {
     part machine 20 "$python" "$code/bench/gpu_machine.py" --out "$out" "${common[@]}"
     [ "$status" != 3 ] || fail "$key (--device cpu --smoke tries this script itself)"
     part tests 30 "$python" -m pytest -c "$code/pyproject.toml" --rootdir "$code" -p no:cacheprovider \
-        -o addopts="-q --strict-markers --import-mode=importlib" --basetemp "$work/tests" -vv -m gpu "$code/tests"
+        -o addopts="-q --strict-markers --import-mode=importlib" --basetemp "$work/tests" -vv -m gpu \
+        $(grep -l 'mark\.gpu' "$code"/tests/test_*.py)
     part steps 45 "$python" "$code/bench/gpu_steps.py" --out "$out" --work "$work/steps" "${common[@]}" --seconds BUDGET
     for tree in 3d 2d; do
         part demo$tree $demo "$python" "$code/bench/gpu.py" demo $tree --out "$out/demo$tree" \

@@ -226,8 +226,9 @@ def _alike(panels: list[Axes]) -> None:
     values = [value for line in lines for value in line[len(line) // 10:]]
     if values:
         low, high = min(values), max(values)
+        room = 0.05 * (high - low) or 0.05  # flat curves too lie on an axis
         for panel in panels:
-            panel.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+            panel.set_ylim(low - room, high + room)
 
 
 def _overlaid(image: Array, labels: Array | None, classes: int) -> Array:

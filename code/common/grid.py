@@ -92,9 +92,11 @@ def work(study: Study, places: Sequence[torch.device], workers: int) -> int:
     jobs = plan(study)
     for job in jobs:
         _failure(job.make()).unlink(missing_ok=True)  # another start, another try
-    progress = Progress(sum(job.work for job in jobs if not job.make().done()))
+    left = [job for job in jobs if not job.make().done()]
+    progress = Progress(sum(job.work for job in left))
     try:
-        _share(study, places, workers, progress)
+        if left:
+            _share(study, places, min(workers, len(left)), progress)
         if workers > len(places) and (crowded := [job for job in jobs if _was_crowded(job)]):
             print(f"memory    {len(crowded)} runs did not fit beside another on their GPU; once "
                   "more, each alone", flush=True)

@@ -179,3 +179,15 @@ def test_a_script_without_a_main_guard_is_told_so(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match='if __name__ == "__main__":'):
         cache.build([], tmp_path, lambda source: (_ for _ in ()).throw(KeyError), settings={},
                     shape=(1, 2), image_type=float, label_maps=False, workers=1)
+
+
+def test_no_more_workers_than_runs_that_are_left(tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    done, due = finish(run_of(tmp_path, "finetune", "a")), run_of(tmp_path, "finetune", "b")
+    monkeypatch.setattr(grid, "plan", lambda study: [job_of(done), job_of(due)])
+    monkeypatch.setattr(grid, "_share", lambda study, places, workers, progress:
+                        started.append(workers) or finish(due))
+    study: Any = SimpleNamespace(folder=tmp_path)
+    assert grid.work(study, [CPU], 8) == 0 and started == [1]
+    assert grid.work(study, [CPU], 8) == 0 and started == [1]  # nothing left: none is started
