@@ -221,7 +221,8 @@ types() {
     local tree status=0
     MYPYPATH=. "$python" -m mypy --explicit-package-bases common || status=1
     for tree in 3d 2d; do
-        (cd "$tree" && MYPYPATH=.. "$python" -m mypy --config-file ../pyproject.toml ./*.py) || status=1
+        (cd "$tree" && MYPYPATH=.. "$python" -m mypy --config-file ../pyproject.toml \
+            --cache-dir ../.mypy_cache ./*.py) || status=1
     done
     return "$status"
 }

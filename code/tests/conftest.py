@@ -1,6 +1,6 @@
 """What the tests share: code/ on the path, tiny generated data sets, and a finished grid of each.
 
-The whole suite runs in two processes, a file in one of them; a file that is named, and tests that
+The whole suite runs in three processes (some tests wait for others to end), a file in one of them; a file that is named, and tests that
 are slow or need a GPU, in this one.
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from commands import Trial
 
 CODE = Path(__file__).resolve().parents[1]
+WORKERS = 3  # of the whole suite, on two cores: some tests only wait
 for folder in (CODE, CODE / "3d", CODE / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -27,7 +28,7 @@ for folder in (CODE, CODE / "3d", CODE / "tests"):
 @pytest.hookimpl(optionalhook=True)  # without xdist: one process
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
-    return 2 if whole and "not slow" in config.getoption("markexpr") else 0
+    return WORKERS if whole and "not slow" in config.getoption("markexpr") else 0
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -258,7 +258,8 @@ def test_the_command_trains_on_one_card_from_start_to_end(
 
 
 @pytest.mark.parametrize(("flags", "expected"), [
-    ([], [0, 1]), (["--runs-per-gpu", "2"], [0, 1, 0, 1]), (["--workers", "3"], [0, 1, 0]),
+    ([], [0, 1]), (["--runs-per-gpu", "2", "--seeds", "0", "1"], [0, 1, 0, 1]),
+    (["--workers", "3"], [0, 1, 0]),
     (["--device", "cuda:1", "--workers", "2"], [1, 1])])
 def test_two_cards_are_dealt_to_the_workers_in_turn(
         flags: list[str], expected: list[int], command: Command,
