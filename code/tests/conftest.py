@@ -1,7 +1,7 @@
 """What the tests share: code/ on the path, tiny generated data sets, and a finished grid of each.
 
-The whole suite runs in three processes (some tests wait for others to end), a file in one of them; a file that is named, and tests that
-are slow or need a GPU, in this one.
+The whole suite runs in WORKERS processes, a file in one of them; a file that is named, and tests
+that are slow or need a GPU, in this one.
 """
 
 import importlib
