@@ -30,7 +30,7 @@ from common.records import ROOT
 from common.settings import Settings, check_common, from_flags
 
 # What is run, and where; none of these changes a number of a run.
-DATA = "data/fundus"           # folder with train.csv and images; relative to the repository
+DATA = "data/fundus"           # folder of train.csv and images; as a flag, from where you are
 ID_COLUMN = "id_code"          # of the CSV: the image's name, with or without extension
 GRADE_COLUMN = "diagnosis"     # of the CSV: 0 to GRADES - 1
 RESULTS = "results"            # records go to RESULTS/2d/<dataset>

@@ -29,7 +29,7 @@ from common.records import ROOT
 from common.settings import Settings, check_common, from_flags
 
 # What is run, and where; none of these changes a number of a run.
-DATA = "data/Task07_Pancreas"  # folder with dataset.json; relative to the repository
+DATA = "data/Task07_Pancreas"  # folder with dataset.json; as a flag, from where you are
 RESULTS = "results"            # records go to RESULTS/3d/<dataset>
 CACHE = "data"                 # preprocessed arrays go to CACHE/<dataset>/cache
 TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # arms; README has more

@@ -70,8 +70,11 @@ arguments() {
     [ -n "$out" ] || fail "--out FOLDER is needed (--help)"
     [ -n "$python" ] || python="$code/../venv/bin/python"
     [ -x "$python" ] || command -v "$python" >/dev/null || python=python3
+    "$python" -c "" 2>/dev/null || fail "$python cannot be run (--python)"
     limit=$("$python" -c 'import sys; print(int(60 * float(sys.argv[1])))' "$minutes" 2>/dev/null) ||
-        fail "$python cannot be run, or --minutes $minutes is not a number"
+        fail "--minutes $minutes: not a number"
+    [ "$limit" -gt 0 ] || fail "--minutes $minutes: must be above 0"
+    [[ "$device" =~ ^(cpu|cuda|cuda:[0-9]+)$ ]] || fail "--device $device: expected cuda, cuda:N or cpu"
 }
 
 surroundings() {  # a scratch folder, and every cache in it

@@ -30,6 +30,7 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, datase
                             if case not in twins.contradicting}, twins.groups,
                            seed=settings.SPLIT_SEED)
     content = {"dataset": dataset, "generated": generated, **made.to_json(),
+               "digest": records.digest(made.to_json()),
                "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
     with starting(folder):
         return _read_or_write(path, made, content, rerun=settings.RERUN)
@@ -65,6 +66,10 @@ def _check_file(path: Path, old: Any, contents: Mapping[str, str]) -> None:
     listed = [case for part in parts for case in old[part]]
     if len(listed) != len(set(map(str, listed))):
         raise InputError(f"{path}: a case is listed twice; {remedy}")
+    parts_digest = records.digest({key: old[key] for key in ("seed", *parts)})
+    if old.get("digest", parts_digest) != parts_digest:
+        raise InputError(f"{path}: edited since it was made: a case is on another side than the "
+                         f"runs beside it were made with; put it back, or {remedy}")
     known = old["contents"] if isinstance(old.get("contents"), dict) else contents
     if strange := [case for case in map(str, listed) if case not in known]:
         raise InputError(f"{path}: {few(strange)}: no labelled case of this data set; {remedy}")

@@ -190,7 +190,7 @@ def _check_numbers(name: str, value: Any) -> None:
                              "code/common/settings.py")
         allowed = RANGES[name]
         if not (math.isfinite(one) and allowed.least <= one < allowed.below):
-            most = f" and below {allowed.below:g}" if math.isfinite(allowed.below) else ""
+            most = f" and below {allowed.below:.10g}" if math.isfinite(allowed.below) else ""
             why = f" ({allowed.why})" if allowed.why else ""
             raise InputError(f"{name} = {one}: must be at least {allowed.least:g}{most}{why}")
 

@@ -160,13 +160,15 @@ def test_files_set_aside_are_never_overwritten(tmp_path: Path) -> None:
     ({"train": ["a", "b", "c", "e"]}, "listed twice"), ({"val": "cd"}, "not the splits"),
     ({"test": ["e", "zzz"]}, "zzz: no labelled"), ({"val": []}, "two or more"),
     ({"seed": None}, "SPLIT_SEED"),
-    ({"test": [["e"], "f"]}, "no labelled case")])
+    ({"test": [["e"], "f"]}, "no labelled case"),
+    ({"test": ["c", "d"], "val": ["e", "f"], "digest": True}, "edited since it was made")])
 def test_a_hand_edited_splits_file_is_one_line(tmp_path: Path, edit: dict[str, Any],
                                                message: str) -> None:
     parts = Splits(["a", "b"], ["c", "d"], ["e", "f"], 0)
     content = {**parts.to_json(), "contents": dict.fromkeys("abcdef", "x")}
     path = tmp_path / "splits.json"
-    path.write_text(json.dumps({**content, **edit}))
+    path.write_text(json.dumps({**content, **edit, **(
+        {"digest": records.digest(parts.to_json())} if "digest" in edit else {})}))
     with pytest.raises(InputError, match=message) as caught:
         heldout._read_or_write(path, parts, content, rerun=False)
     assert "\n" not in str(caught.value) and "splits.json" in str(caught.value)

@@ -194,6 +194,7 @@ def test_an_encoder_that_has_seen_held_out_cases_is_refused(
         study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = {case: fact["pixels"] for case, fact in study.cache.facts.items()}
     file = tmp_path / "encoder.pt"
+    file.touch()
     train, val, test = ([pixels[case] for case in part] for part in
                         (study.splits.train, study.splits.val, study.splits.test))
 
