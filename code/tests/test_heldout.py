@@ -74,6 +74,10 @@ def test_splits_are_read_as_they_were_written(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "splits.json").read_text())
     content["train"][0], content["test"][0] = content["test"][0], content["train"][0]
     (tmp_path / "splits.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="edited since it was made"):
+        made(tmp_path)
+    del content["digest"]  # as those of earlier versions
+    (tmp_path / "splits.json").write_text(json.dumps(content))
     again = made(tmp_path)
     assert again != first
     assert (again.train, again.val, again.test) == (content["train"], content["val"],
@@ -108,6 +112,7 @@ def test_splits_of_other_data_are_refused_or_set_aside(tmp_path: Path, change: s
 def test_an_encoder_from_elsewhere_that_has_seen_held_out_cases_is_refused(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "encoder.pt"
+    file.touch()
     pixels = {case: f"pixels of {case}" for case in "abcdef"}
 
     def check(learnt_from: str, chosen_on: str) -> None:
