@@ -101,8 +101,9 @@ def work(study: Study, places: Sequence[torch.device], workers: int) -> int:
             print(f"memory    {len(crowded)} runs did not fit beside another on their GPU; once "
                   "more, each alone", flush=True)
             for job in crowded:
-                progress.failures.remove(records.read_json(_failure(job.make()))["reason"])
-                _failure(job.make()).unlink()
+                with suppress(ValueError):  # another process may have told it
+                    progress.failures.remove(records.read_json(_failure(job.make()))["reason"])
+                _failure(job.make()).unlink(missing_ok=True)
             _share(study, places, len(places), progress)
     except KeyboardInterrupt as stop:
         raise type(stop)(progress.where()) from None
