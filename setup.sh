@@ -178,9 +178,9 @@ data() {  # data NAME... : fundus from Kaggle, all others from the Decathlon
     local name
     for name in "$@"; do
         if [ "$name" = fundus ]; then
-            "$python" "$root/code/common/competition.py" --to "$root/data/fundus" || return
+            "$python" "$root/code/common/data/aptos.py" --to "$root/data/fundus" || return
         else
-            "$python" "$root/code/common/download.py" --to "$root/data" \
+            "$python" "$root/code/common/data/download.py" --to "$root/data" \
                 --archives "$root/code/3d/msd_archives.json" "$name" || return
         fi
     done

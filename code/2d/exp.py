@@ -23,11 +23,17 @@ import phantom
 import pretext
 import torch
 
-from common import arms, augment, devices, experiment, external, grid, heldout, joint, limits
-from common.downstream import Grading
+from common import arms
+from common.data.splits import make_splits, pool_of
+from common.downstream.grading import Grading
 from common.errors import InputError, exit_status
-from common.records import ROOT
+from common.files import ROOT
+from common.machine import devices, limits
+from common.runs import grid
+from common.runs.encoders import External, check_origins, from_files, named
+from common.runs.study import Study, results_folder
 from common.settings import Settings, check_common, from_flags
+from common.tasks import augment, joint
 
 # What is run, and where; none of these changes a number of a run.
 DATA = "data/fundus"           # folder of train.csv and images; as a flag, from where you are
@@ -84,14 +90,14 @@ DEMO = {                       # what --demo changes: the whole job in minutes o
     "PRETEXT_LR": 1e-3, "PRETEXT_BATCH_SIZE": 16, "BATCH_SIZE": 16, "FINETUNE_EPOCHS": 20,
     "FINETUNE_LR": 1e-3, "VALIDATIONS": 8,
 }
-LIBRARY = {"imagenet": external.External({"library": str(model.IMAGENET)}, model.imagenet)}
+LIBRARY = {"imagenet": External({"library": str(model.IMAGENET)}, model.imagenet)}
 PHANTOMS = {"labelled": 285, "unlabelled": 60, "size": 128}  # photographs of the demo: 200 train
 
 
 def main() -> int:
     """Every experiment of this tree, in the order of the paper."""
     settings = from_flags(globals())
-    encoders = external.named(settings, [arms.BASELINE, arms.ORACLE, *LIBRARY, *pretext.PRETEXTS])
+    encoders = named(settings, [arms.BASELINE, arms.ORACLE, *LIBRARY, *pretext.PRETEXTS])
     check(settings, encoders)
     places = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
     precision = devices.precision(settings.PRECISION, places, sound_on_cpu=True)
@@ -117,7 +123,7 @@ def check(settings: Settings, encoders: Mapping[str, Path]) -> None:
 
 
 def make_study(settings: Settings, precision: str,
-               encoders: Mapping[str, Path]) -> experiment.Study:
+               encoders: Mapping[str, Path]) -> Study:
     """Read and preprocess the photographs, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED,
                                   id_column=settings.ID_COLUMN, grades=settings.GRADES,
@@ -125,17 +131,17 @@ def make_study(settings: Settings, precision: str,
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
                                workers=limits.cores())
     strata = loader.strata(cache)
-    folder = experiment.results_folder(settings) / "2d" / dataset.name
-    parts = heldout.make_splits(cache, strata, folder, dataset=dataset.name,
+    folder = results_folder(settings) / "2d" / dataset.name
+    parts = make_splits(cache, strata, folder, dataset=dataset.name,
                                 generated=dataset.generated, settings=settings)
-    external.check_origins(encoders, {case: fact["pixels"] for case, fact in cache.facts.items()},
+    check_origins(encoders, {case: fact["pixels"] for case, fact in cache.facts.items()},
                            val=parts.val, test=parts.test)
     make_encoder = partial(model.Encoder, settings.BLOCKS, settings.GROWTH)
-    return experiment.Study(
+    return Study(
         settings=settings, dataset=dataset.name, tree="2d", generated=dataset.generated,
-        cache=cache, splits=parts, strata=strata, pool=heldout.pool_of(cache, parts),
+        cache=cache, splits=parts, strata=strata, pool=pool_of(cache, parts),
         pretexts=pretext.PRETEXTS,
-        external={**LIBRARY, **external.from_files(encoders, make_encoder)},
+        external={**LIBRARY, **from_files(encoders, make_encoder)},
         downstream=partial(Grading, settings.GRADES,
                            partial(augmented, zoom=settings.AUGMENT_ZOOM,
                                    flips=settings.AUGMENT_FLIPS)),

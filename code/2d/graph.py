@@ -13,18 +13,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import gallery, reporting
 from common.errors import exit_status
-from common.plot import Published
-from common.records import ROOT, Json, read_json
-from common.stats import Measure, accuracy_of, kappa_of
+from common.files import ROOT, Json, read_json
+from common.report.figures import examples
+from common.report.figures.efficiency import Published
+from common.report.main import Tree, run
+from common.report.stats import Measure, accuracy_of, kappa_of
 
 SHORT = {"jig": "jigsaw", "rot": "rotation", "exe": "exemplar"}  # names in the paper's figure
 
 
 def main() -> None:
     """Draw what is there."""
-    reporting.run(TREE, str(__doc__))
+    run(TREE, str(__doc__))
 
 
 def measures(run: Json) -> list[Measure]:
@@ -41,7 +42,7 @@ def axis(run: Json) -> str:
 
 def published() -> list[Published]:
     """The paper's Fig. 4 (pretrained on the same images) and the earlier code's curves."""
-    data = read_json(ROOT / "code/common/published_curves.json")
+    data = read_json(ROOT / "code/common/report/published_curves.json")
     paper = {name.removesuffix("-kaggle"): values
              for name, values in data["paper_fig4_retinopathy"]["curves"].items()
              if not name.endswith("-ukb")}  # those were pretrained on UK Biobank
@@ -51,8 +52,8 @@ def published() -> list[Published]:
                       data["earlier_retinopathy"]["curves"], dashed=True)]
 
 
-TREE = reporting.Tree(name="2d", measures=measures, panels=lambda every: every[1:], axis=axis,
-                      examples=gallery.grades, published={"fundus": ("kappa", published)})
+TREE = Tree(name="2d", measures=measures, panels=lambda every: every[1:], axis=axis,
+                      examples=examples.grades, published={"fundus": ("kappa", published)})
 
 if __name__ == "__main__":
     sys.exit(exit_status(main))

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from common.cache import Cache, Facts, Prepared, Source, build
+from common.data.cache import Cache, Facts, Prepared, Preprocessing, Source, build
 from common.errors import InputError
-from common.records import read_json
+from common.files import read_json
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # in any case
 DARK = 15         # brightest channel, of 255, of the surround; up to 13 in IDRiD (measured)
@@ -149,11 +149,10 @@ def _check_sources(table: Path, labelled: list[Source], rest: list[Source]) -> N
 
 def build_cache(dataset: Dataset, root: Path, *, resolution: int, workers: int) -> Cache:
     """Return the preprocessed arrays: images (N, 3, R, R) uint8; says if some were enlarged."""
-    prepare = partial(preprocess, resolution=resolution)
-    cache = build(dataset.sources, root / dataset.name / "cache", prepare,
-                  settings={"resolution": resolution, "version": VERSION},
-                  shape=(3, resolution, resolution), image_type=np.uint8, label_maps=False,
-                  workers=workers)
+    how = Preprocessing(partial(preprocess, resolution=resolution),
+                        {"resolution": resolution, "version": VERSION},
+                        shape=(3, resolution, resolution), image_type=np.uint8, label_maps=False)
+    cache = build(dataset.sources, root / dataset.name / "cache", how, workers=workers)
     sides = [max(fact["retina"]) for fact in cache.facts.values()]
     small = sum(side < resolution for side in sides)
     if small:

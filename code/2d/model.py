@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.models import DenseNet, DenseNet121_Weights, densenet121
 
 from common.errors import InputError
-from common.task import Float32, dense
+from common.tasks.heads import Float32, dense
 
 BLOCKS = (6, 12, 24, 16)  # dense layers of each block: DenseNet-121
 GROWTH = 32               # channels each layer adds: DenseNet-121

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from common import augment, cpc, pretexts
-from common.task import Pretext
+from common.tasks import augment, cpc, exemplar, puzzles
+from common.tasks.contract import Pretext
 
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns an image
 
@@ -20,7 +20,7 @@ def jitter(size: int) -> int:
     return max(1, round(8 * size / 224))
 
 
-class Rotation(pretexts.Rotation):
+class Rotation(puzzles.Rotation):
     """Four classes: quarter turns."""
 
     batch_size = 32
@@ -29,7 +29,7 @@ class Rotation(pretexts.Rotation):
         super().__init__(size, dimensions=2)
 
 
-class Jigsaw(pretexts.Jigsaw):
+class Jigsaw(puzzles.Jigsaw):
     """9 patches, 100 permutations at least 6 places apart."""
 
     batch_size = 32
@@ -38,7 +38,7 @@ class Jigsaw(pretexts.Jigsaw):
         super().__init__(size, jitter(size), dimensions=2)
 
 
-class RelativePatch(pretexts.RelativePatch):
+class RelativePatch(puzzles.RelativePatch):
     """The centre patch and one of the 8 around it."""
 
     batch_size = 32
@@ -47,7 +47,7 @@ class RelativePatch(pretexts.RelativePatch):
         super().__init__(size, jitter(size), dimensions=2)
 
 
-class Exemplar(pretexts.Exemplar):
+class Exemplar(exemplar.Exemplar):
     """Image triplets; the official augmentation, its spatial part resampled once."""
 
     batch_size = 16
@@ -65,11 +65,11 @@ class Exemplar(pretexts.Exemplar):
         return augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)
 
 
-class ExemplarHard(pretexts.HardestNegative, Exemplar):
+class ExemplarHard(exemplar.HardestNegative, Exemplar):
     """The negative is the hardest of the batch."""
 
 
-class ExemplarSemihard(pretexts.SemihardNegative, Exemplar):
+class ExemplarSemihard(exemplar.SemihardNegative, Exemplar):
     """The negative is semi-hard."""
 
 

@@ -22,11 +22,17 @@ import phantom
 import pretext
 import torch
 
-from common import arms, devices, experiment, external, grid, heldout, joint, limits
-from common.downstream import Segmentation
+from common import arms
+from common.data.splits import make_splits, pool_of
+from common.downstream.segmentation import Segmentation
 from common.errors import InputError, exit_status
-from common.records import ROOT
+from common.files import ROOT
+from common.machine import devices, limits
+from common.runs import grid
+from common.runs.encoders import check_origins, from_files, named
+from common.runs.study import Study, results_folder
 from common.settings import Settings, check_common, from_flags
+from common.tasks import joint
 
 # What is run, and where; none of these changes a number of a run.
 DATA = "data/Task07_Pancreas"  # folder with dataset.json; as a flag, from where you are
@@ -85,7 +91,7 @@ PHANTOMS = {"labelled": 57, "unlabelled": 12, "size": 64}  # scans of the demo: 
 def main() -> int:
     """Every experiment of this tree, in the order of the paper."""
     settings = from_flags(globals())
-    encoders = external.named(settings, [arms.BASELINE, arms.ORACLE, *pretext.PRETEXTS])
+    encoders = named(settings, [arms.BASELINE, arms.ORACLE, *pretext.PRETEXTS])
     check(settings, encoders)
     places = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
     precision = devices.precision(settings.PRECISION, places, sound_on_cpu=False)
@@ -113,23 +119,23 @@ def check(settings: Settings, encoders: Mapping[str, Path]) -> None:
 
 
 def make_study(settings: Settings, precision: str,
-               encoders: Mapping[str, Path]) -> experiment.Study:
+               encoders: Mapping[str, Path]) -> Study:
     """Read and preprocess the scans, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
                                intensity=settings.INTENSITY, workers=limits.cores())
     strata = loader.strata(cache)
-    folder = experiment.results_folder(settings) / "3d" / dataset.name
-    parts = heldout.make_splits(cache, strata, folder, dataset=dataset.name,
+    folder = results_folder(settings) / "3d" / dataset.name
+    parts = make_splits(cache, strata, folder, dataset=dataset.name,
                                 generated=dataset.generated, settings=settings)
-    external.check_origins(encoders, {case: fact["pixels"] for case, fact in cache.facts.items()},
+    check_origins(encoders, {case: fact["pixels"] for case, fact in cache.facts.items()},
                            val=parts.val, test=parts.test)
     make_encoder = partial(model.Encoder, len(dataset.channels), settings.FILTERS, settings.LEVELS,
                            checkpointing=settings.CHECKPOINTING)
-    return experiment.Study(
+    return Study(
         settings=settings, dataset=dataset.name, tree="3d", generated=dataset.generated,
-        cache=cache, splits=parts, strata=strata, pool=heldout.pool_of(cache, parts),
-        pretexts=pretext.PRETEXTS, external=external.from_files(encoders, make_encoder),
+        cache=cache, splits=parts, strata=strata, pool=pool_of(cache, parts),
+        pretexts=pretext.PRETEXTS, external=from_files(encoders, make_encoder),
         downstream=partial(Segmentation, dataset.classes),
         classes=dataset.classes[1:], channels=dataset.channels, dimensions=3,
         probe=max(model.smallest_input(settings.LEVELS), min(32, settings.RESOLUTION)),

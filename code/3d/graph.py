@@ -13,16 +13,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import gallery, reporting
 from common.errors import exit_status
-from common.plot import Published
-from common.records import ROOT, Json, read_json
-from common.stats import Measure, mean_of, pooled_dice_of
+from common.files import ROOT, Json, read_json
+from common.report.figures import examples
+from common.report.figures.efficiency import Published
+from common.report.main import Tree, run
+from common.report.stats import Measure, mean_of, pooled_dice_of
 
 
 def main() -> None:
     """Draw what is there."""
-    reporting.run(TREE, str(__doc__))
+    run(TREE, str(__doc__))
 
 
 def measures(run: Json) -> list[Measure]:
@@ -48,7 +49,7 @@ def axis(run: Json) -> str:
 
 def published() -> list[Published]:
     """The paper's Fig. 3 and the earlier code's curves, from published_curves.json."""
-    data = read_json(ROOT / "code/common/published_curves.json")
+    data = read_json(ROOT / "code/common/report/published_curves.json")
     paper = data["paper_fig3_pancreas"]["curves"]
     own = {task: values for task, values in paper.items() if not task.endswith(" 2D")}
     return [Published("paper, Fig. 3 (read off, ±0.004)", data["fractions"], own),
@@ -58,13 +59,13 @@ def published() -> list[Published]:
 
 def brain_published() -> list[Published]:
     """The paper's whole-tumour curves on BraTS, of which Task01_BrainTumour is the open part."""
-    data = read_json(ROOT / "code/common/published_curves.json")["paper_brats_whole_tumour"]
+    data = read_json(ROOT / "code/common/report/published_curves.json")["paper_brats_whole_tumour"]
     return [Published("paper, BraTS (values of its plot script)", data["fractions"],
                       data["curves"])]
 
 
-TREE = reporting.Tree(name="3d", measures=measures, panels=classes, axis=axis,
-                      examples=gallery.segmentations,
+TREE = Tree(name="3d", measures=measures, panels=classes, axis=axis,
+                      examples=examples.segmentations,
                       published={"pancreas": ("dice_paper", published),
                                  "braintumour": ("dice_whole", brain_published)})
 

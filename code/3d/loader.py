@@ -22,10 +22,10 @@ from nibabel.orientations import aff2axcodes
 from nibabel.wrapstruct import WrapStructError
 from scipy.ndimage import zoom
 
-from common.cache import Cache, Prepared, Source, build
+from common.data.cache import Cache, Prepared, Preprocessing, Source, build
+from common.data.splits import terciles
 from common.errors import InputError
-from common.records import read_json
-from common.splits import terciles
+from common.files import read_json
 
 BODY = 0.05       # scaled intensity above which a voxel belongs to the body; official code
 PERCENTILES = (0.5, 99.5)  # of a volume's voxels, clipped to; "minmax" is (0, 100)
@@ -120,9 +120,9 @@ def build_cache(dataset: Dataset, root: Path, *, resolution: int, intensity: str
                 "classes": dataset.classes, "channels": dataset.channels}
     prepare = partial(preprocess, classes=len(dataset.classes), channels=len(dataset.channels),
                       resolution=resolution, intensity=intensity)
-    cache = build(dataset.sources, root / dataset.name / "cache", prepare, settings=settings,
-                  shape=(len(dataset.channels), *(resolution,) * 3), image_type=np.float16,
-                  label_maps=True, workers=workers)
+    how = Preprocessing(prepare, settings, shape=(len(dataset.channels), *(resolution,) * 3),
+                        image_type=np.float16, label_maps=True)
+    cache = build(dataset.sources, root / dataset.name / "cache", how, workers=workers)
     if not any(max(fact["contains"]) for fact in cache.facts.values() if "contains" in fact):
         raise InputError(f"{dataset.folder}: no label map has any foreground; nothing to segment")
     return cache

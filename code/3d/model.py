@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from common.task import full_precision
+from common.tasks.heads import full_precision
 
 EPS = 1e-3       # BatchNorm; official code (Keras)
 MOMENTUM = 0.1   # official: .01; with few steps its running statistics are still the initial ones

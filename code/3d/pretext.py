@@ -10,8 +10,8 @@ from itertools import combinations
 import torch
 from torch import Generator, Tensor
 
-from common import augment, cpc, pretexts
-from common.task import Pretext
+from common.tasks import augment, cpc, exemplar, puzzles
+from common.tasks.contract import Pretext
 
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns a volume
 
@@ -21,7 +21,7 @@ def jitter(size: int) -> int:
     return max(1, round(3 * size / 128))
 
 
-class Rotation(pretexts.Rotation):
+class Rotation(puzzles.Rotation):
     """Ten classes: identity and 90, 180, 270 degrees about each of three axes."""
 
     batch_size = 4
@@ -30,7 +30,7 @@ class Rotation(pretexts.Rotation):
         super().__init__(size, dimensions=3)
 
 
-class Jigsaw(pretexts.Jigsaw):
+class Jigsaw(puzzles.Jigsaw):
     """27 patches, 100 permutations at least 24 places apart."""
 
     batch_size = 8
@@ -39,7 +39,7 @@ class Jigsaw(pretexts.Jigsaw):
         super().__init__(size, jitter(size), dimensions=3)
 
 
-class RelativePatch(pretexts.RelativePatch):
+class RelativePatch(puzzles.RelativePatch):
     """The centre patch and one of the 26 around it."""
 
     batch_size = 32
@@ -48,7 +48,7 @@ class RelativePatch(pretexts.RelativePatch):
         super().__init__(size, jitter(size), dimensions=3)
 
 
-class Exemplar(pretexts.Exemplar):
+class Exemplar(exemplar.Exemplar):
     """Volume triplets; the official augmentation, its spatial part resampled once."""
 
     batch_size = 4  # official: 2, which leaves one negative and noisy BatchNorm
@@ -80,11 +80,11 @@ class Exemplar(pretexts.Exemplar):
         return torch.where(augment.chance(count, 0.5, rng), quarter, anyhow)
 
 
-class ExemplarHard(pretexts.HardestNegative, Exemplar):
+class ExemplarHard(exemplar.HardestNegative, Exemplar):
     """The negative is the hardest of the batch."""
 
 
-class ExemplarSemihard(pretexts.SemihardNegative, Exemplar):
+class ExemplarSemihard(exemplar.SemihardNegative, Exemplar):
     """The negative is semi-hard."""
 
 

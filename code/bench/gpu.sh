@@ -37,19 +37,19 @@ main() {
     printf '| part | status | seconds | key numbers |\n|---|---|---|---|\n' | tee "$out/summary.md"
 
     part imports 20 "$python" -c "$import_each" $modules
-    part machine 20 "$python" "$code/bench/gpu_machine.py" --out "$out" "${common[@]}"
+    part machine 20 "$python" "$code/bench/gpu/machine.py" --out "$out" "${common[@]}"
     [ "$status" != 3 ] || fail "$key (--device cpu --smoke tries this script itself)"
     part tests 30 "$python" -m pytest -c "$code/pyproject.toml" --rootdir "$code" -p no:cacheprovider \
         -o addopts="-q --strict-markers --import-mode=importlib" --basetemp "$work/tests" -vv -m gpu \
         $(grep -l 'mark\.gpu' "$code"/tests/test_*.py)
-    part steps 45 "$python" "$code/bench/gpu_steps.py" --out "$out" --work "$work/steps" "${common[@]}" --seconds BUDGET
+    part steps 45 "$python" "$code/bench/gpu/card_steps.py" --out "$out" --work "$work/steps" "${common[@]}" --seconds BUDGET
     for tree in 3d 2d; do
-        part demo$tree $demo "$python" "$code/bench/gpu.py" demo $tree --out "$out/demo$tree" \
+        part demo$tree $demo "$python" "$code/bench/gpu/parts.py" demo $tree --out "$out/demo$tree" \
             --work "$work/demo$tree" "${common[@]}" --seconds BUDGET
     done
-    [ -z "$data3d" ] || part study3d "$([ -z "$data2d" ] && echo 100 || echo 55)" "$python" "$code/bench/gpu.py" \
+    [ -z "$data3d" ] || part study3d "$([ -z "$data2d" ] && echo 100 || echo 55)" "$python" "$code/bench/gpu/parts.py" \
         study 3d --data "$data3d" --out "$out/study3d" --work "$work/study3d" "${common[@]}" --seconds BUDGET
-    [ -z "$data2d" ] || part study2d 100 "$python" "$code/bench/gpu.py" \
+    [ -z "$data2d" ] || part study2d 100 "$python" "$code/bench/gpu/parts.py" \
         study 2d --data "$data2d" --out "$out/study2d" --work "$work/study2d" "${common[@]}" --seconds BUDGET
     echo "$SECONDS s; the table is $out/summary.md"
     exit $failed

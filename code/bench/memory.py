@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench import measure
-from common.downstream import Segmentation
+from common.downstream.segmentation import Segmentation
 
 SIDES = [128, 160, 192, 256]  # voxels a side
 CLASSES = ["background", "pancreas", "tumour"]

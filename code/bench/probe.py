@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-import trees
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -29,12 +28,16 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common import devices, experiment, metrics, starts
+from bench import trees
 from common.arms import BASELINE
+from common.downstream import metrics
 from common.errors import InputError, exit_status
-from common.experiment import Study
+from common.machine import devices
+from common.runs.encoders import for_whole_images, place
+from common.runs.stages import load_cases
+from common.runs.study import Study
+from common.runs.training import Cases, even_chunks, generator
 from common.settings import from_flags
-from common.training import Cases, even_chunks, generator
 
 VOXELS = 20_000          # of all training volumes, that the logistic regression is fitted to
 ALPHAS = np.logspace(-2, 5, 15)  # of the ridge; the best by leave-one-out on what it is fitted to
@@ -49,7 +52,7 @@ def main() -> int:
     settings = from_flags(vars(exp), flags)
     device = devices.choose(settings.DEVICE, ranks=1)[0]
     study = trees.study_of(asked.tree, exp, settings, device)
-    cases = experiment.load_cases(study, device)
+    cases = load_cases(study, device)
     print("| task | probe | by seed | moved |\n|---|---|---|---|", flush=True)
     for task in settings.TASKS:
         found = [probe(study, cases, task, seed) for seed in settings.SEEDS]
@@ -66,13 +69,13 @@ def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, floa
     encoder = study.make_encoder()
     encoder.load_state_dict(first.state_dict())
     if task == BASELINE:
-        encoder = starts.for_whole_images(study, encoder, cases, seed)
+        encoder = for_whole_images(study, encoder, cases, seed)
     elif study.pretrain_run(task, seed).done():
         study.load_start(encoder, task, seed, cases)
     else:
         raise InputError(f"{study.pretrain_run(task, seed).folder}: no encoder trained with these "
                          "settings; train it with exp.py and the same flags")
-    starts.place(study, encoder.eval(), cases.device)
+    place(study, encoder.eval(), cases.device)
     fit = {"dice": volumes, "kappa": photographs}[study.downstream().monitor]
     return fit(study, cases, encoder), moved(first, encoder)
 

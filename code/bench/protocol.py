@@ -22,18 +22,19 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import trees
-from paired import arms_of
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from common import devices, grid
+from bench import trees
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
-from common.experiment import Study
-from common.records import validations, write_json
+from common.files import write_json
+from common.machine import devices
+from common.report.stats import Arm, difference, mean
+from common.report.tables import shown
+from common.runs import grid
+from common.runs.records import read_runs, validations
+from common.runs.study import Study
 from common.settings import from_flags
-from common.stats import difference, mean
-from common.tables import shown
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,14 @@ def over_the_run(study: Study, task: str, fraction: int, name: str) -> float:
     """Validation score, mean over all validations and seeds."""
     return float(np.mean([value for seed in study.settings.SEEDS for _, value in validations(
         study.finetune_run(task, fraction, seed).folder, name)]))
+
+
+def arms_of(study: Study) -> dict[tuple[str, int], Arm]:
+    """Per task and fraction: the recorded test cases of every seed."""
+    found: dict[tuple[str, int], dict[int, dict[str, dict[str, object]]]] = {}
+    for run in read_runs(study.folder, "finetune"):
+        found.setdefault((run["task"], run["fraction"]), {})[run["seed"]] = run["cases"]
+    return dict(found)
 
 
 if __name__ == "__main__":

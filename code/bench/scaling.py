@@ -3,8 +3,8 @@
     python code/bench/scaling.py                      the default 3D grid, modelled step times
     python code/bench/scaling.py --records results/3d/pancreas   measured times of finished runs
 
-The order is that of common/planning.py and the rule that of common/grid.py: whoever is free claims
-the first run whose encoder exists. Modelled times: operations of a finetuning step, counted,
+The order is that of runs/plan.py and the rule that of runs/grid.py: whoever is free claims the
+first run whose encoder exists. Modelled times: operations of a finetuning step, counted,
 at an assumed rate; pretraining by the voxels of its views, as exp.py's own estimate has it. They
 are upper bounds, all epochs of pretraining counted. Claims, start-up and shared disks cost nothing.
 """
@@ -25,13 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from bench import measure
-from common.cache import Cache
-from common.downstream import Segmentation
-from common.experiment import Study
-from common.planning import Job, in_order, plan
-from common.records import Json, Run, read_json, read_log
+from common.data.cache import Cache
+from common.data.splits import Splits
+from common.downstream.segmentation import Segmentation
+from common.files import Json, read_json
+from common.runs.plan import Job, in_order, plan
+from common.runs.records import Run, read_log
+from common.runs.study import Study
 from common.settings import from_flags
-from common.splits import Splits
 
 CODE = Path(__file__).resolve().parents[1]
 GPUS = [1, 2, 4, 8, 16, 32]

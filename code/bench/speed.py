@@ -21,16 +21,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import data_rows
-import options
-import step_rows
 import torch
-import trees
-from measure import Row, Sizes
 
-from common import devices, limits, memory
+from bench import trees
+from bench.measure import Row, Sizes
+from bench.rows import data_rows, options, step_rows
 from common.errors import InputError, exit_status
-from common.records import ROOT, write_text
+from common.files import ROOT, write_text
+from common.machine import devices, limits
 
 THREADS = 1                               # of a run, as in both exp.py
 ROUNDS = 5                                # medians over this many; the first is never counted
@@ -60,7 +58,7 @@ def main() -> int:
     sizes = SIZES["smoke" if asked.smoke else device.type]
     torch.backends.cudnn.benchmark = True  # as grid.py has it
     torch.set_num_threads(THREADS)
-    memory.keep()  # as runs have it; serves the plain way alike
+    limits.keep_memory()  # as runs have it; serves the plain way alike
     rows: list[Row] = []
 
     def told(row: Row) -> None:

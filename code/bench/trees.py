@@ -11,16 +11,19 @@ from types import ModuleType
 from typing import NamedTuple
 
 import torch
-from measure import Sizes
 
-from common import devices, experiment, planning
+from bench.measure import Sizes
 from common.arms import BASELINE
-from common.experiment import Study
-from common.records import ROOT, read_runs
+from common.data.splits import hold_out
+from common.files import ROOT
+from common.machine import devices
+from common.report.stats import Measure
+from common.runs.plan import view_voxels
+from common.runs.records import read_runs
+from common.runs.stages import load_cases
+from common.runs.study import Study
+from common.runs.training import Cases
 from common.settings import Settings, from_flags
-from common.splits import hold_out
-from common.stats import Measure
-from common.training import Cases
 
 SIBLINGS = ("loader", "model", "phantom", "pretext")
 SCANS = 14          # generated scans; enough for splits, and for jigsaw's batch of 8
@@ -100,7 +103,7 @@ def _open(tree: str, exp: ModuleType, data: Path, device: torch.device,
     places = ["--data", data, "--cache", folder / "cache", "--results", folder / "results"]
     settings = from_flags(vars(exp), [*map(str, places), *flags])
     study = study_of(tree, exp, settings, device)
-    return Tree(study, experiment.load_cases(study, device), from_flags(vars(exp), []))
+    return Tree(study, load_cases(study, device), from_flags(vars(exp), []))
 
 
 def study_of(tree: str, exp: ModuleType, settings: Settings, device: torch.device) -> Study:
@@ -136,4 +139,4 @@ def scale(tree: Tree, name: str) -> float:
         return 1.0
     if name == BASELINE:  # whole images
         return float((whole.settings.RESOLUTION / used.settings.RESOLUTION) ** used.dimensions)
-    return planning.view_voxels(whole, name) / planning.view_voxels(used, name)
+    return view_voxels(whole, name) / view_voxels(used, name)

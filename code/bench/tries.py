@@ -17,14 +17,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import trees
-from protocol import lend_encoders
 
-from common import devices, grid
+from bench import trees
+from bench.protocol import lend_encoders
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
-from common.experiment import Study
-from common.records import read_json, validations, write_json
+from common.files import read_json, write_json
+from common.machine import devices
+from common.runs import grid
+from common.runs.records import validations
+from common.runs.study import Study
 from common.settings import from_flags
 
 AS_GIVEN = "as given"

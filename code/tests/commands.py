@@ -24,9 +24,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from common import parallel, training
 from common.errors import exit_status
-from common.records import Run
+from common.machine import launcher
+from common.runs import training
+from common.runs.records import Run
 
 CODE = Path(__file__).resolve().parents[1]
 FOLDERS = ("2d", "3d", "bench")  # whose scripts import their neighbours by bare names
@@ -105,7 +106,7 @@ def loaded(folder: str, name: str) -> ModuleType:
 
 @contextmanager
 def _as_found() -> Iterator[None]:
-    """Leave the process as it was; freed memory stays kept (memory.keep), which changes nothing."""
+    """Leave the process as it was; freed memory stays kept, which changes nothing."""
     handler, argv, threads = signal.getsignal(signal.SIGTERM), sys.argv, torch.get_num_threads()
     state, benchmark = torch.get_rng_state(), torch.backends.cudnn.benchmark
     try:
@@ -173,7 +174,7 @@ class Child:
     def __init__(self, job: Callable[[], int | None], folder: Path,
                  change: Callable[[], None] | None = None) -> None:
         context = get_context("forkserver")  # a fork of this process would have its threads
-        context.set_forkserver_preload(["torch", "torchvision", "common.grid"])
+        context.set_forkserver_preload(["torch", "torchvision", "common.runs.grid"])
         folder.mkdir(parents=True, exist_ok=True)
         self.said = folder / f"said{time.monotonic_ns()}"
         self.process = context.Process(target=_fresh, args=(self.said, job, change))
@@ -242,7 +243,7 @@ def _noted(train_epoch: Callable[..., Any], log: Path, pause: float, epoch: int,
 
 def forked() -> None:
     """Let workers and ranks be forks of the command's process: there at once, and changed as it."""
-    multiprocessing.get_context = parallel.get_context = (  # type: ignore[assignment]
+    multiprocessing.get_context = launcher.get_context = (  # type: ignore[assignment]
         lambda method: ForkContext())
 
 

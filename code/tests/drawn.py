@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from common import forest, gallery, plot
+from common.report.figures import difference, efficiency, examples, learning, views
 
 INK = 32  # grey levels below white that count as drawn
 
@@ -39,7 +39,7 @@ def size(path: Path) -> tuple[int, int]:
 
 def size_of(figure: Figure) -> tuple[int, int]:
     """Width and height that a figure has as a file, in pixels."""
-    width, height = figure.get_size_inches() * plot.STYLE["savefig.dpi"]
+    width, height = figure.get_size_inches() * efficiency.STYLE["savefig.dpi"]
     return int(width), int(height)
 
 
@@ -57,6 +57,6 @@ def caught() -> Iterator[dict[str, Figure]]:
         figures[path.name] = figure
         plt.close(figure)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (plot, forest, gallery):
+        for module in (difference, efficiency, examples, learning, views):
             patch.setattr(module, "write", keep)
         yield figures

@@ -90,7 +90,7 @@ class CardTensor(Tensor):
 class Machine(TorchDispatchMode):
     """Runs every operation on the CPU, as if it ran where its tensors lie; ``used``: how many.
 
-    ``waits``: what the host has waited for, as "item at common/training.py:99"; ``saved``: places
+    ``waits``: what the host has waited for, as "item at training.py:99"; ``saved``: places
     that wrote a card's tensors to a file; ``precisions``: what autocast was asked for.
     """
 

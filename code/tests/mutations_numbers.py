@@ -78,31 +78,31 @@ TABLE = {
     "test_downstream.py::test_volumes_are_given_as_they_are_and_chosen_by_dice": [
         ("3D: weights are chosen by Dice", '    monitor = "dice"', '    monitor = "dice_whole"'),
     ],
-    "test_labels.py::test_between_two_fractions_the_wider_of_their_intervals_holds": [
+    "test_savings.py::test_between_two_fractions_the_wider_of_their_intervals_holds": [
         ("labels saved: the wider of the neighbours",
          "half = np.maximum(widths[left]", "half = np.minimum(widths[left]"),
         ("labels saved: off by one point", "return int(np.flatnonzero(~reaches)[-1]) + 1",
          "return int(np.flatnonzero(~reaches)[-1])"),
     ],
-    "test_labels.py::test_a_curve_that_dips_again_is_not_there_for_good": [
+    "test_savings.py::test_a_curve_that_dips_again_is_not_there_for_good": [
         ("labels saved: upper end is for good",
          "_for_good(mean - half >= 0)", "_first(mean - half >= 0)"),
     ],
-    "test_labels.py::test_noise_between_seeds_widens_the_interval_until_nothing_can_be_claimed": [
+    "test_savings.py::test_noise_between_seeds_widens_the_interval_until_nothing_can_be_claimed": [
         ("labels saved: lower end is that of the interval",
          "_first(mean + half >= 0)", "_first(mean >= 0)"),
     ],
-    "test_labels.py::test_a_curve_crosses_where_its_line_does": [
+    "test_savings.py::test_a_curve_crosses_where_its_line_does": [
         ("labels saved: against the baseline", "stats.estimate(measure, row, rows[0], seeds)",
          "stats.estimate(measure, row, rows[-1], seeds)"),
         ("labels saved: linear in the logarithm",
          "knots = np.log(fractions)", "knots = np.log(np.add(fractions, 10))"),
     ],
-    "test_labels.py::test_odd_fractions_cases_that_do_not_count_and_partial_grids": [
+    "test_savings.py::test_odd_fractions_cases_that_do_not_count_and_partial_grids": [
         ("labels saved: cases count in all or in none",
          "rows = rows * counted[..., None]", "rows = rows * 1"),
     ],
-    "test_labels.py::test_never_always_and_without_intervals": [
+    "test_savings.py::test_never_always_and_without_intervals": [
         ("labels saved: all seeds of the baseline",
          "if set(seeds) <= set(arm[fraction]))", "if set(arm[fraction]))"),
     ],

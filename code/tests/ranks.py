@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from common import checkpoint, joint, parallel, training
-from common.downstream import Grading, Segmentation
+from common.downstream.grading import Grading
+from common.downstream.segmentation import Segmentation
 from common.errors import RunFailed
-from common.records import Run, SilentRun, read_log
-from common.task import PretextModel
-from common.training import Cases, Recipe, fit, generator
+from common.machine import launcher, parallel
+from common.runs import checkpoint, training
+from common.runs.records import Run, SilentRun, read_log
+from common.runs.training import Cases, Recipe, fit, generator
+from common.tasks import joint
+from common.tasks.siamese import PretextModel
 
 IDS = [f"case_{i}" for i in range(12)]
 # Five training cases in batches of five: ranks get parts of unequal length.
@@ -52,7 +55,7 @@ def model_and_task(name: str) -> tuple[nn.Module, Any, Cases]:
 
 
 def train(name: str, folder: Path, *, dropout: float = 0.0,
-          report: parallel.Report = lambda steps: None) -> dict[str, Any]:
+          report: launcher.Report = lambda steps: None) -> dict[str, Any]:
     """Losses, figures and weights of a run."""
     torch.set_num_threads(1)
     training.ADAM_EPS = 1e-2  # at 1e-7 Adam makes whole steps of the rounding of tiny gradients
@@ -72,7 +75,7 @@ def train(name: str, folder: Path, *, dropout: float = 0.0,
             "weights": checkpoint.weights(model)}
 
 
-def train_all(names: list[str], out: Path, device: torch.device, report: parallel.Report) -> str:
+def train_all(names: list[str], out: Path, device: torch.device, report: launcher.Report) -> str:
     """Every named run; the first rank keeps what all must have in common."""
     with tempfile.TemporaryDirectory() as folder:
         made = {name: train(name, Path(folder)) for name in names}
@@ -81,7 +84,7 @@ def train_all(names: list[str], out: Path, device: torch.device, report: paralle
     return "trained"
 
 
-def go_on(out: Path, device: torch.device, report: parallel.Report) -> str:
+def go_on(out: Path, device: torch.device, report: launcher.Report) -> str:
     """A run beside one that is broken off in its third epoch, if it has not been before."""
     training.CHECKPOINT_EVERY = 0
     name, begun = "3d/segmentation", (out / "parts").exists()
@@ -98,7 +101,7 @@ def go_on(out: Path, device: torch.device, report: parallel.Report) -> str:
     return "gone on"
 
 
-def fail(how: str, device: torch.device, report: parallel.Report) -> str:
+def fail(how: str, device: torch.device, report: launcher.Report) -> str:
     """The second rank fails in one of several ways while the first waits for it."""
     if parallel.rank() == 1:
         if how == "killed":
@@ -108,7 +111,7 @@ def fail(how: str, device: torch.device, report: parallel.Report) -> str:
     return "never"
 
 
-def over(count: int, job: Callable[[torch.device, parallel.Report], str]) -> None:
+def over(count: int, job: Callable[[torch.device, launcher.Report], str]) -> None:
     """Do it in ``count`` new processes, or in this one, and print what the first returns."""
     cpu = torch.device("cpu")
-    print(job(cpu, print) if count == 1 else parallel.launch([cpu] * count, job, print))
+    print(job(cpu, print) if count == 1 else launcher.launch([cpu] * count, job, print))

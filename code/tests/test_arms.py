@@ -11,11 +11,15 @@ import torch
 from commands import call
 from drawn import caught, texts
 
-from common import arms, checkpoint, external, joint
+from common import arms
+from common.downstream.segmentation import Segmentation
 from common.errors import InputError
+from common.runs import checkpoint, encoders
+from common.runs.training import generator
 from common.settings import Settings
-from common.task import Batch, PretextModel
-from common.training import generator
+from common.tasks import joint
+from common.tasks.contract import Batch
+from common.tasks.siamese import PretextModel
 
 model3d, model2d = (importlib.import_module(f"{tree}.model") for tree in ("3d", "2d"))
 pretexts = importlib.import_module("3d.pretext").PRETEXTS
@@ -92,7 +96,7 @@ def test_odd_names_of_arms_are_refused(name: str, message: str) -> None:
     ("mine=", "NAME=file.pt")])
 def test_odd_encoder_flags_are_refused(entry: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        external.named(Settings(ENCODER=[entry], TASKS=["baseline"]), ["baseline", *pretexts])
+        encoders.named(Settings(ENCODER=[entry], TASKS=["baseline"]), ["baseline", *pretexts])
 
 
 def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> None:
@@ -106,18 +110,18 @@ def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> Non
                            ({"model": state}, ["not a mapping of names to tensors"])):
         checkpoint.save(tmp_path / "e.pt", content)
         with pytest.raises(InputError) as caught:
-            external.from_files({"mine": tmp_path / "e.pt"}, make)
+            encoders.from_files({"mine": tmp_path / "e.pt"}, make)
         assert all(word in str(caught.value) for word in [*words, "e.pt"])
     checkpoint.save(tmp_path / "e.pt", state)
-    arm = external.from_files({"mine": tmp_path / "e.pt"}, make)["mine"]
+    arm = encoders.from_files({"mine": tmp_path / "e.pt"}, make)["mine"]
     checkpoint.save(tmp_path / "e.pt", make().state_dict())  # replaced while runs are waiting
     with pytest.raises(InputError, match="e.pt: has other weights than when"):
         arm.load()
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(InputError, match="text.pt: not a file of weights.*encoder.pt holds them"):
-        external.from_files({"mine": tmp_path / "text.pt"}, make)
+        encoders.from_files({"mine": tmp_path / "text.pt"}, make)
     with pytest.raises(InputError, match="no such file"):
-        external.from_files({"mine": tmp_path / "none.pt"}, make)
+        encoders.from_files({"mine": tmp_path / "none.pt"}, make)
 
 
 @pytest.fixture(scope="module", params=["3d", "2d"])
@@ -225,7 +229,7 @@ def test_four_channels_and_four_classes_run_unchanged(brains: Path, tmp_path: Pa
 
 
 def test_whole_foreground_counts_a_mistaken_class_as_found() -> None:
-    task = importlib.import_module("common.downstream").Segmentation(["background", "a", "b"])
+    task = Segmentation(["background", "a", "b"])
     truth = torch.tensor([[[[0, 1, 1, 2]]]])
     outputs = torch.nn.functional.one_hot(torch.tensor([[[[0, 2, 1, 0]]]]), 3).movedim(-1, 1)
     scores = {name: value.numpy() for name, value in task.score(outputs.float(), truth).items()}

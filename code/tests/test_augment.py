@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from common import augment
-from common.training import generator
+from common.runs.training import generator
+from common.tasks import augment
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
 wiring = importlib.import_module("wiring")

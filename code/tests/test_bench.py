@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import CODE, Result, call, loaded, shell
+from commands import Result, call, loaded, shell
 from torch.nn import functional as F
 
-from common import augment
-from common.cache import Source
-from common.downstream import Segmentation
-from common.task import Batch
-from common.training import generator
+from common.data.cache import Source
+from common.downstream.segmentation import Segmentation
+from common.runs.training import generator
+from common.tasks import augment
+from common.tasks.contract import Batch
 
 CLASSES = ["background", "organ", "tumour"]
 TASKS = ["rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # the default arms of the volumes
@@ -27,9 +26,7 @@ TASKS = ["rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # the default arms of 
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(CODE / "bench"))
-    yield importlib.import_module("plain")
-    sys.path.remove(str(CODE / "bench"))
+    yield importlib.import_module("bench.rows.plain")
 
 
 def kind(what: str) -> str:

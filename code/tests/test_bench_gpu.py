@@ -24,9 +24,7 @@ PARTS = ["imports", "machine", "tests", "steps", "demo3d", "demo2d"]
 
 @pytest.fixture(scope="module")
 def gpu() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(CODE / "bench"))
-    yield importlib.import_module("gpu")
-    sys.path.remove(str(CODE / "bench"))
+    yield importlib.import_module("bench.gpu.parts")
 
 
 def pancreas(*flags: str) -> Any:
@@ -37,7 +35,7 @@ def pancreas(*flags: str) -> Any:
 
 
 def test_hours_of_a_grid_are_its_steps_times_their_seconds(gpu: ModuleType) -> None:
-    steps = importlib.import_module("gpu_steps")
+    steps = importlib.import_module("bench.gpu.card_steps")
     study = pancreas()
     known = dict.fromkeys(["baseline", *TASKS], steps.Timing(0.5, 0.0))
     found = steps.cost(study, known, stopped=False)
@@ -56,7 +54,7 @@ def test_hours_of_a_grid_are_its_steps_times_their_seconds(gpu: ModuleType) -> N
 
 
 def test_a_study_is_as_large_as_the_time_allows(gpu: ModuleType) -> None:
-    steps = importlib.import_module("gpu_steps")
+    steps = importlib.import_module("bench.gpu.card_steps")
     study = pancreas("--tasks", "baseline", "rotation", "--fractions", "10", "100")
     known = dict.fromkeys(["baseline", "rotation"], steps.Timing(0.1, 0.01))
     whole = gpu.fitting(study, known, 10**6)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from common import cache
-from common.cache import Cache
+from common.data import cache
+from common.data.cache import Cache
 from common.errors import InputError
 
 loader = importlib.import_module("2d.loader")

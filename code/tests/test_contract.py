@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from common import joint
-from common.task import Batch, Nested, PretextModel, nested
-from common.training import generator
+from common.runs.training import generator
+from common.tasks import joint
+from common.tasks.contract import Batch, Nested, nested
+from common.tasks.siamese import PretextModel
 
 TREES = {"3d": (3, 36, 1), "2d": (2, 96, 3)}  # spatial axes, a side that serves, channels
 JOINT = ["rotation+rpl", "rotation@stages", "exemplar+cpc+jigsaw@stages"]

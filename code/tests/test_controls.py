@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common import records, stats
+from common.report import stats
+from common.runs import records
 
 CODE = Path(__file__).resolve().parents[1]
 SEEDS = range(5)

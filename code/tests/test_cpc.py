@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from common import cpc
-from common.task import Batch
-from common.training import generator
+from common.runs.training import generator
+from common.tasks import cpc
+from common.tasks.contract import Batch
 
 pretext3d = importlib.import_module("3d.pretext")
 pretext2d = importlib.import_module("2d.pretext")

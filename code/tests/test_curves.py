@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from scipy.stats import t as student
 
-from common import curves, tables
-from common.curves import Curves
 from common.errors import InputError
-from common.stats import Measure, accuracy_of, kappa_of, mean_of
+from common.report import curves, tables
+from common.report.curves import Curves
+from common.report.stats import Measure, accuracy_of, kappa_of, mean_of
 
 DICE = [mean_of("dice", "Dice"), mean_of("dice_a", "Dice, a")]
 GRADES = [kappa_of("kappa", "QWK", 3), accuracy_of("accuracy", "Accuracy")]

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from common import devices, grid, limits
-from common.devices import Card
 from common.errors import InputError
+from common.machine import devices, limits
+from common.machine.devices import Card
+from common.runs import grid
 from common.settings import Settings
 
 GIB = 2**30

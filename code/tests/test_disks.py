@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from common import cache, checkpoint, errors
+from common import errors
+from common.data import cache
 from common.errors import InputError, exit_status
+from common.runs import checkpoint
 
 
 @pytest.mark.parametrize(("number", "said"), [

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from common import download
+from common.data import download
 from common.errors import InputError
 
 NAME = "Task04_Hippocampus"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from common import metrics
-from common.downstream import Segmentation
-from common.task import Batch
-from common.training import generator
+from common.downstream import metrics
+from common.downstream.segmentation import Segmentation
+from common.runs.training import generator
+from common.tasks.contract import Batch
 
 THREE = Segmentation(["background", "a", "b"])
 

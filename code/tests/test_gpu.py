@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common import grid
-from common.training import generator
+from common.runs import grid
+from common.runs.training import generator
 
 CODE = Path(__file__).resolve().parents[1]
 FLAGS = ["--fractions", "100", "--seeds", "0", "--tasks", "baseline", "rotation",
@@ -190,9 +190,7 @@ def wait_for(process: "subprocess.Popen[str]", folder: Path, pattern: str) -> Pa
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(CODE / "bench"))
-    yield importlib.import_module("gpu_steps")
-    sys.path.remove(str(CODE / "bench"))
+    yield importlib.import_module("bench.gpu.card_steps")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from drawn import caught, looks_drawn, size_of, texts
 
-from common import reporting
 from common.errors import InputError
+from common.report import main
 
 graph = importlib.import_module("3d.graph")
 TASKS = {"baseline": 0.4, "rotation": 0.45, "rotation+rpl": 0.5}
@@ -57,7 +57,7 @@ def save(run: Path, scores: dict[str, object], **settings: int) -> None:
 def draw(results: Path, *flags: str) -> dict[tuple[str, str, str], dict[str, str]]:
     """The rows of the table; the figures are made, but not rendered."""
     with caught():
-        reporting.run(graph.TREE, "", ["--results", str(results), *flags])
+        main.run(graph.TREE, "", ["--results", str(results), *flags])
     with (results / "train_pancreas.csv").open() as file:
         return {(row["task"], row["fraction"], row["measure"]): row
                 for row in csv.DictReader(file)}
@@ -85,7 +85,7 @@ def test_tables_hold_means_intervals_and_adjusted_differences(tmp_path: Path) ->
 def test_the_figure_holds_the_arms_their_means_and_the_published_curves(tmp_path: Path) -> None:
     folder = make(tmp_path)
     with caught() as figures:
-        reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
+        main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     figure = figures["train_pancreas.png"]
     said = texts(figure)
     for words in (*TASKS, "baseline (from scratch)", "pancreas: test score against labelled data",
@@ -105,7 +105,7 @@ def test_the_figure_holds_the_arms_their_means_and_the_published_curves(tmp_path
 
 def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
     make(tmp_path)
-    reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
+    main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     for name in ("train", "difference"):
         looks_drawn(tmp_path / f"{name}_pancreas.png")
 
@@ -149,7 +149,7 @@ def test_published_curves_belong_to_the_pancreas(tmp_path: Path,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path, "spleen")
     with caught():
-        reporting.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
+        main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     assert "no published curves" in capsys.readouterr().out
 
 
@@ -179,7 +179,7 @@ def test_records_of_the_other_tree_are_refused_and_published_ones_drawn_in_place
     folder = make(tmp_path)
     other = importlib.import_module("2d.graph").TREE
     with pytest.raises(InputError, match=r"report dice; code/2d/graph\.py draws kappa"):
-        reporting.run(other, "", ["--records", str(folder)])
+        main.run(other, "", ["--records", str(folder)])
     assert not list(folder.glob("train_*"))
-    reporting.run(graph.TREE, "", ["--records", str(folder)])
+    main.run(graph.TREE, "", ["--records", str(folder)])
     assert {path.suffix for path in folder.glob("train_*")} == {".png", ".md", ".csv"}

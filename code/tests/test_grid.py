@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from common import cache, grid, heldout, records
+from common import files
+from common.data import cache, splits
+from common.data.splits import Splits
 from common.errors import InputError, RunFailed
-from common.planning import Job
-from common.records import Run
-from common.splits import Splits
+from common.runs import grid, mending
+from common.runs.plan import Job
+from common.runs.records import Run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -133,12 +135,12 @@ def test_out_of_memory_beside_another_run_is_tried_once_more_alone(
 def test_only_encoders_that_an_unfinished_run_needs_are_made_again(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(grid, "encoder_damage", lambda run: f"{run.encoder}: missing")
+    monkeypatch.setattr(mending, "encoder_damage", lambda run: f"{run.encoder}: missing")
     needed, idle = (finish(run_of(tmp_path, "pretrain", name)) for name in ("needed", "idle"))
     jobs = [job_of(needed), job_of(idle),
             job_of(run_of(tmp_path, "finetune", "needed"), needed),
             job_of(finish(run_of(tmp_path, "finetune", "idle")), idle)]
-    grid.mend(jobs)
+    mending.mend(jobs)
     assert idle.done() and not needed.done()
     assert needed.folder.with_name("seed0.old-1").exists()
     assert "idle" not in capsys.readouterr().err
@@ -150,7 +152,7 @@ def test_files_set_aside_are_never_overwritten(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     for text in ("second", "fourth"):
         path.write_text(text)
-        records.set_aside(path)
+        files.set_aside(path)
     kept = {one.name: one.read_text() for one in tmp_path.iterdir()}
     assert kept == {"splits.json.old-1": "splits.json.old-1", "splits.json.old-2": "second",
                     "splits.json.old-3": "splits.json.old-3", "splits.json.old-4": "fourth"}
@@ -168,9 +170,9 @@ def test_a_hand_edited_splits_file_is_one_line(tmp_path: Path, edit: dict[str, A
     content = {**parts.to_json(), "contents": dict.fromkeys("abcdef", "x")}
     path = tmp_path / "splits.json"
     path.write_text(json.dumps({**content, **edit, **(
-        {"digest": records.digest(parts.to_json())} if "digest" in edit else {})}))
+        {"digest": files.digest(parts.to_json())} if "digest" in edit else {})}))
     with pytest.raises(InputError, match=message) as caught:
-        heldout._read_or_write(path, parts, content, rerun=False)
+        splits._read_or_write(path, parts, content, rerun=False)
     assert "\n" not in str(caught.value) and "splits.json" in str(caught.value)
 
 
@@ -179,8 +181,9 @@ def test_a_script_without_a_main_guard_is_told_so(monkeypatch: pytest.MonkeyPatc
     # A spawned worker imports its parent's script again; there it would wait for its parent's lock.
     monkeypatch.setattr(cache, "current_process", lambda: SimpleNamespace(_inheriting=True))
     with pytest.raises(InputError, match='if __name__ == "__main__":'):
-        cache.build([], tmp_path, lambda source: (_ for _ in ()).throw(KeyError), settings={},
-                    shape=(1, 2), image_type=float, label_maps=False, workers=1)
+        how = cache.Preprocessing(lambda source: (_ for _ in ()).throw(KeyError), {}, (1, 2),
+                                  float, label_maps=False)
+        cache.build([], tmp_path, how, workers=1)
 
 
 def test_no_more_workers_than_runs_that_are_left(tmp_path: Path,

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from common import external, heldout, splits
+from common.data import splits
 from common.errors import InputError
+from common.runs import encoders
 from common.settings import Settings
 
 LABELLED = [f"c{i:02d}" for i in range(40)]
@@ -32,7 +33,7 @@ def made(folder: Path, fake: Any = None, **given: Any) -> splits.Splits:
     cache: Any = fake or Fake()
     strata = {case: cache.facts[case]["truth"] for case in LABELLED}
     settings = Settings(**{"SPLIT_SEED": 0, "STRICT": False, "RERUN": False, **given})
-    return heldout.make_splits(cache, strata, folder, dataset="set", generated=True,
+    return splits.make_splits(cache, strata, folder, dataset="set", generated=True,
                                settings=settings)
 
 
@@ -53,10 +54,10 @@ def test_the_pool_is_the_training_cases_and_the_unlabelled_that_are_no_twins(
         tmp_path: Path) -> None:
     parts = made(tmp_path)
     fake: Any = Fake()
-    assert heldout.pool_of(fake, parts) == [*parts.train, "u0", "u2"]
+    assert splits.pool_of(fake, parts) == [*parts.train, "u0", "u2"]
     wrong = splits.Splits([*parts.train, parts.test[0]], parts.val, parts.test, 0)
     with pytest.raises(InputError, match=parts.test[0]):
-        heldout.pool_of(fake, wrong)
+        splits.pool_of(fake, wrong)
 
 
 def test_strict_stops_at_any_duplicate(tmp_path: Path) -> None:
@@ -116,9 +117,9 @@ def test_an_encoder_from_elsewhere_that_has_seen_held_out_cases_is_refused(
     pixels = {case: f"pixels of {case}" for case in "abcdef"}
 
     def check(learnt_from: str, chosen_on: str) -> None:
-        external.write_origin(file, "set", learnt_from=[pixels[c] for c in learnt_from],
+        encoders.write_origin(file, "set", learnt_from=[pixels[c] for c in learnt_from],
                               chosen_on=[pixels[c] for c in chosen_on])
-        external.check_origins({"mine": file}, pixels, val=["c", "d"], test=["e", "f"])
+        encoders.check_origins({"mine": file}, pixels, val=["c", "d"], test=["e", "f"])
     check("ab", "cd")
     for learnt_from, chosen_on, named in (("abe", "cd", "test cases .e"), ("ab", "cf", "test cases "
                                                                            ".f"),
@@ -127,5 +128,5 @@ def test_an_encoder_from_elsewhere_that_has_seen_held_out_cases_is_refused(
             check(learnt_from, chosen_on)
     assert not capsys.readouterr().out
     file.with_suffix(".json").unlink()
-    external.check_origins({"mine": file}, pixels, val=["c"], test=["e"])
+    encoders.check_origins({"mine": file}, pixels, val=["c"], test=["e"])
     assert "nobody knows whether" in capsys.readouterr().out

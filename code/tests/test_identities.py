@@ -13,10 +13,13 @@ import pytest
 import torch
 from commands import TINY
 
-from common import checkpoint, experiment, external, records, starts
+from common import files
 from common.arms import ORACLE
 from common.errors import InputError
-from common.experiment import Study, load_cases
+from common.runs import checkpoint, encoders, records
+from common.runs import study as study_module
+from common.runs.stages import load_cases
+from common.runs.study import Study
 from common.settings import Settings, from_flags
 
 CPU = torch.device("cpu")
@@ -49,7 +52,7 @@ def identities(study: Study) -> dict[str, Any]:
 
 def changed(study: Study, other: Study) -> set[str]:
     before, after = identities(study), identities(other)
-    return {name for name in before if records.digest(before[name]) != records.digest(after[name])}
+    return {name for name in before if files.digest(before[name]) != files.digest(after[name])}
 
 
 def with_settings(study: Study, **values: Any) -> Study:
@@ -99,10 +102,10 @@ def test_classes_channels_precision_and_version_are_in(study: Study,
     assert changed(study, swapped) == FINETUNED
     assert changed(study, replace(study, channels=["other"])) == everything
     assert changed(study, replace(study, precision="bfloat16")) == everything
-    before = {name: records.digest(identity) for name, identity in identities(study).items()}
+    before = {name: files.digest(identity) for name, identity in identities(study).items()}
     monkeypatch.setattr(records, "NUMBERS", records.NUMBERS + 1)
     after = identities(replace(study))  # another object: identities are computed once a study
-    assert all(records.digest(after[name]) != digest for name, digest in before.items())
+    assert all(files.digest(after[name]) != digest for name, digest in before.items())
 
 
 def test_another_subset_of_the_same_cases_is_another_run(study: Study) -> None:
@@ -130,7 +133,7 @@ def test_encoders_do_not_depend_on_the_batch_of_finetuning(study: Study) -> None
     for batch in (2, 4, 32):
         torch.manual_seed(0)
         trained = study.make_encoder()
-        made = starts.for_whole_images(with_settings(study, BATCH_SIZE=batch), trained, cases, 0)
+        made = encoders.for_whole_images(with_settings(study, BATCH_SIZE=batch), trained, cases, 0)
         weights.append(checkpoint.weights_digest(made.state_dict()))
     assert len(set(weights)) == 1
 
@@ -166,8 +169,8 @@ def test_runs_are_identified_once_a_start(study: Study, monkeypatch: pytest.Monk
     fresh, calls = replace(study), []
     monkeypatch.setattr(type(study.cache), "arrays",
                         lambda *_, **__: calls.append("arrays") or "digest")
-    drawn = experiment.splits.subset
-    monkeypatch.setattr(experiment.splits, "subset",
+    drawn = study_module.subset
+    monkeypatch.setattr(study_module, "subset",
                         lambda *a, **k: calls.append("subset") or drawn(*a, **k))
     for _ in range(5):
         identities(fresh)
@@ -178,7 +181,7 @@ def test_a_shuffled_start_has_the_values_and_not_their_places(study: Study) -> N
     torch.manual_seed(0)
     encoder, other = study.make_encoder(), study.make_encoder()
     other.load_state_dict(encoder.state_dict())
-    starts.shuffle(other, 0)
+    encoders.shuffle(other, 0)
     moved = 0
     for before, after in zip(encoder.parameters(), other.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
@@ -186,7 +189,7 @@ def test_a_shuffled_start_has_the_values_and_not_their_places(study: Study) -> N
     assert moved >= sum(weight.std() > 0 for weight in encoder.parameters() if weight.numel() > 1)
     again = study.make_encoder()
     again.load_state_dict(encoder.state_dict())
-    starts.shuffle(again, 1)
+    encoders.shuffle(again, 1)
     assert not all(map(torch.equal, again.parameters(), other.parameters()))  # by seed
 
 
@@ -199,17 +202,17 @@ def test_an_encoder_that_has_seen_held_out_cases_is_refused(
                         (study.splits.train, study.splits.val, study.splits.test))
 
     def check() -> None:
-        external.check_origins({"mine": file}, pixels, val=study.splits.val,
+        encoders.check_origins({"mine": file}, pixels, val=study.splits.val,
                                test=study.splits.test)
     check()
     assert "nobody knows" in capsys.readouterr().out
-    external.write_origin(file, "other", learnt_from=train, chosen_on=val)
+    encoders.write_origin(file, "other", learnt_from=train, chosen_on=val)
     check()
     assert not capsys.readouterr().out
     for learnt_from, chosen_on, what in (
             ([*train, test[0]], val, f"1 of the test cases.*{study.splits.test[0]}"),
             (train, [test[1]], "1 of the test cases"), ([*train, *val], val, "validation cases")):
-        external.write_origin(file, "other", learnt_from=learnt_from, chosen_on=chosen_on)
+        encoders.write_origin(file, "other", learnt_from=learnt_from, chosen_on=chosen_on)
         with pytest.raises(InputError, match=what):
             check()
     (tmp_path / "encoder.json").write_text("[]")

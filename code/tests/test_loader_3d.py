@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.cache import Source
+from common.data.cache import Source
 from common.errors import InputError
 
 loader = importlib.import_module("3d.loader")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.cache import Cache, Source
+from common.data.cache import Cache, Source
 from common.errors import InputError
 
 scans, photographs = (importlib.import_module(f"{tree}.loader") for tree in ("3d", "2d"))

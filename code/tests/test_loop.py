@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common import records, training
-from common.records import Run
-from common.task import Batch
-from common.training import Cases, Recipe, State, evaluate, fit
+from common.runs import records, training
+from common.runs.records import Run
+from common.runs.training import Cases, Recipe, State, evaluate, fit
+from common.tasks.contract import Batch
 
 RECIPE = Recipe(seed=3, epochs=3, steps=4, batch_size=2, lr=1e-2)
 TRAIN, VAL = list(range(7)), [7, 8, 9]

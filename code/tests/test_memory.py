@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from common.downstream import Segmentation
+from common.downstream.segmentation import Segmentation
+from common.runs.training import generator
 from common.settings import from_flags
-from common.task import PretextModel
-from common.training import generator
+from common.tasks.siamese import PretextModel
 
 model = importlib.import_module("3d.model")
 pretext = importlib.import_module("3d.pretext")
@@ -66,7 +66,7 @@ def test_segmentation_is_bit_for_bit_the_same_with_checkpointing(frozen: bool) -
 def test_pretraining_is_bit_for_bit_the_same_with_checkpointing() -> None:
     task = pretext.RelativePatch(36)
     images = torch.rand(3, 1, 36, 36, 36, generator=generator(0, "i"))
-    batch = importlib.import_module("common.task").Batch(images, None, [0, 1, 2])
+    batch = importlib.import_module("common.tasks.contract").Batch(images, None, [0, 1, 2])
     views, targets = task.prepare(batch, generator(0, "v"), training=True)
     made = []
     for checkpointing in (False, True):

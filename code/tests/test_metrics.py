@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from common import metrics
+from common.downstream import metrics
 
 
 def test_dice_by_hand() -> None:

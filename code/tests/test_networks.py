@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from common import task
+from common.tasks import heads
 
 volumes, images = (importlib.import_module(f"{tree}.model") for tree in ("3d", "2d"))
 
@@ -21,7 +21,7 @@ def glorot(weight: torch.Tensor, *, inputs: int, outputs: int) -> bool:
 
 
 def test_the_big_head_is_the_official_codes() -> None:
-    head = task.big_head(300, 10)
+    head = heads.big_head(300, 10)
     kinds = [type(layer) for layer in head]
     half = [nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Dropout]
     assert kinds == [nn.Flatten, *half, *half, nn.Linear]

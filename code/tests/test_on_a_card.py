@@ -19,13 +19,17 @@ from fake_card import CARD, CPU, Machine
 from test_contract import TASKS, TREES, batch_of, encoder_of, task_of
 from torch import Tensor, nn
 
-from common import augment, checkpoint, devices, grid, parallel, training
-from common import cache as arrays
-from common.downstream import Grading, Segmentation
+from common.data import cache as arrays
+from common.downstream.grading import Grading
+from common.downstream.segmentation import Segmentation
 from common.errors import RunFailed
-from common.records import Run
-from common.task import Batch, PretextModel
-from common.training import Cases, Recipe, generator
+from common.machine import devices
+from common.runs import checkpoint, grid, training
+from common.runs.records import Run
+from common.runs.training import Cases, Recipe, generator
+from common.tasks import augment
+from common.tasks.contract import Batch
+from common.tasks.siamese import PretextModel
 
 ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading")]
 RECIPE = Recipe(seed=3, epochs=3, steps=2, batch_size=2, lr=1e-3, clip=1.0, warmup=1)
@@ -286,7 +290,7 @@ def test_a_run_of_two_ranks_takes_both_cards(command: Command,
     def launch(places: list[torch.device], *_: Any) -> str:
         given.append(places)
         raise RunFailed("not trained")
-    monkeypatch.setattr(parallel, "launch", launch)
+    monkeypatch.setattr(grid, "launch", launch)
     with fake_card.machine(cards=2) as machine:
         assert command(machine, "3d", "--ranks-per-run", "2").returncode == 1
     assert given and all(places == [torch.device("cuda:0"), torch.device("cuda:1")]

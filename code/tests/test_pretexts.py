@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from common import patches
-from common.task import Batch, PretextModel
-from common.training import generator
+from common.runs.training import generator
+from common.tasks import patches
+from common.tasks.contract import Batch
+from common.tasks.siamese import PretextModel
 
 pretexts = {tree: importlib.import_module(f"{tree}.pretext") for tree in ("3d", "2d")}
 

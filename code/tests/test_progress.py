@@ -2,8 +2,8 @@
 
 import pytest
 
-from common import progress
-from common.progress import Progress, in_words
+from common.runs import progress
+from common.runs.progress import Progress, in_words
 
 
 class Clock:

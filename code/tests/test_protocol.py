@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from common import checkpoint, records, splits, training
-from common.downstream import Segmentation
+from common.data import splits
+from common.downstream.segmentation import Segmentation
 from common.errors import InputError, RunFailed
-from common.records import Run
-from common.training import Cases, Recipe, batches, even_chunks, fit, generator
+from common.runs import checkpoint, records, training
+from common.runs.records import Run
+from common.runs.training import Cases, Recipe, batches, even_chunks, fit, generator
 
 IDS = [f"case_{i:03d}" for i in range(100)]
 STRATA = {case: i % 3 for i, case in enumerate(IDS)}

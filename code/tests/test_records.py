@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from common import records, settings
+from common import files, settings
 from common.errors import InputError
-from common.records import Run
+from common.runs import records
+from common.runs.records import Run
 
 IDENTITY = {"stage": "finetune", "task": "rpl", "settings": {"RESOLUTION": 32},
             "encoder": {"seed": 0, "weights": "w"}}
@@ -56,9 +57,9 @@ def test_what_is_set_aside_never_overwrites_what_was(tmp_path: Path) -> None:
 
 def test_differences_are_named_by_their_place() -> None:
     old, new = {"a": 1, "b": {"c": [1], "d": 2}}, {"a": 1, "b": {"c": [2]}, "e": 5}
-    assert records.differences(old, new) == ["b.c: [1] -> [2]", "b.d: 2 -> None", "e: None -> 5"]
-    assert records.differences(old, json.loads(json.dumps(old))) == []
-    assert records.digest({"a": 1, "b": 2}) == records.digest({"b": 2, "a": 1}) != records.digest(
+    assert files.differences(old, new) == ["b.c: [1] -> [2]", "b.d: 2 -> None", "e: None -> 5"]
+    assert files.differences(old, json.loads(json.dumps(old))) == []
+    assert files.digest({"a": 1, "b": 2}) == files.digest({"b": 2, "a": 1}) != files.digest(
         {"a": 1, "b": 3})
 
 

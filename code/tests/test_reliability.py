@@ -18,7 +18,9 @@ import pytest
 import torch
 from commands import Trial, noted, numbers, slowly, until
 
-from common import checkpoint, pretexts, records
+from common import files
+from common.runs import checkpoint
+from common.tasks import puzzles
 
 GONE = 30  # seconds until a process has ended that should: torch takes seconds of CPU to leave
 
@@ -201,7 +203,7 @@ def test_a_run_that_cannot_be_trained_fails_alone_and_can_be_tried_again(
         trial_3d: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         loss: Callable[..., torch.Tensor], said: str) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(pretexts.Rotation, "loss", loss)
+        patch.setattr(puzzles.Rotation, "loss", loss)
         result = trial_3d.run(tmp_path)
     assert result.returncode == 1, result.stderr
     assert f"pretrain/rotation/seed0: {said}" in result.stderr
@@ -216,7 +218,7 @@ def test_a_run_that_cannot_be_trained_fails_alone_and_can_be_tried_again(
 @pytest.mark.parametrize("fails", [False, True])  # whether the failure itself cannot be recorded
 def test_a_full_disk_is_told_and_after_room_is_made_the_command_goes_on(
         trial_3d: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
-    write = records.write_json
+    write = files.write_json
 
     def full(*_: object) -> NoReturn:
         raise RuntimeError("PytorchStreamWriter failed writing file")
@@ -227,7 +229,7 @@ def test_a_full_disk_is_told_and_after_room_is_made_the_command_goes_on(
         write(path, content)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
-        patch.setattr(records, "write_json", write_json)
+        patch.setattr(files, "write_json", write_json)
         result = trial_3d.run(tmp_path)
     assert result.returncode == 1, result.stderr
     assert "last.pt" in result.stderr and "GB are free" in result.stderr

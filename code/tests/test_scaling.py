@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from common.records import Run, write_json
+from common.files import write_json
+from common.runs.records import Run
 
 scaling = importlib.import_module("bench.scaling")
 HOUR = 3600.0

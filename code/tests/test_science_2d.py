@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from common.checkpoint import load_encoder, save, weights
-from common.downstream import Grading
-from common.heldout import duplicates
-from common.task import Batch
-from common.training import generator
+from common.data.splits import duplicates
+from common.downstream.grading import Grading
+from common.runs.checkpoint import load_encoder, save, weights
+from common.runs.training import generator
+from common.tasks.contract import Batch
 
 model = importlib.import_module("2d.model")
 pretext = importlib.import_module("2d.pretext")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from common import augment, patches
-from common.downstream import Segmentation
-from common.task import Batch
-from common.training import generator
+from common.downstream.segmentation import Segmentation
+from common.runs.training import generator
+from common.tasks import augment, patches
+from common.tasks.contract import Batch
 
 model = importlib.import_module("3d.model")
 pretext = importlib.import_module("3d.pretext")

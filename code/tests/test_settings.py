@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common import settings as settings_module
+from common import settings
 from common.errors import InputError
 from common.settings import CHOICES, RANGES, Settings, from_flags
 
@@ -72,5 +72,5 @@ def test_constants_reach_their_stage_and_no_other(script: ModuleType) -> None:
                            ("finetune", ("PRETEXT_", "UNLABELLED", "WARMUP_", "START_LR_FACTOR"))):
         assert not [name for name in of_stage[stage] if name.startswith(foreign)]
         assert {"RESOLUTION", "LAYOUT"} <= of_stage[stage].keys()
-        assert not of_stage[stage].keys() & set(settings_module.SCOPE)
+        assert not of_stage[stage].keys() & set(settings.SCOPE)
     assert "FINETUNE_LR" in of_stage["finetune"] and "PRETEXT_LR" in of_stage["pretrain"]

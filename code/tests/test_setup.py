@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from setup_clone import CHECKS, CPU, CUDA, DEMO, ROOT, Clone
 
-from common import competition
+from common.data import aptos
 from common.errors import InputError
 
 
@@ -271,7 +271,7 @@ def test_kaggle_is_installed_for_fundus_only(clone: Clone) -> None:
         assert not any({"kaggle", "six"} & names(line) for line in clone.pip())
     clone.done("data", "Task04_Hippocampus", "fundus")
     assert [names(line) for line in clone.pip()] == [{"kaggle", "six"}]
-    assert clone.done()[0].startswith("common/download.py")  # all data, after data fundus
+    assert clone.done()[0].startswith("common/data/download.py")  # all data, after data fundus
 
     shutil.rmtree(clone.root / "venv")
     clone.done()
@@ -289,7 +289,7 @@ def test_without_kaggle_one_line_says_what_installs_it(
         missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputError, match=r"^.*\./setup\.sh data fundus installs it$"):
-        competition.download(tmp_path)
+        aptos.download(tmp_path)
 
 
 # Lint, types, tests

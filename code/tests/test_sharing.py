@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 from commands import CODE, Trial, noted, numbers, shell, slowly, until
 
-from common import devices, planning
-from common.planning import Job
+from common.machine import devices
+from common.runs import plan
+from common.runs.plan import Job
 
 MANY = ["--tasks", "baseline", "rotation", "exemplar", "--seeds", "0", "1", "2"]
 
@@ -61,7 +62,7 @@ def test_the_longest_come_first_and_pretraining_before_finetuning() -> None:
         return Job(SimpleNamespace, None, steps, work, finetunes)  # type: ignore[arg-type]
     short, long = job(1, 5.0, False), job(2, 9.0, False)
     small, large, equal = job(3, 1.0, True), job(4, 100.0, True), job(5, 1.0, True)
-    assert planning.in_order([small, short, equal, large, long]) == [long, short, large, small,
+    assert plan.in_order([small, short, equal, large, long]) == [long, short, large, small,
                                                                      equal]
 
 
@@ -110,5 +111,5 @@ def test_eight_processes_two_killed_end_with_the_records_of_one(trial_3d: Trial,
     assert ends == [-9, -9, 0, 0, 0, 0, 0, 0]
     assert numbers(tmp_path / "eight") == numbers(tmp_path / "one")
     assert len(list(tmp_path.rglob("eight/**/scores.json"))) == 24
-    assert importlib.import_module("common.records").read_runs(
+    assert importlib.import_module("common.runs.records").read_runs(
         tmp_path / "eight/results/3d/ctphantom", "finetune")

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from common import splits
+from common.data import splits
 from common.errors import InputError
 
 SIZES = {"rare": 4, "usual": 60, "frequent": 136}

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common import joint, starts
+from common.runs import encoders
+from common.runs.training import Cases, generator
 from common.settings import Settings
-from common.task import Batch, PretextModel, batch_norms
-from common.training import Cases, generator
+from common.tasks import joint
+from common.tasks.contract import Batch
+from common.tasks.siamese import PretextModel, batch_norms
 
 model = importlib.import_module("3d.model")
 pretexts = importlib.import_module("3d.pretext").PRETEXTS
@@ -75,7 +77,7 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     study: Any = SimpleNamespace(make_encoder=lambda: model.Encoder(1, 2, 1), pool=ids,
                                  precision="float32", settings=Settings(LAYOUT="contiguous"))
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    encoder = starts.for_whole_images(study, trained,
+    encoder = encoders.for_whole_images(study, trained,
                                           Cases(images, None, ids, torch.device("cpu")), 0)
     maps = F.relu(trained.blocks[0][0](images))
     found = encoder.blocks[0][2]

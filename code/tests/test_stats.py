@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from common import metrics, stats
-from common.stats import Arm, mean_of
+from common.downstream import metrics
+from common.report import stats
+from common.report.stats import Arm, mean_of
 
 DICE = mean_of("dice", "Dice")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from common import devices, limits
 from common.errors import InputError
+from common.machine import devices, limits
 from common.settings import Settings
 
 

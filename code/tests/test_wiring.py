@@ -15,10 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common import checkpoint, experiment, metrics, planning
-from common.records import Run, read_json
-from common.task import batch_norms
-from common.training import Recipe, State
+from common.downstream import metrics
+from common.files import read_json
+from common.runs import checkpoint, mending, plan, stages
+from common.runs.records import Run
+from common.runs.training import Recipe, State
+from common.tasks.siamese import batch_norms
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
 from wiring import (  # noqa: E402
@@ -277,11 +279,11 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
 
     def fit(model: nn.Module, *rest: Any, **given: Any) -> State:
         return State(epoch=1, best_step=1, best_weights=weights(model))
-    monkeypatch.setattr(experiment, "fit", fit)
+    monkeypatch.setattr(stages, "fit", fit)
     run = Run(tmp_path / "finetune/baseline/fraction100/seed0",
               {"stage": "finetune", "task": "baseline", "fraction": 100, "seed": 0})
     run.start({})
-    experiment.train(known, run, grid.cases, lambda steps: None)
+    stages.train(known, run, grid.cases, lambda steps: None)
     network, found = Level(nn.Identity(), classes, flat), run.scores()["cases"]
     images, maps, facts = (known.cache.images(), known.cache.labels(), known.cache.facts)
     assert len({str(score) for score in found.values()}) > 1
@@ -323,17 +325,17 @@ def test_beside_an_encoder_stands_which_images_it_has_seen(grid: Grid) -> None:
 
 def test_an_encoder_that_is_not_the_one_trained_is_noticed(grid: Grid, tmp_path: Path) -> None:
     one = grid.pretrained("exemplar", 0).run
-    assert experiment.encoder_damage(one) is None
+    assert mending.encoder_damage(one) is None
     copy = Run(tmp_path / "pretrain" / "exemplar" / "seed0", one.identity)
     shutil.copytree(one.folder, copy.folder)
     checkpoint.save(copy.encoder, checkpoint.load(grid.pretrained("exemplar", 3).run.encoder))
-    assert "not the weights" in str(experiment.encoder_damage(copy))
+    assert "not the weights" in str(mending.encoder_damage(copy))
     copy.encoder.unlink()
-    assert "missing" in str(experiment.encoder_damage(copy))
+    assert "missing" in str(mending.encoder_damage(copy))
 
 
 def test_a_run_waits_for_its_own_encoder(grid: Grid) -> None:
-    assert all(job.ready() and job.make().done() for job in planning.plan(grid.study))
+    assert all(job.ready() and job.make().done() for job in plan.plan(grid.study))
     fewer = replace(grid.study, pool=grid.study.pool[:-1])  # not pretrained on yet
-    waits = {job.make().identity["task"] for job in planning.plan(fewer) if not job.ready()}
+    waits = {job.make().identity["task"] for job in plan.plan(fewer) if not job.ready()}
     assert waits == {"rotation", "exemplar", "rotation@shuffled"}

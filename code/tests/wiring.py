@@ -14,10 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common import cache, experiment, settings
-from common.experiment import Study
-from common.records import Json, Run
-from common.training import Cases, Recipe, State, generator
+from common import settings
+from common.data import cache
+from common.files import Json
+from common.runs import stages
+from common.runs.records import Run
+from common.runs.study import Study
+from common.runs.training import Cases, Recipe, State, generator
 
 CODE = Path(__file__).resolve().parents[1]
 SMALL = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--batch-size", "2"],
@@ -168,7 +171,7 @@ def study_of(tree: str, data: Path, folder: Path, *more: str) -> Study:
 
 def grid_of(study: Study) -> Grid:
     """Train every run of the arms, fractions and seeds, by doubles."""
-    cases = experiment.load_cases(study, torch.device("cpu"))
+    cases = stages.load_cases(study, torch.device("cpu"))
     runs = {("pretrain", task, str(seed)): (study.pretrain_run, (task, seed))
             for task in PRETRAININGS for seed in SEEDS}
     runs |= {("finetune", task, str(fraction), str(seed)): (study.finetune_run,  # type: ignore[misc]
@@ -177,14 +180,14 @@ def grid_of(study: Study) -> Grid:
     done = {}
     with pytest.MonkeyPatch.context() as patch:
         doubles = Doubles()
-        patch.setattr(experiment, "fit", doubles.fit)
-        patch.setattr(experiment, "evaluate", doubles.evaluate)
+        patch.setattr(stages, "fit", doubles.fit)
+        patch.setattr(stages, "evaluate", doubles.evaluate)
         for key, (make, given) in runs.items():
             doubles.fits, doubles.evaluations = [], []
             run = make(*given)
             run.start({})
             torch.manual_seed(len(done))  # what was drawn before must not matter
-            experiment.train(study, run, cases, lambda steps: None)
+            stages.train(study, run, cases, lambda steps: None)
             assert len(doubles.fits) == 1 and run.done()
             done[key] = Trained(run, doubles.fits[0], doubles.evaluations)
     return Grid(study, cases, done)

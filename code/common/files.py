@@ -1,0 +1,95 @@
+"""Files that are at every moment whole: JSON and text, digests, locks. Imports no torch."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock
+
+from common.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Json = dict[str, Any]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` so that ``path`` is at every moment absent, old or new, never half."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at ``path`` by ``text`` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp gives 0600; records are meant to be shared
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; InputError naming it if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); move it away or restore it") from None
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of a JSON value, 16 hex digits; equal values give equal digests."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """List where two JSON values differ, as "RESOLUTION: 32 -> 64"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [line for key in keys
+                for line in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+    return [] if old == new else [f"{name.removeprefix('settings.')}: {old} -> {new}"]
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[None]:
+    """Hold what only one of the processes started together may do: setting up ``folder``."""
+    (folder / "locks").mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / "locks" / "start.lock"):
+        yield
+
+
+def file_lock(path: Path) -> BaseFileLock:
+    """A lock that ends with its process; OSError where the file system has none.
+
+    (A soft lock, filelock's way out there, would outlive a killed process.)
+    """
+    return FileLock(path, fallback_to_soft=False)
+
+
+def set_aside(path: Path) -> Path:
+    """Move a file or folder to <name>.old-N, the first N that is free; nothing is deleted."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    shutil.move(path, target)
+    return target
+
+
+def plain(content: Any) -> Any:
+    """Return ``content`` as JSON would give it back (tuples become lists)."""
+    return json.loads(json.dumps(content))

@@ -1,0 +1,83 @@
+"""What this process may use of the machine, and how it keeps its memory; imports no torch.
+
+A container or a batch job often gets less than the machine has; its limits stand in the files of
+its control group (cgroup) and of every group around it. Source: the kernel's admin-guide, cgroup-v2
+(cpu.max, memory.max) and cgroup-v1 (cpu.cfs_quota_us, memory.limit_in_bytes).
+"""
+
+import ctypes
+import math
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+OWN = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
+# Parameters of mallopt(3): freed memory is kept, and no large block is mapped apart.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+NEVER, AHEAD, NONE = -1, 64 << 20, 0
+
+
+def cores() -> int:
+    """Processor cores this process may use, at least one."""
+    machine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
+        os.cpu_count() or 1)
+    return max(1, min([machine, *map(math.ceil, _shares())]))
+
+
+def memory() -> int:
+    """Bytes of main memory this process may use."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_bytes()])
+
+
+def _shares() -> Iterator[float]:
+    """Cores' worth of time a period that each group around this process may use."""
+    for folder in _groups("cpu"):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if not quota:  # version 1
+            quota, period = (_read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        if quota.isdigit() and period.isdigit() and int(period):
+            yield int(quota) / int(period)
+
+
+def _bytes() -> Iterator[int]:
+    """Bytes of memory that each group around this process may use."""
+    for folder in _groups("memory"):
+        limit = _read(folder / "memory.max") or _read(folder / "memory.limit_in_bytes")
+        if limit.isdigit():  # "max": none
+            yield int(limit)
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Folders of the group of this process that has ``controller``, and of all groups around it."""
+    for line in _read(OWN).splitlines():
+        number, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = GROUPS if number == "0" and not controllers else GROUPS / controller
+        group = root / path.lstrip("/")
+        yield from (folder for folder in (group, *group.parents)
+                    if folder == root or root in folder.parents)
+
+
+def _read(file: Path) -> str:
+    """The text of a file, empty if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def keep_memory() -> None:
+    """Let this process keep freed memory for its next step or case (glibc only).
+
+    By default every large array is mapped anew and its pages are cleared by the system: a quarter
+    of the time of a 3D training step on the CPU (measured). Numbers do not change.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, AHEAD),
+                                 (M_MMAP_MAX, NONE)):
+            libc.mallopt(parameter, value)

@@ -1,0 +1,178 @@
+"""The finished runs of a data set as data-efficiency curves; what is missing; what must not mix."""
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.arms import BASELINE
+from common.errors import InputError
+from common.files import Json, differences
+from common.report import savings, stats
+from common.report.stats import Arm, Estimate, Measure
+from common.runs import records
+
+SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
+SOLVED_EPOCHS = 5  # whose mean has to be there
+# What a run's identity has for itself; the rest is the same in all runs of a data set.
+OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "shuffled")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm at one labelled fraction."""
+
+    task: str
+    fraction: int
+    labelled: int                     # labelled training cases
+    means: dict[str, Estimate]        # by measure name
+    last: float                       # headline of the final weights, mean over seeds
+    difference: Estimate | None       # of the headline, to the baseline; None for the baseline
+    adjusted: float | None = None     # p by Holm, over the arms of the fraction
+    interval: tuple[float, float] | None = None  # of the difference, by Bonferroni over these
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All that graph.py shows of a data set."""
+
+    dataset: str
+    runs: list[Json]
+    pretraining: list[Json]
+    measures: list[Measure]           # headline first
+    points: list[Point]
+    missing: list[str]
+    reached: dict[str, savings.Reached]  # by arm: as good as the baseline on all labels
+    solved: list[dict[str, int | None]]  # of each pretraining run: score -> epoch
+
+    @property
+    def tasks(self) -> list[str]:
+        """Arms, baseline first, then in the order of their names."""
+        return sorted({point.task for point in self.points},
+                      key=lambda task: (task != BASELINE, task))
+
+    @property
+    def fractions(self) -> list[int]:
+        """Labelled fractions in percent."""
+        return sorted({point.fraction for point in self.points})
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds that any arm has."""
+        return sorted({run["seed"] for run in self.runs})
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data are phantoms."""
+        return bool(self.runs[0]["generated"])
+
+    def of_task(self, task: str) -> list[Point]:
+        """The points of one arm, by fraction."""
+        return [point for point in self.points if point.task == task]
+
+
+def read(folder: Path, dataset: str, measures: list[Measure]) -> Curves:
+    """Read a data set's records; InputError if there are none or if they must not be mixed."""
+    runs = records.read_runs(folder, "finetune")
+    if not runs:
+        raise InputError(f"{folder}: no finished finetuning runs; run exp.py first, or name "
+                         "another folder with --results or --records")
+    _check_alike(folder, runs)
+    arms: dict[tuple[str, int], dict[int, Json]] = defaultdict(dict)
+    for run in runs:
+        arms[run["task"], run["fraction"]][run["seed"]] = run
+    points = [_point(task, fraction, arms, measures) for task, fraction in sorted(arms)]
+    pretraining = records.read_runs(folder, "pretrain")
+    return Curves(dataset, runs, pretraining, measures, _adjusted(points), _missing(arms),
+                  _reached(arms, measures[0]), [_solved(folder, run) for run in pretraining])
+
+
+def _solved(folder: Path, run: Json) -> dict[str, int | None]:
+    """The epoch at which each score of a pretraining run is solved; none if it never is.
+
+    Scores without validations on record are left out.
+    """
+    found: dict[str, int | None] = {}
+    for name, chance in run["chance"].items():
+        values = [value for _, value in
+                  records.validations(records.run_folder(folder, run), name)]  # one an epoch
+        enough = SOLVED_EPOCHS * (chance + SOLVED * (1 - chance)) - 1e-9
+        if values:
+            found[name] = next((epoch for epoch in range(SOLVED_EPOCHS, len(values) + 1) if
+                                sum(values[epoch - SOLVED_EPOCHS:epoch]) >= enough), None)
+    return found
+
+
+def _reached(arms: dict[tuple[str, int], dict[int, Json]],
+             measure: Measure) -> dict[str, savings.Reached]:
+    """Where each arm reaches the baseline's score on all labels, if that was measured."""
+    cases = {key: {seed: run["cases"] for seed, run in runs.items()} for key, runs in arms.items()}
+    target = cases.get((BASELINE, 100))
+    if target is None:
+        return {}
+    found = {task: savings.reached(measure, {fraction: arm for (name, fraction), arm
+                                            in cases.items() if name == task}, target)
+             for task in sorted({task for task, _ in arms}, key=lambda t: (t != BASELINE, t))}
+    return {task: one for task, one in found.items() if one is not None}
+
+
+def _point(task: str, fraction: int, arms: dict[tuple[str, int], dict[int, Json]],
+           measures: list[Measure]) -> Point:
+    runs = arms[task, fraction]
+    arm: Arm = {seed: run["cases"] for seed, run in runs.items()}
+    base: Arm = {seed: run["cases"] for seed, run in arms.get((BASELINE, fraction), {}).items()}
+    head = measures[0]
+    last = [run["last"]["test"][head.name] or 0.0 for run in runs.values()]
+    return Point(task, fraction, next(iter(runs.values()))["labelled"],
+                 {measure.name: stats.mean(measure, arm) for measure in measures},
+                 sum(last) / len(last),
+                 stats.difference(head, arm, base) if task != BASELINE and base else None)
+
+
+def _adjusted(points: list[Point]) -> list[Point]:
+    """Add p-values and intervals adjusted for the arms of a fraction, trained yet or not."""
+    arms = len({point.task for point in points} - {BASELINE})
+    result = []
+    for fraction in sorted({point.fraction for point in points}):
+        family = [point for point in points if point.fraction == fraction]
+        found = [point.difference for point in family]
+        values = stats.holm([one.p if one else None for one in found], arms)
+        result += [replace(point, adjusted=p, interval=one.adjusted(arms) if one else None)
+                   for point, one, p in zip(family, found, values, strict=True)]
+    return result
+
+
+def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
+    """Runs that some other arm, fraction or seed suggests should be there."""
+    tasks, fractions = {task for task, _ in arms}, {fraction for _, fraction in arms}
+    seeds = {seed for runs in arms.values() for seed in runs}
+    lines = []
+    for task in sorted(tasks):
+        for fraction in sorted(fractions):
+            absent = sorted(seeds - arms.get((task, fraction), {}).keys())
+            if absent:
+                word = "seed" if len(absent) == 1 else "seeds"
+                lines.append(f"{task} at {fraction} %: {word} {', '.join(map(str, absent))}")
+    return lines
+
+
+def _check_alike(folder: Path, runs: list[Json]) -> None:
+    """Points of one curve must come from the same settings, data, splits and code."""
+    first = runs[0]
+    encoders: dict[tuple[str, ...], Json] = {}  # pretext tasks and the oracle have other settings
+    for run in runs:
+        changed = differences(_common(first["identity"]), _common(run["identity"]))
+        encoder = run["identity"].get("encoder") or {}
+        if encoder.get("stage") == "pretrain":  # not one from elsewhere
+            reference = encoders.setdefault(tuple(sorted({*encoder} - {*OWN})), encoder)
+            changed += differences(_common(reference), _common(encoder))
+        if changed:
+            raise InputError(
+                f"{folder}: {run['task']} at {run['fraction']} % seed {run['seed']} was made with "
+                f"other settings than {first['task']} at {first['fraction']} % "
+                f"({'; '.join(changed[:3])}); move old runs away, or keep them apart with "
+                "--results")
+
+
+def _common(identity: Json) -> Json:
+    """The part of an identity that all runs of a data set share."""
+    return {key: value for key, value in identity.items() if key not in OWN}

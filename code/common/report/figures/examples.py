@@ -1,0 +1,213 @@
+"""Test cases with their predictions: which are shown, and the figure.
+
+Beside the baseline stands the arm that was best on validation.
+Predictions are shown of runs whose records are those that they were made of, and of no others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from common.arms import BASELINE
+from common.files import Json, digest
+from common.report.curves import Curves
+from common.report.figures.style import STYLE, bare, heading, write
+
+CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito 2008
+COVER = 0.6  # how much of the image a class hides
+RIGHT, WRONG = "#1B7F4B", "#B3261E"
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is shown of the saved examples."""
+
+    best: str | None                  # arm beside the baseline, None if there is none
+    index: dict[str, int]             # arm -> its predictions' number
+    words: str                        # how they were chosen, a sentence
+    cases: dict[str, Json] = field(default_factory=dict)             # arm -> case id -> scores
+    rows: dict[str, int] = field(default_factory=dict)               # name -> saved case
+    grids: dict[str, list[int | None]] = field(default_factory=dict)  # name -> saved case a grade
+
+
+def choose_segmentations(saved: Mapping[str, Array], curves: Curves) -> Choice:
+    """The baseline's worst, median and best case by Dice."""
+    best, index, runs, words = _arms(saved, curves)
+    cases = {arm: run["cases"] for arm, run in runs.items()}
+    scored = [(case["dice"], row) for row, name in enumerate(saved["ids"])
+              if (case := cases[BASELINE].get(str(name))) and case["dice"] is not None]
+    ordered = [row for _, row in sorted(scored)]
+    if not ordered:
+        return Choice(best, index, words, cases=cases)
+    rows = {"worst": ordered[0], "median": ordered[len(ordered) // 2], "best": ordered[-1]}
+    return Choice(best, index, words, cases=cases, rows=rows)
+
+
+def choose_grades(saved: Mapping[str, Array], curves: Curves) -> Choice:
+    """Of every grade the first case that the arm has right, and its worst mistake."""
+    best, index, _, words = _arms(saved, curves)
+    truth = saved["truth"].astype(int)
+    arm = saved["predicted"][index[best or BASELINE]].astype(int)
+    right: list[int | None] = []
+    wrong: list[int | None] = []
+    for grade in range(len(curves.runs[0]["classes"])):
+        rows = np.flatnonzero(truth == grade).tolist()
+        hits = [row for row in rows if arm[row] == grade]
+        misses = sorted((-abs(arm[row] - grade), row) for row in rows if arm[row] != grade)
+        right.append(hits[0] if hits else None)
+        wrong.append(misses[0][1] if misses else None)
+    return Choice(best, index, words, grids={"graded right": right, "worst mistake": wrong})
+
+
+def kept(saved: Mapping[str, Array], curves: Curves) -> list[int]:
+    """Rows of the saved cases that a picture shows; none if there is nothing to show."""
+    if saved["truth"].ndim > 1:
+        return sorted(set(choose_segmentations(saved, curves).rows.values()))
+    grids = choose_grades(saved, curves).grids.values()
+    return sorted({row for rows in grids for row in rows if row is not None})
+
+
+def shown(saved: Mapping[str, Array], curves: Curves) -> dict[str, Json]:
+    """The runs whose predictions are saved, by arm; without those made of other records."""
+    place = (int(saved["fraction"]), int(saved["seed"]))
+    if "runs" not in saved:  # of an earlier version
+        return {}
+    made = {str(task): str(run) for task, run in zip(saved["tasks"], saved["runs"], strict=True)}
+    return {run["task"]: run for run in curves.runs
+            if (run["fraction"], run["seed"]) == place and made.get(run["task"]) == digest(
+                {key: value for key, value in run.items() if key != "identity"})}
+
+
+def _arms(saved: Mapping[str, Array],
+          curves: Curves) -> tuple[str | None, dict[str, int], dict[str, Json], str]:
+    """The best arm on validation, the place of each arm's predictions, the runs they come from."""
+    runs = shown(saved, curves)
+    index = {str(task): number for number, task in enumerate(saved["tasks"]) if task in runs}
+    fraction, seed = int(saved["fraction"]), int(saved["seed"])
+    here = [run for run in curves.runs if run["fraction"] == fraction and run["task"] in index]
+    metric = curves.measures[0].name
+    means: dict[str, list[float]] = {}
+    for run in here:
+        means.setdefault(run["task"], []).append(run["val"][metric] or 0.0)
+    ranked = sorted((-float(np.mean(values)), task) for task, values in means.items()
+                    if task != BASELINE)
+    best = ranked[0][1] if ranked else None
+    words = f"{fraction} % of the labels, seed {seed}" + (
+        f"; {best}: the best arm there on validation, mean over seeds." if best else ".")
+    return best, index, runs, words
+
+
+def segmentations(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
+    """Image, truth and two predictions of the baseline's worst, median and best test case."""
+    shown = choose_segmentations(saved, curves)
+    classes = curves.runs[0]["classes"]
+    arms = [BASELINE, *([shown.best] if shown.best else [])]
+    columns = ["image", "truth", *arms]
+    with plt.rc_context(STYLE):
+        foot = 0.75 + 0.2 * -(-len(classes) // 6)
+        height = 0.4 + foot + 1.75 * len(shown.rows)
+        figure, axes = plt.subplots(len(shown.rows), len(columns), squeeze=False,
+                                    figsize=(0.9 + 1.75 * len(columns), height))
+        for line, (name, row) in zip(axes, shown.rows.items(), strict=True):
+            image = saved["images"][row]
+            maps = [None, saved["truth"][row], *(saved["predicted"][shown.index[arm]][row]
+                                                 for arm in arms)]
+            window = _window([one for one in maps if one is not None])
+            for column, (panel, labels) in enumerate(zip(line, maps, strict=True)):
+                panel.imshow(_overlaid(image, labels, len(classes))[window])
+                bare(panel)
+                if column >= 2:
+                    dice = shown.cases[arms[column - 2]][str(saved["ids"][row])]["dice"]
+                    panel.set_xlabel("no class" if dice is None else f"Dice {dice:.3f}", fontsize=8)
+            line[0].set_ylabel(f"{name}\n{saved['ids'][row]}", fontsize=8)
+        for panel, title in zip(axes[0], columns, strict=True):
+            panel.set_title(title, fontsize=9)
+        figure.legend(handles=[Patch(color=colour, label=name) for name, colour in
+                               zip(classes, _colours(len(classes)), strict=True)],
+                      loc="lower left", ncols=min(6, len(classes)), fontsize=8,
+                      bbox_to_anchor=(0.003, 0.42 / height))
+        figure.subplots_adjust(left=0.11, right=0.985, top=1 - 0.62 / height,
+                               bottom=foot / height, wspace=0.06, hspace=0.2)
+        heading(figure, f"{curves.dataset}: the baseline's worst, median and best test case",
+                curves, height)
+        figure.text(0.012, 0.1 / height, f"{shown.words} Axial slice with most foreground,\n"
+                    "the subject's right on the right, resampled to a cube; Dice of the whole "
+                    "volume, mean of foreground.", fontsize=7.5, va="bottom",
+                    color="#333333")
+        write(figure, path)
+
+
+def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
+    """Of every true grade, a photograph that the best arm grades right, and its worst mistake."""
+    shown = choose_grades(saved, curves)
+    names = curves.runs[0]["classes"]
+    other = shown.best or BASELINE
+    with plt.rc_context(STYLE):
+        height = 5.0
+        figure, axes = plt.subplots(2, len(names), squeeze=False,
+                                    figsize=(0.6 + 1.75 * len(names), height))
+        for line, (title, rows) in zip(axes, shown.grids.items(), strict=True):
+            for panel, row in zip(line, rows, strict=True):
+                bare(panel)
+                if row is None:
+                    panel.text(0.5, 0.5, "none", ha="center", va="center", fontsize=8,
+                               transform=panel.transAxes, color="#777777")
+                    continue
+                panel.imshow(saved["images"][row])
+                truth = int(saved["truth"][row])
+                said = {arm: int(saved["predicted"][shown.index[arm]][row])
+                        for arm in dict.fromkeys([BASELINE, other])}
+                for place, (arm, grade) in enumerate(said.items()):
+                    panel.text(0.5, -0.05 - 0.13 * place, f"{arm}: {grade}", fontsize=8,
+                               ha="center", va="top", transform=panel.transAxes,
+                               color=RIGHT if grade == truth else WRONG)
+            line[0].set_ylabel(title, fontsize=8)
+        for panel, name in zip(axes[0], names, strict=True):
+            panel.set_title(f"true {name}", fontsize=9)
+        figure.subplots_adjust(left=0.07, right=0.985, top=1 - 0.62 / height, bottom=0.16,
+                               wspace=0.06, hspace=0.32)
+        heading(figure, f"{curves.dataset}: predicted grades of test photographs", curves, height)
+        figure.text(0.012, 0.02, f"{shown.words} Green: right, red: wrong.", fontsize=7.5,
+                    color="#333333", va="bottom")
+        write(figure, path)
+
+
+def _overlaid(image: Array, labels: Array | None, classes: int) -> Array:
+    """A grey or coloured image (h, w[, 3]) with its classes in colour, (h, w, 3) in 0..1."""
+    base = image / 255.0 if image.ndim == 3 else np.repeat(image[..., None] / 255.0, 3, axis=2)
+    if labels is not None:
+        for label in range(1, classes + 1):
+            colour = np.array(_colours(classes)[label - 1])
+            inside = labels == label
+            base[inside] = (1 - COVER) * base[inside] + COVER * colour
+    return base
+
+
+def _colours(classes: int) -> list[tuple[float, float, float]]:
+    """A colour a class: of six that any eye tells apart, or of twenty."""
+    names = CLASSES if classes <= len(CLASSES) else [
+        matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](i % 20)) for i in range(classes)]
+    return [matplotlib.colors.to_rgb(name) for name in names[:classes]]
+
+
+def _window(maps: list[Array]) -> tuple[slice, slice]:
+    """A square round all classes, with a margin, no smaller than half of the image."""
+    height, width = maps[0].shape
+    rows, columns = np.nonzero(np.any([one > 0 for one in maps], axis=0))
+    if not len(rows):
+        return slice(0, height), slice(0, width)
+    side = 1 + int(max(np.ptp(rows), np.ptp(columns)))
+    side = min(min(height, width), max(int(1.4 * side), min(height, width) // 2))
+    place = [min(max(0, int(middle) - side // 2), full - side) for middle, full in
+             (((rows.min() + rows.max() + 1) / 2, height),
+              ((columns.min() + columns.max() + 1) / 2, width))]
+    return slice(place[0], place[0] + side), slice(place[1], place[1] + side)

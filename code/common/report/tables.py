@@ -1,0 +1,194 @@
+"""Curves as Markdown and CSV tables: means, intervals, paired differences, pretext accuracy."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+
+from common.arms import BASELINE
+from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point
+from common.report.stats import Estimate
+
+LABELS_SAVED = """\
+Labelled fraction at which an arm reaches the baseline's score on all labels, linear in the
+logarithm of the fraction. The interval goes from where it may be as good to where it is for good
+(95 %, paired by seed and case, not adjusted over the arms). An arm saves labels if its interval
+ends before the baseline's own begins; with "not reached" as its upper end, or without an interval,
+nothing can be claimed."""
+
+
+def markdown(curves: Curves) -> str:
+    """The whole report of a data set as Markdown."""
+    names = [measure.label for measure in curves.measures]
+    title = f"# {curves.dataset}" + (" (generated data: says nothing about patients)"
+                                     if curves.generated else "")
+    parts = [title, " ".join(facts(curves)), *_glance(curves), "## Scores", _table(
+        ["task", "labels", "cases", "seeds", *names, f"{names[0]}, last weights"],
+        [[point.task, f"{point.fraction} %", str(point.labelled), _seeds(point),
+          *(shown(point.means[m.name]) for m in curves.measures), f"{point.last:.3f}"]
+         for point in curves.points])]
+    paired = [point for point in curves.points if point.difference is not None]
+    if paired:
+        parts += ["## Difference to the baseline",
+                  f"{names[0]}, paired by seed and test case, with its 95 % interval; beside it "
+                  "interval (Bonferroni) and p (Holm) adjusted for the number of arms. Holm is the "
+                  "sharper: p may be under .05 where the interval holds zero.", _table(
+                      ["task", "labels", "seeds", "difference", "adjusted interval", "p",
+                       "p adjusted"],
+                      [[point.task, f"{point.fraction} %", _listed(point.difference.seeds),
+                        shown(point.difference, sign=True), _ends(point.interval),
+                        _p(point.difference.p),
+                        _p(point.adjusted)] for point in paired if point.difference])]
+    if curves.reached:
+        parts += ["## Labels saved", LABELS_SAVED, _table(
+            ["task", "reaches it at", "95 % interval", "seeds", "fractions"],
+            [[task, one.estimate, one.interval, _listed(one.seeds), _listed(one.fractions)]
+             for task, one in curves.reached.items()])]
+    if "confusion" in curves.runs[0]["test"]:
+        parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
+                  "fraction.", _confusion_table(curves)]
+    if curves.pretraining:
+        parts += ["## Pretext tasks", "On the validation cases, fixed views. Solved: the first "
+                  f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
+                  "the way from chance to 1.",
+                  _table(["task", "score", "seeds", "value", "chance", "solved at epoch",
+                          "epochs run", "epoch kept"],
+                         _pretext_rows(curves))]
+    if curves.missing:
+        parts += ["## Missing", "\n".join(f"- {line}" for line in curves.missing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _glance(curves: Curves) -> list[str]:
+    """The baseline's scores, every arm's differences to it, and the labels saved."""
+    fractions = [f"{fraction} %" for fraction in curves.fractions]
+    rows = []
+    for task in curves.tasks:
+        cells = {f"{point.fraction} %": _cell(point, curves) for point in curves.of_task(task)}
+        found = curves.reached.get(task)
+        rows.append([task, *(cells.get(fraction, "") for fraction in fractions),
+                     f"{found.estimate} ({found.interval})" if found else ""])
+    return ["## At a glance", f"{curves.measures[0].label}: the baseline's with its 95 % interval, "
+            "the others' difference to it with the interval adjusted for the number of arms.",
+            _table(["task", *fractions, "as good as the baseline on all labels at"], rows)]
+
+
+def _cell(point: Point, curves: Curves) -> str:
+    if point.task == BASELINE:
+        return shown(point.means[curves.measures[0].name])
+    if point.difference is None:  # no baseline to compare with
+        return ""
+    ends = f" ({_ends(point.interval)})" if point.interval else ""
+    return f"{point.difference.mean:+.3f}{ends}"
+
+
+def facts(curves: Curves) -> list[str]:
+    """What a reader has to know beside the numbers, one sentence each."""
+    runs = curves.runs
+    steps = sorted({run["steps"] for run in runs})
+    few = len(curves.seeds) < 3
+    rule = runs[0]["selected"]["rule"]
+    return [
+        f"n = {runs[0]['test_cases']} test cases, {len(curves.seeds)} "
+        f"seed{'s' * (len(curves.seeds) > 1)}, {_range(steps)} optimiser steps a run.",
+        f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
+        "fraction), reported once on test.",
+        "Lines: means over seeds; small dots: single seeds; under 3 seeds no intervals." if few else
+        "Bars: 95 % intervals over seeds and test cases; dots: single seeds.",
+    ]
+
+
+def _range(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def csv_text(curves: Curves) -> str:
+    """One row per task, fraction and measure, unrounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["dataset", "task", "fraction", "labelled", "measure", "seeds", "mean", "low",
+                     "high", "difference", "difference_low", "difference_high", "adjusted_low",
+                     "adjusted_high", "p", "p_adjusted"])
+    for point in curves.points:
+        for measure in curves.measures:
+            estimate = point.means[measure.name]
+            head = measure is curves.measures[0]
+            paired = [""] * 5
+            if head and point.difference:
+                paired = [*_cells(point.difference), *_numbers(point.interval or (None, None))]
+            p = [point.difference.p, point.adjusted] if head and point.difference else [None, None]
+            writer.writerow([curves.dataset, point.task, point.fraction, point.labelled,
+                             measure.name, len(estimate.seeds), *_cells(estimate), *paired,
+                             *("" if value is None else f"{value:.6g}" for value in p)])
+    return out.getvalue()
+
+
+def _cells(estimate: Estimate) -> list[str]:
+    return _numbers((estimate.mean, *(estimate.interval or (None, None))))
+
+
+def _numbers(values: Iterable[float | None]) -> list[str]:
+    return ["" if value is None else f"{value:.6f}" for value in values]
+
+
+def shown(estimate: Estimate, *, sign: bool = False) -> str:
+    """As "0.612 (0.580 to 0.644)", without the interval under 3 seeds."""
+    form = "+.3f" if sign else ".3f"
+    text = format(estimate.mean, form)
+    if estimate.interval is None:
+        return text
+    low, high = estimate.interval
+    return f"{text} ({format(low, form)} to {format(high, form)})"
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else ("< 0.001" if value < 0.001 else f"{value:.3f}")
+
+
+def _seeds(point: Point) -> str:
+    return _listed(next(iter(point.means.values())).seeds)
+
+
+def _listed(seeds: tuple[int, ...]) -> str:
+    return " ".join(map(str, seeds))
+
+
+def _pretext_rows(curves: Curves) -> list[list[str]]:
+    by_task = defaultdict(list)
+    for run, solved in zip(curves.pretraining, curves.solved, strict=True):
+        by_task[run["task"]].append((run, solved))
+    rows = []
+    for task, found in sorted(by_task.items()):
+        runs = [run for run, _ in found]
+        for name, chance in runs[0]["chance"].items():
+            values = [run["score"][name] for run in runs]
+            rows.append([task, name, " ".join(str(run["seed"]) for run in runs),
+                         ", ".join(f"{value:.3f}" for value in values), f"{chance:.3f}",
+                         ", ".join(str(solved[name] or "no") if name in solved else "?"
+                                   for _, solved in found),
+                         ", ".join(str(run["epochs"]) for run in runs),
+                         ", ".join(str(run["best_epoch"]) for run in runs)])
+    return rows
+
+
+def _confusion_table(curves: Curves) -> str:
+    """Cases by true and predicted class, summed over seeds."""
+    classes = curves.runs[0]["classes"]
+    rows = []
+    for point in curves.points:
+        if point.fraction in (curves.fractions[0], curves.fractions[-1]):
+            tables = [run["test"]["confusion"] for run in curves.runs
+                      if (run["task"], run["fraction"]) == (point.task, point.fraction)]
+            rows += [[point.task, f"{point.fraction} %", name,
+                      *(str(sum(table[i][j] for table in tables)) for j in range(len(classes)))]
+                     for i, name in enumerate(classes)]
+    return _table(["task", "labels", "truth", *(f"predicted {name}" for name in classes)], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

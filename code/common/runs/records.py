@@ -1,0 +1,226 @@
+"""A run on disk: its identity, folder, claim, log and scores; and reading finished runs back.
+
+Needs no torch, so that graph.py starts at once and works where torch is not installed.
+
+    results/3d/<dataset>/splits.json
+    results/3d/<dataset>/pretrain/<task>/seed0/               encoder.pt and the records
+    results/3d/<dataset>/finetune/<task>/fraction005/seed0/   best.pt and the records
+
+The records of a run: config.json log.jsonl time.jsonl scores.json; last.pt while it trains.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import Timeout
+
+from common import files
+from common.errors import InputError
+from common.files import (
+    ROOT,
+    Json,
+    differences,
+    file_lock,
+    plain,
+    read_json,
+    write_json,
+    write_text,
+)
+
+NUMBERS = 4  # raise by hand when a code change alters any number a run reports
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pretraining or finetuning run: a pure function of ``identity``, kept in ``folder``."""
+
+    folder: Path
+    identity: Json
+
+    @property
+    def name(self) -> str:
+        """Where the run lies below the data set's folder, as "finetune/rpl/fraction005/seed0"."""
+        parts = self.folder.parts
+        return "/".join(parts[len(parts) - parts[::-1].index(self.identity["stage"]) - 1:])
+
+    @property
+    def encoder(self) -> Path:
+        """The file of the pretrained encoder, ready to load elsewhere."""
+        return self.folder / "encoder.pt"
+
+    def stored(self) -> Json | None:
+        """The identity the folder was made with, None for a new folder."""
+        path = self.folder / "config.json"
+        identity: Json | None = read_json(path)["identity"] if path.exists() else None
+        return identity
+
+    def changes(self) -> list[str]:
+        """What differs between the identity on disk and this one; empty for a new or equal run."""
+        stored = self.stored()
+        if stored is None:
+            return []
+        mine = plain(self.identity)
+        encoder = stored.get("encoder")
+        if encoder and mine.get("encoder") and "weights" not in mine["encoder"]:
+            encoder.pop("weights", None)  # known once the encoder is trained again, if it has to be
+        return differences(stored, mine)
+
+    def damage(self) -> str | None:
+        """What cannot be read of the run's records, in one line; None if they are sound."""
+        config, scores = self.folder / "config.json", self.folder / "scores.json"
+        try:
+            for path, key in ((config, "identity"), (scores, "stage")):
+                if path.exists() and key not in read_json(path):
+                    return f"{path}: not the record of a run"
+        except (InputError, TypeError) as error:
+            return str(error)
+        if scores.exists() and not config.exists():
+            return f"{scores}: has no config.json beside it"
+        return None
+
+    def done(self) -> bool:
+        """Whether this very run has been finished."""
+        return (self.folder / "scores.json").exists() and not self.changes()
+
+    def scores(self) -> Json:
+        """The scores of a finished run."""
+        scores: Json = read_json(self.folder / "scores.json")
+        return scores
+
+    @property
+    def _locks(self) -> Path:
+        return self.folder.parents[self.name.count("/")] / "locks"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Wait until no process left behind by a killed one still writes this run's records."""
+        with file_lock(self._locks / f"{self.name.replace('/', '-')}.writing.lock"):
+            yield
+
+    @contextmanager
+    def claim(self) -> Iterator[bool]:
+        """Hold the run exclusively; yields False at once if another process holds it.
+
+        The lock belongs to the open file, so it ends with its process, however that ends.
+        """
+        lock_folder = self._locks
+        lock_folder.mkdir(parents=True, exist_ok=True)
+        lock = file_lock(lock_folder / f"{self.name.replace('/', '-')}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def start(self, provenance: Json) -> None:
+        """Make the folder and write config.json, unless an earlier start already has."""
+        if self.stored() is None:
+            write_json(self.folder / "config.json",
+                       {"identity": self.identity, "provenance": provenance})
+
+    def set_aside(self) -> Path:
+        """Move the run to <run>.old-N; nothing is deleted."""
+        return files.set_aside(self.folder)
+
+    def collect(self) -> None:
+        """Remove what a killed process left of a save that never ended; for who holds the run."""
+        for left in self.folder.glob(".*.*"):
+            left.unlink(missing_ok=True)
+
+    def log(self, name: str, record: Json) -> None:
+        """Append one line to <name>.jsonl."""
+        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def cut_log(self, name: str, epoch: int) -> None:
+        """Drop what <name>.jsonl holds past ``epoch``, and a line torn by a kill."""
+        path = self.folder / f"{name}.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _epoch(line) <= epoch]
+        write_text(path, "".join(line + "\n" for line in kept))
+
+    def finish(self, scores: Json) -> None:
+        """Write scores.json, which makes the run done, then drop the training state."""
+        write_json(self.folder / "scores.json", scores)
+        (self.folder / "last.pt").unlink(missing_ok=True)
+
+
+class SilentRun(Run):
+    """A run as those of its ranks see it that keep no records."""
+
+    def log(self, name: str, record: Json) -> None:
+        """Write nothing."""
+
+    def cut_log(self, name: str, epoch: int) -> None:
+        """Write nothing."""
+
+
+def _epoch(line: str) -> float:
+    try:
+        return float(json.loads(line)["epoch"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")
+
+
+def provenance(device: str, threads: int, card: Json) -> Json:
+    """What a run was made with; recorded, never compared. ``card`` is devices.described()."""
+    from importlib.metadata import version
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
+                            capture_output=True, check=False).stdout.strip()
+    packages = ("torch", "torchvision", "numpy", "nibabel", "scipy")
+    return {"commit": commit or None, "python": sys.version.split()[0],
+            **{name: version(name) for name in packages},
+            "device": device, **card, "threads": threads, "host": platform.node()}
+
+
+def run_folder(folder: Path, run: Json) -> Path:
+    """Where a run's records lie below its data set's folder: by stage, task, fraction and seed."""
+    parts = [run["stage"], run["task"], f"seed{run['seed']}"]
+    if run["stage"] == "finetune":
+        parts.insert(2, f"fraction{run['fraction']:03d}")
+    return folder.joinpath(*parts)
+
+
+def read_runs(folder: Path, stage: str) -> list[Json]:
+    """Read every finished run of a stage below a data set's folder, sorted by path.
+
+    Returns the scores.json of each with its ``identity`` from config.json added. Folders set
+    aside (<run>.old-N) are left out. Raises InputError naming a record that cannot be read.
+    """
+    runs = []
+    for path in sorted(folder.glob(f"{stage}/**/scores.json")):
+        if any(".old-" in part for part in path.relative_to(folder).parts):
+            continue
+        scores = read_json(path)
+        scores["identity"] = read_json(path.with_name("config.json"))["identity"]
+        runs.append(scores)
+    return runs
+
+
+def read_log(folder: Path, name: str = "log") -> list[Json]:
+    """Read a run's log.jsonl (or time.jsonl), one dictionary a line; InputError if it cannot be."""
+    path = folder / f"{name}.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise InputError(f"{path}: not one JSON record a line ({error}); restore it, or move its "
+                         "folder away and run exp.py again") from None
+
+
+def validations(folder: Path, name: str) -> list[tuple[float, float]]:
+    """(step, score ``name``) of every validation of a run, in order; none without a log."""
+    if not (folder / "log.jsonl").exists():
+        return []
+    return [(line["step"], line["val"][name]) for line in read_log(folder)
+            if line.get("val", {}).get(name) is not None]

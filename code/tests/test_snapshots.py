@@ -1,0 +1,201 @@
+"""Pictures: which cases, what a montage looks like; published records give the same again."""
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from drawn import caught, size, size_of
+
+from common.files import digest
+from common.report import main
+from common.report.curves import Curves
+from common.report.curves import read as read_curves
+from common.report.figures import difference, examples, learning
+from common.report.stats import mean_of
+from common.runs import snapshots
+from common.runs.records import run_folder
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+
+
+def tiles(count: int, *space: int) -> torch.Tensor:
+    """Views (V, 1, *space), each filled with its own number."""
+    return torch.stack([torch.full((1, *space), number / 255) for number in range(count)])
+
+
+def test_nine_patches_lie_as_they_were_cut() -> None:
+    image = snapshots.montage(tiles(9, 4, 4), 2)
+    assert image.shape == (15, 15) and image.dtype == np.uint8
+    assert image[::5, ::5].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert (image[4] == 255).all()  # a white line between
+
+
+def test_a_grid_of_a_volume_lies_layer_by_layer_axis_0_to_the_right_axis_1_up() -> None:
+    image = snapshots.montage(tiles(27, 4, 4, 4), 3)
+    assert image.shape == (15, 3 * 18)
+    firsts = [image[::5, 18 * k:18 * k + 15:5].tolist() for k in range(3)]
+    assert firsts[0] == [[6, 15, 24], [3, 12, 21], [0, 9, 18]]  # number = 9 i + 3 j + k
+    assert firsts[2] == [[8, 17, 26], [5, 14, 23], [2, 11, 20]]
+
+
+def test_a_pair_lies_side_by_side_in_colour() -> None:
+    image = snapshots.montage(tiles(2, 6, 6).expand(-1, 3, -1, -1), 2)
+    assert image.shape == (7, 14, 3) and image[0, 7].tolist() == [1, 1, 1]
+
+
+def test_a_volume_is_shown_with_its_right_on_the_right_and_its_front_on_top() -> None:
+    volume = torch.zeros(1, 6, 6, 6)
+    volume[0, 5, 0, 3] = 1.0  # right, back
+    assert snapshots.montage(volume[None], 3)[5, 5] == 255
+
+
+def curves_of(runs: list[dict[str, Any]]) -> Curves:
+    class Fake:
+        measures = [type("M", (), {"name": "score", "label": "Score"})]
+    fake = Fake()
+    fake.runs = runs  # type: ignore[attr-defined]
+    return fake  # type: ignore[return-value]
+
+
+def run(task: str, seed: int, val: float, cases: dict[str, Any]) -> dict[str, Any]:
+    return {"task": task, "fraction": 5, "seed": seed, "val": {"score": val}, "cases": cases,
+            "classes": ["a", "b"]}
+
+
+def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None:
+    dice = {"u": 0.4, "v": 0.9, "w": 0.6, "x": None, "y": 0.1}
+    cases = {name: {"dice": value} for name, value in dice.items()}
+    better_on_test = {name: {"dice": 1.0} for name in dice}
+    runs = [run("baseline", 0, 0.9, cases), run("jigsaw", 0, 0.2, better_on_test),
+            run("rotation", 0, 0.3, cases), run("rotation", 1, 0.3, cases)]
+    saved = {"ids": np.array(list(dice)), "tasks": np.array(["baseline", "jigsaw", "rotation"]),
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.zeros((5, 4, 4)),
+             "runs": np.array([digest(one) for one in runs[:3]])}
+    shown = examples.choose_segmentations(saved, curves_of(runs))
+    assert shown.best == "rotation" and shown.index["rotation"] == 2
+    assert shown.rows == {"worst": 4, "median": 2, "best": 1}
+    assert examples.kept(saved, curves_of(runs)) == [1, 2, 4]
+    assert "seed 0; rotation" in shown.words
+    runs[2] = {**runs[2], "steps": 7}  # trained anew since: its predictions are not shown
+    again = examples.choose_segmentations(saved, curves_of(runs))
+    assert again.best == "jigsaw" and "rotation" not in again.index
+    nothing = run("baseline", 0, 0.9, {name: {"dice": None} for name in dice})
+    saved["runs"][0] = digest(nothing)
+    assert examples.kept(saved, curves_of([nothing, *runs[1:]])) == []
+
+
+def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
+    saved = {"ids": np.array(list("stuvw")), "tasks": np.array(["baseline", "rpl"]),
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 0, 0, 1, 0]),
+             "predicted": np.array([[0, 1, 1, 0, 0], [0, 0, 2, 0, 4]])}
+    runs = [run("baseline", 0, 0.1, {}), run("rpl", 0, 0.3, {})]
+    saved["runs"] = np.array([digest(one) for one in runs])
+    shown = examples.choose_grades(saved, curves_of(runs))
+    assert shown.grids == {"graded right": [0, None], "worst mistake": [4, 3]}
+    assert examples.kept(saved, curves_of(runs)) == [0, 3, 4]
+
+
+def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:
+    small, large = np.zeros((64, 64)), np.zeros((64, 64))
+    small[60:62, 3:5] = 1
+    large[10:60, 20:30] = 2
+    rows, columns = examples._window([small])
+    assert rows.stop - rows.start == columns.stop - columns.start == 32
+    assert rows.stop == 64 and columns.start == 0
+    rows, columns = examples._window([small, large])
+    assert (rows, columns) == (slice(0, 64), slice(0, 64))
+    assert examples._window([np.zeros((8, 8))]) == (slice(0, 8), slice(0, 8))
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in
+                                          PUBLISHED.glob("*/splits.json")))
+def test_published_records_give_the_committed_tables_byte_for_byte(folder: str,
+                                                                   tmp_path: Path) -> None:
+    records = PUBLISHED / folder
+    first = next(records.glob("finetune/*/*/*/scores.json")).read_text()
+    tree = importlib.import_module("2d.graph" if '"kappa"' in first else "3d.graph").TREE
+    with caught() as figures:
+        main.run(tree, "", ["--records", str(records), "--results", str(tmp_path)])
+    drawn = sorted(tmp_path.glob("train_*"))
+    assert {path.suffix for path in drawn} == {".md", ".csv"}
+    for path in drawn:
+        committed = records / path.name
+        assert path.read_bytes() == committed.read_bytes(), f"draw {committed.name} again"
+    assert f"train_{drawn[0].stem.removeprefix('train_')}.png" in figures
+    for name, figure in figures.items():
+        if (records / name).exists():
+            assert size_of(figure) == size(records / name), f"draw {name} again"
+
+
+@pytest.mark.parametrize("dataset", ["hippocampus", "idrid384"])
+def test_the_readme_says_what_the_table_says(dataset: str) -> None:
+    table = (PUBLISHED / f"{dataset}-grid/train_{dataset}.md").read_text(encoding="utf-8")
+    lines = table.split("## At a glance")[1].split("## Scores")[0].splitlines()
+    rows = "\n".join(line for line in lines if line.startswith("|"))
+    readme = (PUBLISHED.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert rows.count("\n") == 9 and rows in readme
+
+
+def test_means_of_learning_curves_go_as_far_as_every_seed_does() -> None:
+    logs = [[(10.0, 0.2), (20.0, 0.4), (30.0, 0.9)], [(10.0, 0.4), (20.0, 0.6)]]
+    steps, mean = learning._mean(logs)
+    assert steps == [10.0, 20.0] and mean == pytest.approx([0.3, 0.5])
+    assert learning._mean([]) == ([], [])
+
+
+def test_learning_curves_of_some_logs_are_those_logs(tmp_path: Path) -> None:
+    from matplotlib import pyplot as plt
+    made = {**run("baseline", 0, 0.5, {}), "stage": "finetune"}
+    curves = curves_of([made, {**made, "seed": 1}])
+    curves.tasks = ["baseline"]  # type: ignore[misc]
+    folder = run_folder(tmp_path, made)
+    assert folder == tmp_path / "finetune/baseline/fraction005/seed0"
+    folder.mkdir(parents=True)
+    lines = [{"epoch": 1, "step": 5, "val": {"score": 0.1}}, {"epoch": 1, "step": 9, "loss": 1.0},
+             {"epoch": 2, "step": 10, "val": {"score": 0.3}}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    figure, panel = plt.subplots()
+    learning._finetuning(panel, tmp_path, curves, 5, labelled=True)
+    drawn = [[*map(list, zip(*line.get_data(), strict=True))] for line in panel.get_lines()]
+    assert drawn == [[[5, 0.1], [10, 0.3]]] * 2  # the seed's own, and the mean of what there is
+    plt.close(figure)
+
+
+def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    found: list[Figure] = []
+    monkeypatch.setattr(difference, "write", lambda figure, path: found.append(figure))
+    arms = {task: {0: {"a": {"dice": 0.5 + add}, "b": {"dice": 0.6}, "c": {"dice": 0.3 + add}},
+                   1: {"a": {"dice": 0.6}, "b": {"dice": 0.5 + add}, "c": {"dice": 0.2}},
+                   2: {"a": {"dice": 0.4}, "b": {"dice": 0.7}, "c": {"dice": 0.4 + 2 * add}}}
+            for task, add in (("baseline", 0.0), ("rpl", 0.05), ("cpc", -0.03))}
+    for task, seeds in arms.items():
+        for seed, cases in seeds.items():
+            made = {"identity": {}, "stage": "finetune", "task": task, "fraction": 100,
+                    "seed": seed, "labelled": 4, "generated": False, "cases": cases,
+                    "last": {"test": {"dice": 0.5}}, "steps": 9, "validation": 2,
+                    "test_cases": 3, "selected": {"rule": "best"}}
+            folder = run_folder(tmp_path, made)
+            folder.mkdir(parents=True)
+            (folder / "scores.json").write_text(json.dumps(made))
+            (folder / "config.json").write_text(json.dumps({"identity": {}}))
+    data = read_curves(tmp_path, "x", [mean_of("dice", "Dice")])
+    assert difference.draw(data, tmp_path / "x.png")
+    panel = found[0].axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["cpc", "rpl"]
+    for row, task in enumerate(["cpc", "rpl"]):
+        point = next(point for point in data.points if point.task == task)
+        assert point.difference and point.interval and point.difference.interval
+        drawn = [tuple(line.get_xdata()) for line in panel.findobj(Line2D)
+                 if list(line.get_ydata()) == [row, row] and line.get_xdata()[0] != 0]
+        assert drawn == [point.interval, point.difference.interval]
+        assert point.interval[0] < point.difference.interval[0]  # the adjusted one is wider
+    only = replace(data, points=[point for point in data.points if point.task == "baseline"])
+    assert not difference.draw(only, tmp_path / "y.png")
