@@ -77,6 +77,7 @@ WARMUP_SHARE = 3 / 20          # official: 3 of 20
 START_LR_FACTOR = 1.0          # rate of the weights handed on, over FINETUNE_LR; not yet calibrated
 BATCH_SIZE = 32                # images; official
 FINETUNE_LR = 5e-5             # Adam; official
+FINETUNE_SCHEDULE = "constant"  # of the rate; official. Or cosine, down to 0 at the last step
 FINETUNE_CLIP = 0.0            # global norm of the gradient; official; 0: none
 EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper
 VALIDATIONS = 20               # evenly over a run; the best on validation is reported on test

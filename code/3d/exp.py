@@ -75,6 +75,7 @@ WARMUP_SHARE = 1 / 16          # official: 25 of 400
 START_LR_FACTOR = 1.0          # rate of the weights handed on, over FINETUNE_LR; not yet calibrated
 BATCH_SIZE = 4                 # volumes; official 2, too few for BatchNorm
 FINETUNE_LR = 1e-3             # Adam; official
+FINETUNE_SCHEDULE = "constant"  # of the rate; official. Or cosine, down to 0 at the last step
 FINETUNE_CLIP = 1.0            # global norm of the gradient; official; 0: none
 EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper
 VALIDATIONS = 20               # evenly over a run; the best on validation is reported on test

@@ -57,7 +57,7 @@ RANGES = {
     "BLOCKS": Range(1),
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
-           "LAYOUT": ("channels_last", "contiguous")}
+           "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine")}
 
 
 class Settings(types.SimpleNamespace):

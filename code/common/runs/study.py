@@ -184,7 +184,8 @@ class Study:
         cases = self.splits.train if s.EQUAL_STEPS else self.labelled(fraction, seed)
         return Recipe(seed=seed, epochs=s.FINETUNE_EPOCHS,
                       steps=math.ceil(len(cases) / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
-                      lr=s.FINETUNE_LR, warmup=0 if task == BASELINE else warmup_epochs(s),
+                      lr=s.FINETUNE_LR, schedule=s.FINETUNE_SCHEDULE,
+                      warmup=0 if task == BASELINE else warmup_epochs(s),
                       start_lr_factor=1.0 if task == BASELINE else s.START_LR_FACTOR,
                       clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
                       precision=self.precision)

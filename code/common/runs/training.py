@@ -60,6 +60,7 @@ class Recipe:
     steps: int                     # optimiser steps an epoch
     batch_size: int
     lr: float
+    schedule: str = "constant"     # of the rate; "cosine": down to 0 at the last step
     warmup: int = 0                # epochs with a frozen encoder
     start_lr_factor: float = 1.0   # rate of the encoder over lr
     clip: float | None = None      # global norm of the gradient
@@ -145,8 +146,9 @@ def _train_epoch(epoch: int, model: nn.Module, network: nn.Module, task: Task, c
     stream = islice(batches(train, recipe.batch_size, rng), recipe.steps)
     for index, rows in enumerate(stream):
         batch = cases.batch(rows, labelled=task.labelled)
-        losses[index] = _step(network, task, batch, rng, recipe, optimiser)
         step = (epoch - 1) * recipe.steps + index + 1
+        _set_rate(optimiser, recipe, step - 1)
+        losses[index] = _step(network, task, batch, rng, recipe, optimiser)
         if _validates_at(step, recipe):
             _check_finite(losses[:index + 1], epoch, step - index, run)
             _validate(step, model, task, cases, val, run, recipe, state, epoch)
@@ -276,9 +278,18 @@ def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     handed_on = dict.fromkeys(model.encoder.parameters())  # in their order, and quick to look up
     rest = [weight for weight in model.parameters() if weight not in handed_on]
     groups: list[dict[str, Any]] = [
-        {"params": list(handed_on), "lr": recipe.lr * recipe.start_lr_factor},
-        {"params": rest}]
+        {"params": list(handed_on), "initial_lr": recipe.lr * recipe.start_lr_factor},
+        {"params": rest, "initial_lr": recipe.lr}]
+    groups = [{**group, "lr": group["initial_lr"]} for group in groups]
     return torch.optim.Adam(groups, lr=recipe.lr, eps=ADAM_EPS, fused=True)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, done: int) -> None:
+    """Give every group its rate after ``done`` steps. Cosine: Loshchilov and Hutter 2017."""
+    if recipe.schedule == "cosine":
+        factor = (1 + math.cos(math.pi * done / (recipe.epochs * recipe.steps))) / 2
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
 
 def _check_finite(losses: Tensor, epoch: int, first_step: int, run: Run) -> None:
