@@ -104,20 +104,20 @@ TABLE = {
         ("warm-up off by one",
          "frozen = epoch <= recipe.warmup\n", "frozen = epoch < recipe.warmup\n"),
     ],
-    "test_loop.py::test_the_optimiser_is_fresh_where_the_encoder_starts_and_only_there": [
+    "test_optimiser.py::test_the_optimiser_is_fresh_where_the_encoder_starts_and_only_there": [
         ("a fresh optimiser after the warm-up",
          "optimiser = _optimiser(model, recipe)  # fresh", "pass  # fresh"),
         ("Adam's eps", "ADAM_EPS = 1e-7 ", "ADAM_EPS = 1e-8 "),
     ],
-    "test_loop.py::test_the_encoder_has_its_own_rate": [
+    "test_optimiser.py::test_the_encoder_has_its_own_rate": [
         ("the encoder has its own rate",
          '"lr": recipe.lr * recipe.start_lr_factor}', '"lr": recipe.lr}'),
     ],
-    "test_loop.py::test_the_gradients_global_norm_is_clipped": [
+    "test_optimiser.py::test_the_gradients_global_norm_is_clipped": [
         ("gradients are clipped",
          "nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)", "pass"),
     ],
-    "test_loop.py::test_every_step_has_the_gradient_of_its_own_batch": [
+    "test_optimiser.py::test_every_step_has_the_gradient_of_its_own_batch": [
         ("gradients do not add up", "optimiser.zero_grad(set_to_none=True)", "pass"),
         ("labels are those of the images",
          "self.labels[row] for row in rows]", "self.labels[row] for row in sorted(rows)]"),

@@ -44,9 +44,9 @@ def test_patch_tasks_name_the_smallest_resolution_that_serves(trial_2d: Trial,
                                                               tmp_path: Path) -> None:
     for task in ("rpl", "jigsaw"):
         result = trial_2d.run(tmp_path, "--tasks", "baseline", task)
-        assert result.returncode == 2 and "--resolution 96" in result.stderr
+        assert result.returncode == 2 and "RESOLUTION to at least 96" in result.stderr
     result = trial_2d.run(tmp_path, "--resolution", 28)
-    assert result.returncode == 2 and "--resolution 29" in result.stderr
+    assert result.returncode == 2 and "RESOLUTION to at least 29" in result.stderr
 
 
 @pytest.mark.parametrize(("flags", "message"), [

@@ -14,7 +14,8 @@ from common.runs import records
 SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
 SOLVED_EPOCHS = 5  # whose mean has to be there
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
-OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "shuffled")
+OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "own", "decoder",
+       "shuffled")
 
 
 @dataclass(frozen=True)
