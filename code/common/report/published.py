@@ -154,7 +154,7 @@ def _steps(steps: list[int]) -> int | list[int]:
 def _same(rows: list[Json]) -> Json:
     """What all rows have alike; of what is NESTED and not null, the keys that are alike."""
     same = {}
-    for name in rows[0] if rows else ():
+    for name in _ordered(rows[0]) if rows else ():
         values = [row.get(name, ...) for row in rows]
         parts = [value for value in values if isinstance(value, dict)]
         if all(_equal(value, values[0]) for value in values):
@@ -167,7 +167,12 @@ def _same(rows: list[Json]) -> Json:
 def _rest(row: Json, same: Json) -> Json:
     """What a row has beside ``same``."""
     return {name: _rest(value, same[name]) if _nested(name, value, same) else value
-            for name, value in row.items() if not _equal(value, same.get(name, ...))}
+            for name in _ordered(row) if not _equal(value := row[name], same.get(name, ...))}
+
+
+def _ordered(row: Json) -> list[str]:
+    """Names in one order, whatever was added first: where a run belongs, then what it holds."""
+    return [*(name for name in PLACE if name in row), *sorted(set(row) - set(PLACE))]
 
 
 def _whole(rest: Json, same: Json) -> Json:
