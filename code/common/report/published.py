@@ -9,7 +9,7 @@
     "finetune"         a run a line, the rest of it; "cases" by column, in the order of its test ids
     "pretrain_same", "pretrain"    the same of pretraining
 
-A run is its scores.json with what records.ADDED names. Of what it has scored on validation, and
+A run is what records.read_runs() returns. Of what it has scored on validation, and
 with its last weights, the headline is kept. The Dice that follows from the counts of a case
 ("from_counts" names them) is computed again, and so is the predicted background. Any other key of
 a run or a case is kept as it is. Weights, images and the names of machines are not in it.

@@ -35,8 +35,6 @@ from common.files import (
 )
 
 NUMBERS = 4  # raise by hand when a code change alters any number a run reports
-# What read_runs() adds to a run's scores.json: its digest, and of the records beside it these.
-ADDED = ("digest", "identity", "provenance", "validations", "seconds")
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Records:
     folder: Path          # where they were read
     dataset: str
     splits: Json          # who is trained, validated and tested on; {} where not on record
-    finetune: list[Json]  # of each run the scores.json and what is ADDED
+    finetune: list[Json]  # as read_runs() returns them
     pretrain: list[Json]
 
 
@@ -209,8 +207,10 @@ def run_folder(folder: Path, run: Json) -> Path:
 def read_runs(folder: Path, stage: str) -> list[Json]:
     """Read every finished run of a stage below a data set's folder, sorted by path.
 
-    Returns the scores.json of each with what is ADDED from the records beside it. Folders set
-    aside (<run>.old-N) are left out. Raises InputError naming a record that cannot be read.
+    Returns the scores.json of each with its "digest"; "identity" and "provenance" (without the
+    host) from config.json; "validations", (step, score) pairs of each score that is drawn; and
+    "seconds" of training, None where not on record. Folders set aside (<run>.old-N) are left out.
+    Raises InputError naming a record that cannot be read.
     """
     runs = []
     for path in sorted(folder.glob(f"{stage}/**/scores.json")):
@@ -221,7 +221,7 @@ def read_runs(folder: Path, stage: str) -> list[Json]:
 
 
 def _beside(path: Path, scores: Json) -> Json:
-    """What is ADDED to the scores at ``path``: validations only of what is drawn, no host."""
+    """What is added to the scores at ``path``."""
     config = read_json(path.with_name("config.json"))
     made = {name: value for name, value in config.get("provenance", {}).items() if name != "host"}
     names = scores["chance"] if "chance" in scores else [scores.get("metric")]

@@ -38,10 +38,10 @@ def write(figure: Figure, path: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
-    reduced(Image.open(drawn)).save(path, "PNG", optimize=True)
+    _reduced(Image.open(drawn)).save(path, "PNG", optimize=True)
 
 
-def reduced(image: Image.Image) -> Image.Image:
+def _reduced(image: Image.Image) -> Image.Image:
     """Return an image with a palette of COLOURS, the same every time: a quarter of the bytes."""
     few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
     levels = few.getpalette() or []
