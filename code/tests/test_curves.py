@@ -14,6 +14,7 @@ from common.errors import InputError
 from common.report import curves, tables
 from common.report.curves import Curves
 from common.report.stats import Measure, accuracy_of, kappa_of, mean_of
+from common.runs import records
 
 DICE = [mean_of("dice", "Dice"), mean_of("dice_a", "Dice, a")]
 GRADES = [kappa_of("kappa", "QWK", 3), accuracy_of("accuracy", "Accuracy")]
@@ -61,7 +62,7 @@ def rows(found: Curves) -> dict[tuple[str, str, str], dict[str, str]]:
 
 
 def test_differences_their_intervals_and_p_are_those_of_the_seeds(tmp_path: Path) -> None:
-    found = curves.read(made(tmp_path), "set", DICE)
+    found = curves.of(records.read(made(tmp_path)), DICE)
     row = rows(found)["cpc", "25", "dice"]
     assert float(row["mean"]) == pytest.approx(0.45 + 0.01 + 0.2)
     assert float(row["difference"]) == pytest.approx(0.2)
@@ -80,7 +81,7 @@ def test_differences_their_intervals_and_p_are_those_of_the_seeds(tmp_path: Path
 
 
 def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
-    text = tables.markdown(curves.read(made(tmp_path), "set", DICE))
+    text = tables.markdown(curves.of(records.read(made(tmp_path)), DICE))
     half = student.ppf(1 - 0.025 / 2, 2) * 0.1 / 3**0.5
     adjusted = f"{0.2 - half:+.3f} to {0.2 + half:+.3f}"
     half = student.ppf(0.975, 2) * 0.1 / 3**0.5
@@ -97,7 +98,7 @@ def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_labels_are_saved_against_the_baseline_on_all_labels(tmp_path: Path) -> None:
-    found = curves.read(made(tmp_path), "set", DICE).reached
+    found = curves.of(records.read(made(tmp_path)), DICE).reached
     assert list(found) == ["baseline", "cpc", "rpl"]
     assert found["baseline"].fraction == 100 and found["cpc"].fraction == 5  # .6 > .55
     rpl = found["rpl"].fraction
@@ -107,10 +108,10 @@ def test_labels_are_saved_against_the_baseline_on_all_labels(tmp_path: Path) -> 
 
 def test_what_an_arm_or_seed_lacks_is_said(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    assert curves.read(folder, "set", DICE).missing == []
+    assert curves.of(records.read(folder), DICE).missing == []
     for seed in (0, 2):
         (folder / f"finetune/rpl/fraction025/seed{seed}/scores.json").unlink()
-    assert curves.read(folder, "set", DICE).missing == ["rpl at 25 %: seeds 0, 2"]
+    assert curves.of(records.read(folder), DICE).missing == ["rpl at 25 %: seeds 0, 2"]
 
 
 @pytest.mark.parametrize("changed", [{"data": "other"}, {"splits": "other"},
@@ -120,7 +121,7 @@ def test_points_of_other_data_splits_or_settings_are_refused(tmp_path: Path, cha
     write(folder, "rpl", 25, 1, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}},
           **changed)
     with pytest.raises(InputError, match=next(iter(changed)).replace("settings", "RESOLUTION")):
-        curves.read(folder, "set", DICE)
+        curves.of(records.read(folder), DICE)
 
 
 def test_encoders_pretrained_with_other_settings_are_refused(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_encoders_pretrained_with_other_settings_are_refused(tmp_path: Path) -> 
     write(folder, "rpl", 25, 1, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}},
           encoder={"stage": "pretrain", "task": "rpl", "seed": 1, "settings": {"LR": 2}})
     with pytest.raises(InputError, match="LR"):
-        curves.read(folder, "set", DICE)
+        curves.of(records.read(folder), DICE)
 
 
 def graded(folder: Path) -> Curves:
@@ -142,7 +143,7 @@ def graded(folder: Path) -> Curves:
             for seed in range(2):
                 write(folder, task, fraction, seed, test={"kappa": 0.5, "confusion": table},
                       cases=cases)
-    return curves.read(folder, "set", GRADES)
+    return curves.of(records.read(folder), GRADES)
 
 
 def test_the_confusion_table_has_the_truth_in_rows_and_an_arm_at_a_time(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_solved_is_the_first_mean_of_five_nine_tenths_from_chance_to_one(
     (run / "log.jsonl").write_text("".join(
         json.dumps({"epoch": i, "step": i, "val": {"accuracy": value}}) + "\n"
         for i, value in enumerate(scores, 1)))
-    assert curves.read(tmp_path, "set", DICE).solved == [{"accuracy": epoch}]
+    assert curves.of(records.read(tmp_path), DICE).solved == [{"accuracy": epoch}]
 
 
 def test_each_trees_headline_and_classes_are_measured() -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import caught, looks_drawn, size_of, texts
+from PIL import Image
 
 from common.errors import InputError
 from common.report import main
+from common.report.figures import style
 
 graph = importlib.import_module("3d.graph")
 TASKS = {"baseline": 0.4, "rotation": 0.45, "rotation+rpl": 0.5}
@@ -108,6 +110,10 @@ def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
     main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     for name in ("train", "difference"):
         looks_drawn(tmp_path / f"{name}_pancreas.png")
+        with Image.open(tmp_path / f"{name}_pancreas.png") as image:
+            assert image.mode == "P"  # a palette: a quarter of the bytes
+            colours = image.convert("RGB").getcolors(style.COLOURS)
+        assert colours and max(colours)[1] == (255, 255, 255)
 
 
 def test_drawing_twice_gives_the_same_tables(tmp_path: Path) -> None:

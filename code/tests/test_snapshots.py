@@ -1,6 +1,5 @@
 """Pictures: which cases, what a montage looks like; published records give the same again."""
 
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawn import caught, size, size_of
 
 from common.files import digest
-from common.report import main
+from common.report import curves as report
 from common.report.curves import Curves
-from common.report.curves import read as read_curves
 from common.report.figures import difference, examples, learning
 from common.report.stats import mean_of
-from common.runs import snapshots
+from common.runs import records, snapshots
 from common.runs.records import run_folder
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -63,8 +60,9 @@ def curves_of(runs: list[dict[str, Any]]) -> Curves:
 
 
 def run(task: str, seed: int, val: float, cases: dict[str, Any]) -> dict[str, Any]:
-    return {"task": task, "fraction": 5, "seed": seed, "val": {"score": val}, "cases": cases,
+    made = {"task": task, "fraction": 5, "seed": seed, "val": {"score": val}, "cases": cases,
             "classes": ["a", "b"]}
+    return {**made, "digest": digest(made)}
 
 
 def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None:
@@ -75,17 +73,17 @@ def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None
             run("rotation", 0, 0.3, cases), run("rotation", 1, 0.3, cases)]
     saved = {"ids": np.array(list(dice)), "tasks": np.array(["baseline", "jigsaw", "rotation"]),
              "fraction": np.array(5), "seed": np.array(0), "truth": np.zeros((5, 4, 4)),
-             "runs": np.array([digest(one) for one in runs[:3]])}
+             "runs": np.array([one["digest"] for one in runs[:3]])}
     shown = examples.choose_segmentations(saved, curves_of(runs))
     assert shown.best == "rotation" and shown.index["rotation"] == 2
     assert shown.rows == {"worst": 4, "median": 2, "best": 1}
     assert examples.kept(saved, curves_of(runs)) == [1, 2, 4]
     assert "seed 0; rotation" in shown.words
-    runs[2] = {**runs[2], "steps": 7}  # trained anew since: its predictions are not shown
+    runs[2] = {**runs[2], "digest": "another"}  # trained anew since: its predictions are not shown
     again = examples.choose_segmentations(saved, curves_of(runs))
     assert again.best == "jigsaw" and "rotation" not in again.index
     nothing = run("baseline", 0, 0.9, {name: {"dice": None} for name in dice})
-    saved["runs"][0] = digest(nothing)
+    saved["runs"][0] = nothing["digest"]
     assert examples.kept(saved, curves_of([nothing, *runs[1:]])) == []
 
 
@@ -94,7 +92,7 @@ def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
              "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 0, 0, 1, 0]),
              "predicted": np.array([[0, 1, 1, 0, 0], [0, 0, 2, 0, 4]])}
     runs = [run("baseline", 0, 0.1, {}), run("rpl", 0, 0.3, {})]
-    saved["runs"] = np.array([digest(one) for one in runs])
+    saved["runs"] = np.array([one["digest"] for one in runs])
     shown = examples.choose_grades(saved, curves_of(runs))
     assert shown.grids == {"graded right": [0, None], "worst mistake": [4, 3]}
     assert examples.kept(saved, curves_of(runs)) == [0, 3, 4]
@@ -110,26 +108,6 @@ def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:
     rows, columns = examples._window([small, large])
     assert (rows, columns) == (slice(0, 64), slice(0, 64))
     assert examples._window([np.zeros((8, 8))]) == (slice(0, 8), slice(0, 8))
-
-
-@pytest.mark.parametrize("folder", sorted(path.parent.name for path in
-                                          PUBLISHED.glob("*/splits.json")))
-def test_published_records_give_the_committed_tables_byte_for_byte(folder: str,
-                                                                   tmp_path: Path) -> None:
-    records = PUBLISHED / folder
-    first = next(records.glob("finetune/*/*/*/scores.json")).read_text()
-    tree = importlib.import_module("2d.graph" if '"kappa"' in first else "3d.graph").TREE
-    with caught() as figures:
-        main.run(tree, "", ["--records", str(records), "--results", str(tmp_path)])
-    drawn = sorted(tmp_path.glob("train_*"))
-    assert {path.suffix for path in drawn} == {".md", ".csv"}
-    for path in drawn:
-        committed = records / path.name
-        assert path.read_bytes() == committed.read_bytes(), f"draw {committed.name} again"
-    assert f"train_{drawn[0].stem.removeprefix('train_')}.png" in figures
-    for name, figure in figures.items():
-        if (records / name).exists():
-            assert size_of(figure) == size(records / name), f"draw {name} again"
 
 
 @pytest.mark.parametrize("dataset", ["hippocampus", "idrid384"])
@@ -148,19 +126,13 @@ def test_means_of_learning_curves_go_as_far_as_every_seed_does() -> None:
     assert learning._mean([]) == ([], [])
 
 
-def test_learning_curves_of_some_logs_are_those_logs(tmp_path: Path) -> None:
+def test_learning_curves_of_some_logs_are_those_logs() -> None:
     from matplotlib import pyplot as plt
-    made = {**run("baseline", 0, 0.5, {}), "stage": "finetune"}
-    curves = curves_of([made, {**made, "seed": 1}])
+    made = {**run("baseline", 0, 0.5, {}), "validations": {"score": [(5, 0.1), (10, 0.3)]}}
+    curves = curves_of([made, {**made, "seed": 1, "validations": {"score": []}}])
     curves.tasks = ["baseline"]  # type: ignore[misc]
-    folder = run_folder(tmp_path, made)
-    assert folder == tmp_path / "finetune/baseline/fraction005/seed0"
-    folder.mkdir(parents=True)
-    lines = [{"epoch": 1, "step": 5, "val": {"score": 0.1}}, {"epoch": 1, "step": 9, "loss": 1.0},
-             {"epoch": 2, "step": 10, "val": {"score": 0.3}}]
-    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     figure, panel = plt.subplots()
-    learning._finetuning(panel, tmp_path, curves, 5, labelled=True)
+    learning._finetuning(panel, curves, 5, labelled=True)
     drawn = [[*map(list, zip(*line.get_data(), strict=True))] for line in panel.get_lines()]
     assert drawn == [[[5, 0.1], [10, 0.3]]] * 2  # the seed's own, and the mean of what there is
     plt.close(figure)
@@ -186,7 +158,7 @@ def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
             folder.mkdir(parents=True)
             (folder / "scores.json").write_text(json.dumps(made))
             (folder / "config.json").write_text(json.dumps({"identity": {}}))
-    data = read_curves(tmp_path, "x", [mean_of("dice", "Dice")])
+    data = report.of(records.read(tmp_path), [mean_of("dice", "Dice")])
     assert difference.draw(data, tmp_path / "x.png")
     panel = found[0].axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["cpc", "rpl"]

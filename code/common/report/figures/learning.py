@@ -11,14 +11,13 @@ from matplotlib.lines import Line2D
 from common.arms import BASELINE
 from common.report.curves import Curves
 from common.report.figures.style import STYLE, heading, style_of, write
-from common.runs.records import run_folder, validations
 
 LINES = ("-", "--", ":")  # of the tasks of a joint arm, in the order of its name
 
 
-def learning(folder: Path, curves: Curves, path: Path) -> bool:
+def learning(curves: Curves, path: Path) -> bool:
     """Validation score against step, a panel a fraction; pretext accuracy; False without logs."""
-    if not any((run_folder(folder, run) / "log.jsonl").exists() for run in curves.runs):
+    if not any(log for run in curves.runs for log in run["validations"].values()):
         return False
     with plt.rc_context(STYLE):
         panels = [*curves.fractions, *([None] if curves.pretraining else [])]
@@ -29,9 +28,9 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
                                     figsize=(max(7.0, 0.6 + 3.2 * columns), height))
         for number, (panel, fraction) in enumerate(zip(axes.flat, panels, strict=False)):
             if fraction is None:
-                _pretext(panel, folder, curves)
+                _pretext(panel, curves)
             else:
-                _finetuning(panel, folder, curves, fraction, labelled=number % columns == 0)
+                _finetuning(panel, curves, fraction, labelled=number % columns == 0)
         for panel in axes.flat[len(panels):]:
             panel.set_visible(False)
         _alike([panel for panel, fraction in zip(axes.flat, panels, strict=False) if fraction])
@@ -51,14 +50,13 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
     return True
 
 
-def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
-                labelled: bool) -> None:
+def _finetuning(panel: Axes, curves: Curves, fraction: int, *, labelled: bool) -> None:
     """Validation score of every arm at one fraction."""
     name, label = curves.measures[0].name, curves.measures[0].label
     for task in curves.tasks:
         colour = style_of(task, curves.tasks)[0]
         logs = [log for run in curves.runs if (run["task"], run["fraction"]) == (task, fraction)
-                if (log := validations(run_folder(folder, run), name))]
+                if (log := run["validations"].get(name))]
         steps, mean = _mean(logs)
         plain = task == BASELINE
         if plain:
@@ -72,12 +70,12 @@ def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
         panel.set_ylabel(f"{label.partition(',')[0]}, validation", fontsize=8.5)
 
 
-def _pretext(panel: Axes, folder: Path, curves: Curves) -> None:
+def _pretext(panel: Axes, curves: Curves) -> None:
     """Accuracy of every pretext task between chance and 1, against the share of its steps."""
     found: dict[tuple[str, int], list[list[tuple[float, float]]]] = defaultdict(list)
     for run in curves.pretraining:
         for number, (name, chance) in enumerate(run["chance"].items()):
-            log = validations(run_folder(folder, run), name)
+            log = run["validations"].get(name, [])
             found[run["task"], number].append([(step, (value - chance) / (1 - chance))
                                                for step, value in log])
     for (task, number), logs in found.items():
