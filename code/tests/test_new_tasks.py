@@ -135,7 +135,8 @@ def trial(request: pytest.FixtureRequest, scans: Path, photographs: Path,
         arms += ["filling@decoder", "filling@decoder@shuffled", "oracle@decoder"]
     flags = ["--data", data, "--results", folder / "r", "--cache", folder / "c", *TINY[tree],
              *large, "--finetune-epochs", 2, "--warmup-epochs", 1, "--validations", 1,
-             "--device", "cpu", "--workers", 1, "--fractions", 100, "--seeds", 0, "--pretext-epochs", 50]
+             "--device", "cpu", "--workers", 1, "--fractions", 100, "--seeds", 0,
+             "--pretext-epochs", 50]
     with alone(tree):
         exp = importlib.import_module("exp")
     with pytest.MonkeyPatch.context() as patch:
