@@ -277,8 +277,6 @@ TABLE = {
     "test_optimiser.py::test_a_cosine_goes_from_the_rate_to_nearly_none_and_a_constant_stays": [
         ("a cosine ends at none", "(1 + math.cos(math.pi * share))", "(1 + math.cos(math.pi * share / 2))"),
         ("a constant stays", 'if self.recipe.schedule == "cosine":', "if True:"),
-    ],
-    "test_optimiser.py::test_the_schedule_goes_on_behind_a_warm_up_and_behind_a_stop": [
         ("the schedule counts from the start", "self._set_rate(step - 1)", "self._set_rate(index)"),
     ],
 }

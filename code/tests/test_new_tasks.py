@@ -258,13 +258,15 @@ def test_the_decoders_statistics_are_those_of_whole_images(trial: Trial) -> None
     norm = network.decoder.blocks[0][2]
     norm.register_forward_pre_hook(lambda layer, given: seen.append(given[0].detach()))
     images = cases.batch(cases.rows(trial.study.pool), labelled=False).images
+    network.eval()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm3d):
             layer.train()  # each batch by its own, as the statistics are taken
     kept = norm.running_mean.clone()
     with torch.inference_mode():
         network(images)
-    assert torch.allclose(kept, seen[0].mean((0, 2, 3, 4)), rtol=0.2, atol=0.1)
+    spread = seen[0].transpose(0, 1).flatten(1).std(1)
+    assert bool(((kept - seen[0].mean((0, 2, 3, 4))).abs() < 0.03 * spread + 1e-6).all())
 
 
 def test_arms_of_one_task_share_its_pretraining(trial: Trial) -> None:
@@ -330,5 +332,5 @@ def test_a_reconstruction_is_learnt_by_both_networks(trial: Trial) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0], json.dumps(losses[::10])

@@ -141,7 +141,7 @@ def test_without_equal_steps_an_epoch_is_a_pass_over_the_subset(
         recipe = study.finetune_recipe("baseline", fraction, 0)
         assert recipe.steps == -(-len(study.labelled(fraction, 0)) // 2) and recipe.clip is None
     rotation = study.task("rotation")
-    assert study.pretrain_recipe(rotation, 0).batch_size == rotation.batch_size
+    assert study.pretrain_recipe(rotation, 0).batch_size == type(rotation).batch_size == 4
 
 
 # With which weights.
