@@ -135,6 +135,8 @@ def _mark(panel: Axes, value: float, row: float, look: Look) -> None:
                    markersize=5.5, zorder=4, markeredgecolor=look.colour if look.control else
                    "white", markeredgewidth=1.0 if look.control else 0.5)
         return
+    panel.plot([low if value < low else high], [row], "<" if value < low else ">",
+               color=look.colour, markersize=THICK + 3, clip_on=False)
     panel.text(low + 0.05 * (high - low) if value < low else high - 0.05 * (high - low),
                row - BELOW, f"{value:+.3f}", fontsize=SMALL, color=look.colour, va="center",
                ha="left" if value < low else "right")
@@ -160,7 +162,7 @@ def _reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
     panel.set_xticks([*ticks, OFF], [f"≤{ticks[0]}", *map(str, ticks[1:]), "not\nreached"])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_title("as good as all labels at", fontsize=9, pad=3)
-    panel.set_xlabel("labelled share, %", fontsize=8.5, loc="left", labelpad=-6)
+    panel.set_xlabel("labels, %", fontsize=8.5, loc="left", labelpad=-6)
 
 
 def _span(panel: Axes, one: Reached, row: int, look: Look) -> None:

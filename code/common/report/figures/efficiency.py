@@ -22,18 +22,19 @@ from common.report.figures.style import (
     grid_of,
     handle,
     heading,
-    named,
     lay_out,
+    named,
     write,
 )
 from common.report.stats import MIN_SEEDS, Measure
-from common.report.tables import facts
+from common.report.tables import facts, marked
 
 TOGETHER = 3    # arms that one panel may hold; more have a panel each
 CLASSES = 4     # small panels at most; the tables have them all
-DODGE = 0.02    # between neighbouring arms of a panel, as a share of the axis
 SMALL_LETTERS = 7  # points, of the published curves' legend
 LETTERS = 0.27  # inches that a label below the axis needs
+DODGE = 0.15    # inches between neighbouring arms of a panel
+DOTS = 0.05     # inches from a bar to its seeds, which it would hide
 TOP, SMALL_HIGH, PUBLISHED_HIGH = 0.98, 1.05, 2.5  # inches
 
 
@@ -58,8 +59,8 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
     groups = [arms] if len(arms) <= TOGETHER else [[arm] for arm in arms]
     columns = grid_of(len(groups))
     small = panels[:CLASSES]
-    high, gap = (2.7, 0.0) if len(groups) == 1 else (1.4, 0.3)
     rows = -(-len(groups) // columns)
+    high, gap = (2.7, 0.0) if len(groups) == 1 else (1.8 if rows == 1 else 1.4, 0.3)
     block = rows * high + (rows - 1) * gap
     lines = _words(curves, len(panels) - len(small), alone=len(groups) > 1)
     with plt.rc_context(STYLE):
@@ -91,13 +92,13 @@ def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str,
     columns = grid_of(len(groups))
     drawn = lay_out(figure, len(groups), columns, top=TOP, height=high, gap=gap)
     for place, (panel, group) in enumerate(zip(drawn, groups, strict=True)):
+        _share(panel, curves, counts=place + columns >= len(groups))
         _baseline(panel, curves, measure)
         for number, task in enumerate(group):
             _arm(panel, curves, task, measure, shift=DODGE * (number - (len(group) - 1) / 2))
         if len(groups) > 1:
-            panel.set_title(group[0], fontsize=9, loc="left", fontweight="bold", pad=3,
+            panel.set_title(marked(group[0]), fontsize=9, loc="left", fontweight="bold", pad=3,
                             color=look_of(group[0], curves.tasks).colour)
-        _share(panel, curves, counts=place + columns >= len(groups))
         if place % columns:
             panel.tick_params(labelleft=False)
     _alike(drawn, measure)
@@ -116,7 +117,7 @@ def _baseline(panel: Axes, curves: Curves, measure: Measure) -> None:
     _line(panel, curves, BASELINE, measure)
     wide = [(place, e.interval) for place, e in zip(x, estimates, strict=True) if e.interval]
     if len(wide) == 1:  # a band as wide as a mark
-        wide = [(wide[0][0] * factor, wide[0][1]) for factor in (0.92, 1.08)]
+        wide = [(wide[0][0] * factor, wide[0][1]) for factor in (0.98, 1.02)]
     if wide:
         low, high = zip(*(interval for _, interval in wide), strict=True)
         panel.fill_between([place for place, _ in wide], low, high, color="black", alpha=0.14,
@@ -131,8 +132,7 @@ def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: flo
     """An arm's mean as a thick line, its interval as bars, seeds as dots."""
     look = look_of(task, curves.tasks)
     points = curves.of_task(task)
-    whole = np.log(_ends(curves)[1] / _ends(curves)[0])
-    x = [point.fraction * float(np.exp(shift * whole)) for point in points]
+    x = [_moved(panel, point.fraction, shift) for point in points]
     estimates = [point.means[measure.name] for point in points]
     panel.plot(x, [e.mean for e in estimates], color=look.colour, marker=look.marker,
                linestyle=look.dash, markerfacecolor=look.face, markersize=4.5, linewidth=2.2,
@@ -143,9 +143,19 @@ def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: flo
                        [e.half or 0 for _, e in bars], fmt="none", ecolor=look.colour,
                        elinewidth=1.0, capsize=2, zorder=3)
     for place, estimate in zip(x, estimates, strict=True):
-        right = place * float(np.exp(DODGE * whole))  # of the bar, which would hide them
-        panel.plot([right] * len(estimate.scores), estimate.scores, ".", color=look.colour,
-                   markersize=3.5, alpha=0.7, zorder=2)
+        panel.plot([_moved(panel, place, DOTS)] * len(estimate.scores), estimate.scores, ".",
+                   color=look.colour, markersize=3.5, alpha=0.7, zorder=2)
+
+
+def _moved(panel: Axes, fraction: float, inches: float) -> float:
+    """The share that lies so many inches to the right of a fraction."""
+    low, high = panel.get_xlim()
+    return fraction * float((high / low) ** (inches / _width(panel)))
+
+
+def _width(panel: Axes) -> float:
+    """Inches."""
+    return float(panel.get_position().width * WIDTH)
 
 
 def _ends(curves: Curves) -> tuple[float, float]:
@@ -159,10 +169,9 @@ def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
     panel.set_xscale("log")
     panel.set_xlim(low, high)
     cases = {point.fraction: point.labelled for point in curves.points}
-    inches = panel.get_position().width * panel.get_figure().get_size_inches()[0]
-    labels, last = {fraction: "" for fraction in cases}, np.inf
+    labels, last = dict.fromkeys(cases, ""), np.inf
     for fraction in sorted(cases, reverse=True):
-        place = inches * np.log(fraction / low) / np.log(high / low)
+        place = _width(panel) * np.log(fraction / low) / np.log(high / low)
         if last - place >= LETTERS:
             labels[fraction] = f"{fraction}\n({cases[fraction]})" if counts else ""
             last = place
@@ -198,7 +207,8 @@ def _line(panel: Axes, curves: Curves, task: str, measure: Measure) -> None:
 
 def _small(figure: Figure, curves: Curves, measures: Sequence[Measure], top: float) -> None:
     """A small panel a measure with the means of all arms."""
-    drawn = lay_out(figure, len(measures), max(2, len(measures)), top=top, height=SMALL_HIGH, between=0.5)
+    drawn = lay_out(figure, len(measures), max(2, len(measures)), top=top,
+                    height=SMALL_HIGH, between=0.5)
     for panel, measure in zip(drawn, measures, strict=True):
         _means(panel, curves, measure)
         _share(panel, curves, counts=True)
@@ -229,11 +239,13 @@ def _compared(figure: Figure, curves: Curves, paper: Measure, published: Sequenc
     every = dict.fromkeys([*curves.tasks, *sorted({t for one in published for t in one.curves})])
     for task in every:
         only = "" if task in curves.tasks else " (published only)"
-        handles.append(Line2D([], [], color=look_of(task, list(every)).colour, linewidth=1,
-                              label=named(task) + only))
+        look = look_of(task, list(every))
+        handles.append(Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1,
+                              marker="" if only else look.marker, markerfacecolor=look.face,
+                              markersize=3, label=named(task) + only))
     legend.set_axis_off()
-    legend.legend(handles=handles, fontsize=SMALL_LETTERS, loc="upper right", borderaxespad=0,
-                  labelspacing=0.25)
+    legend.legend(handles=handles, fontsize=SMALL_LETTERS, loc="upper right", handlelength=2.6,
+                  borderaxespad=0, labelspacing=0.25)
 
 
 def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:

@@ -131,7 +131,8 @@ def segmentations(saved: Mapping[str, Array], curves: Curves, path: Path) -> Non
                     _contours(panel, truth[window], len(classes))
                     dice = choice.cases[arms[column - 2]][str(saved["ids"][row])]["dice"]
                     panel.set_xlabel("no class" if dice is None else f"Dice {dice:.3f}", fontsize=8)
-            bars.append(scale(line[0], window[1].stop - window[1].start))
+            side = window[1].stop - window[1].start
+            bars.append(scale(line[0], side, most=side))
             line[0].set_ylabel(f"{name}\n{saved['ids'][row]}", fontsize=8)
         for panel, title in zip(axes[0], columns, strict=True):
             panel.set_title(title, fontsize=9)
@@ -174,8 +175,7 @@ def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
     names = curves.runs[0]["classes"]
     bars = []
     with plt.rc_context(STYLE):
-        side = (WIDTH - 0.6) / len(names)
-        height = 1.1 + 2 * (min(side, 2.2) + 0.42)
+        height = 1.1 + 2 * (min((WIDTH - 0.6) / len(names), 2.2) + 0.42)
         figure, axes = plt.subplots(2, len(names), squeeze=False, figsize=(WIDTH, height))
         for line, (title, rows) in zip(axes, choice.grids.items(), strict=True):
             for panel, row in zip(line, rows, strict=True):
@@ -185,7 +185,8 @@ def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
                                transform=panel.transAxes, color="#777777")
                     continue
                 panel.imshow(saved["images"][row])
-                bars.append(scale(panel, curves.runs[0]["resolution"]))
+                side = curves.runs[0]["resolution"]
+                bars.append(scale(panel, side, most=side))
                 _said(panel, saved, row, choice)
             line[0].set_ylabel(title, fontsize=8)
         for panel, name in zip(axes[0], names, strict=True):

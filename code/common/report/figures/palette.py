@@ -55,9 +55,9 @@ def look_of(task: str, tasks: Sequence[str]) -> Look:
         colour, marker, first = _wish(name)
         dashes = DASHES[first:] + DASHES[:first]
         markers = dict.fromkeys((marker, *MARKERS))
-        free = next(((mark, dash) for mark, dash in product(markers, dashes)
-                     if (colour, mark, dash) not in taken), (marker, dashes[0]))
-        looks[name] = Look(colour, *free, is_control(name))
+        mark, dash = next((pair for pair in product(markers, dashes)
+                           if (colour, *pair) not in taken), (marker, dashes[0]))
+        looks[name] = Look(colour, mark, dash, is_control(name))
     return looks[task]
 
 

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from common.arms import BASELINE
 from common.report.curves import Curves
 from common.report.figures.palette import look_of
+from common.report.tables import marked
 
 WIDTH = 8.6  # inches; a README shows it 830 pixels wide, letters of 7.5 points 10 pixels high
 LEFT, RIGHT = 0.84, 0.12  # inches beside the panels
@@ -65,18 +66,21 @@ def handle(task: str, tasks: Sequence[str]) -> Line2D:
 
 def named(task: str) -> str:
     """An arm's name as a figure writes it."""
-    return f"{task} (from scratch)" if task == BASELINE else task
+    return f"{task} (from scratch)" if task == BASELINE else marked(task)
 
 
-def scale(panel: Axes, points: int) -> int:
-    """Draw a bar into an image that stands for so many ``points`` across; returns its length."""
+def scale(panel: Axes, points: int, *, most: int, below: bool = False) -> int:
+    """Draw a bar into (or below) an image of ``points`` across; returns its length, a third of
+    ``most`` or less.
+    """
     left, right = panel.get_xlim()
     foot, top = panel.get_ylim()
-    length = next(step for step in (100, 50, 20, 10, 5, 2, 1) if step <= max(1, points / 3))
-    start, line = left + 0.04 * (right - left), foot + 0.05 * (top - foot)
+    length = next(step for step in (100, 50, 20, 10, 5, 2, 1) if step <= max(1, most / 3))
+    start, line = left + 0.04 * (right - left), foot + (-0.05 if below else 0.05) * (top - foot)
     ends = [start, start + length * (right - left) / points]
-    for colour, width in (("black", 4.5), ("white", 2.2)):  # to be seen on any ground
-        panel.plot(ends, [line, line], color=colour, linewidth=width, solid_capstyle="butt")
+    for colour, width in (("black", 4.5), *([] if below else [("white", 2.2)])):
+        panel.add_artist(Line2D(ends, [line, line], color=colour, linewidth=width,
+                                solid_capstyle="butt", clip_on=not below))
     return length
 
 

@@ -18,7 +18,7 @@ def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
     with plt.rc_context(STYLE):
         # As many inches high as its aspect asks for, within reason.
         heights = [min(1.7, max(0.85, 3.3 * h / w)) for h, w in shapes]
-        height = sum(heights) + 0.42 * len(tasks) + 0.9
+        height = sum(heights) + 0.46 * len(tasks) + 0.9
         figure = plt.figure(figsize=(WIDTH, height))
         top = height - 0.5
         for task, inches in zip(tasks, heights, strict=True):
@@ -30,9 +30,9 @@ def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
                                          inches / height))
                 panel.imshow(image, cmap="gray", vmin=0, vmax=255)
                 bare(panel)
-                bar = scale(panel, image.shape[1])
-                panel.set_xlabel(f"{caption} (bar: {bar})", fontsize=8)
-            top -= inches + 0.42
+                bar = scale(panel, image.shape[1], most=min(image.shape[:2]), below=True)
+                panel.set_xlabel(f"{caption} (bar: {bar})", fontsize=8, labelpad=9)
+            top -= inches + 0.46
         heading(figure, f"{curves.dataset}: what the pretext tasks show, and ask", curves)
         footing(figure, "Two cases of the pretraining pool. Of volumes the middle axial slice of "
                 "every view; a grid's layers lie side by side.",
