@@ -162,7 +162,6 @@ def _reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
     panel.set_xticks([*ticks, OFF], [f"≤{ticks[0]}", *map(str, ticks[1:]), "not\nreached"])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_title("as good as all labels at", fontsize=9, pad=3)
-    panel.set_xlabel("labels, %", fontsize=8.5, loc="left", labelpad=-6)
 
 
 def _span(panel: Axes, one: Reached, row: int, look: Look) -> None:
@@ -193,7 +192,7 @@ def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
     if curves.reached:
         base = curves.reached.get(BASELINE)
         bounded = base is not None and base.bounded
-        lines.append("Last panel: labelled share at which an arm reaches the baseline's score on "
-                     f"all labels{', 95 % intervals, not adjusted' if bounded else ''}; line"
+        lines.append("Last panel: labelled share, %, at which an arm reaches the baseline's score "
+                     f"on all labels{', 95 % intervals, not adjusted' if bounded else ''}; line"
                      f"{' and grey' if bounded else ''}: the baseline itself.")
     footing(figure, *lines)

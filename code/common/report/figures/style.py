@@ -76,9 +76,9 @@ def scale(panel: Axes, points: int, *, most: int, below: bool = False) -> int:
     left, right = panel.get_xlim()
     foot, top = panel.get_ylim()
     length = next(step for step in (100, 50, 20, 10, 5, 2, 1) if step <= max(1, most / 3))
-    start, line = left + 0.04 * (right - left), foot + (-0.05 if below else 0.05) * (top - foot)
+    start, line = left + 0.04 * (right - left), foot + (-0.03 if below else 0.05) * (top - foot)
     ends = [start, start + length * (right - left) / points]
-    for colour, width in (("black", 4.5), *([] if below else [("white", 2.2)])):
+    for colour, width in [("black", 2.2)] if below else [("black", 4.5), ("white", 2.2)]:
         panel.add_artist(Line2D(ends, [line, line], color=colour, linewidth=width,
                                 solid_capstyle="butt", clip_on=not below))
     return length

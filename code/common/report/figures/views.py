@@ -31,7 +31,7 @@ def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
                 panel.imshow(image, cmap="gray", vmin=0, vmax=255)
                 bare(panel)
                 bar = scale(panel, image.shape[1], most=min(image.shape[:2]), below=True)
-                panel.set_xlabel(f"{caption} (bar: {bar})", fontsize=8, labelpad=9)
+                panel.set_xlabel(f"{caption} (bar: {bar})", fontsize=8, labelpad=7)
             top -= inches + 0.46
         heading(figure, f"{curves.dataset}: what the pretext tasks show, and ask", curves)
         footing(figure, "Two cases of the pretraining pool. Of volumes the middle axial slice of "
