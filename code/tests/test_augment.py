@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from common.runs.training import generator
 from common.tasks import augment
+from common.tasks.batches import generator
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
 wiring = importlib.import_module("wiring")

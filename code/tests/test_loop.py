@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import fit
 from torch import Tensor, nn
 
 from common.runs import records, training
 from common.runs.records import Run
-from common.runs.training import Cases, Recipe, State, evaluate, fit
+from common.runs.training import Recipe, State, evaluate
+from common.tasks.batches import Cases
 from common.tasks.contract import Batch
 
 RECIPE = Recipe(seed=3, epochs=3, steps=4, batch_size=2, lr=1e-2)

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from common.downstream.segmentation import Segmentation
-from common.runs.training import generator
 from common.settings import from_flags
-from common.tasks.siamese import PretextModel
+from common.tasks.batches import generator
+from common.tasks.siamese import Siamese
 
 model = importlib.import_module("3d.model")
 pretext = importlib.import_module("3d.pretext")
@@ -72,7 +72,7 @@ def test_pretraining_is_bit_for_bit_the_same_with_checkpointing() -> None:
     for checkpointing in (False, True):
         torch.manual_seed(0)
         encoder = model.Encoder(1, 4, 2, checkpointing=checkpointing)
-        network = PretextModel(encoder, task, views)
+        network = Siamese(encoder, task.head, views, stages=task.stages)
         made.append(trained(network, task, views, targets))
     same(*made)
 

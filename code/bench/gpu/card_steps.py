@@ -1,6 +1,6 @@
 """Steps and memory of every task of both trees at full size, and hours of both default grids.
 
-    python code/bench/card_steps.py --out FOLDER --work SCRATCH --seconds 200
+    python code/bench/gpu/card_steps.py --out FOLDER --work SCRATCH --seconds 200
 
 A part of gpu.sh. Each row is appended to FOLDER/steps.jsonl as it is measured, the most telling
 first: the defaults of all tasks of both trees, then the other layouts and precisions. steps.md and
