@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.arms import BASELINE, is_oracle, is_shuffled
+from common.arms import BASELINE, is_control
 from common.errors import InputError
 from common.files import Json, differences
 from common.report import savings, stats
@@ -90,11 +90,6 @@ class Curves:
     def of_task(self, task: str) -> list[Point]:
         """The points of one arm, by fraction."""
         return [point for point in self.points if point.task == task]
-
-
-def is_control(task: str) -> bool:
-    """Whether an arm only says if the experiment could show anything."""
-    return is_oracle(task) or is_shuffled(task)
 
 
 def order(task: str) -> tuple[bool, bool, str]:

@@ -5,8 +5,8 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable
 
-from common.arms import BASELINE
-from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, is_control, order
+from common.arms import BASELINE, is_control
+from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
 from common.report.stats import Estimate
 
 GAIN = "smallest gain this study could show"

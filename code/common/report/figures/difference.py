@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from common.arms import BASELINE
-from common.report.curves import Curves, is_control
+from common.arms import BASELINE, is_control
+from common.report.curves import Curves
 from common.report.figures.palette import Look, look_of
 from common.report.figures.style import (
     SMALL,

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from common.arms import BASELINE, ORACLE, is_shuffled, parts
-from common.report.curves import is_control
+from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts, suffixes
 
 BASES = {BASELINE: ("#000000", "s"), ORACLE: ("#5E5E5E", "s"), "rotation": ("#0072B2", "o"),
          "jigsaw": ("#D55E00", "^"), "rpl": ("#009E73", "D"), "exemplar": ("#CC79A7", "v"),
@@ -66,7 +65,7 @@ def _wish(name: str) -> tuple[str, str, int]:
     spare = SPARES[zlib.crc32(name.encode()) % len(SPARES)]
     first, *others = parts(name)
     colour, marker = BASES.get(first, (spare, SPARE_MARKER))
-    behind = name.split("@")[1:]
-    kinds = [JOINT] * bool(others) + [mark for key, mark in SUFFIXES.items() if key in behind]
+    kinds = [JOINT] * bool(others) + [mark for suffix, mark in SUFFIXES.items()
+                                      if suffix in suffixes(name)]
     return (colour, kinds[0] if kinds else marker,
             SHUFFLED_DASH if is_shuffled(name) else len(kinds))
