@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawn import caught, size, size_of
+from drawn import caught, size, size_of, texts
 
 from common.files import digest
 from common.report import main
 from common.report.curves import Curves
 from common.report.figures import examples, learning
+from common.report.figures.style import scale
 from common.runs import snapshots
 from common.runs.records import run_folder
 
@@ -95,6 +96,42 @@ def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
     shown = examples.choose_grades(saved, curves_of(runs))
     assert shown.grids == {"graded right": [0, None], "worst mistake": [4, 3]}
     assert examples.kept(saved, curves_of(runs)) == [0, 3, 4]
+
+
+def test_the_edges_of_a_class_go_round_its_voxels() -> None:
+    inside = np.zeros((4, 5), bool)
+    inside[1, 2:4] = True  # x from 1.5 to 3.5, y from .5 to 1.5
+    edges = {frozenset(edge) for edge in examples._edges(inside)}
+    assert edges == {frozenset(edge) for edge in (
+        ((1.5, 0.5), (2.5, 0.5)), ((2.5, 0.5), (3.5, 0.5)), ((1.5, 1.5), (2.5, 1.5)),
+        ((2.5, 1.5), (3.5, 1.5)), ((1.5, 0.5), (1.5, 1.5)), ((3.5, 0.5), (3.5, 1.5)))}
+    assert examples._edges(np.zeros((3, 3), bool)) == []
+
+
+def test_grades_are_right_or_wrong_by_sign_not_by_colour_alone(tmp_path: Path) -> None:
+    saved = {"ids": np.array(list("st")), "tasks": np.array(["baseline", "rpl"]),
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 1]),
+             "predicted": np.array([[0, 1], [0, 0]]), "images": np.zeros((2, 8, 8, 3), np.uint8)}
+    runs = [{**run(task, 0, 0.3, {}), "resolution": 16} for task in ("baseline", "rpl")]
+    saved["runs"] = np.array([digest(one) for one in runs])
+    curves = curves_of(runs)
+    curves.dataset, curves.generated, curves.missing = "x", False, []  # type: ignore[misc]
+    with caught() as figures:
+        examples.grades(saved, curves, Path("examples_x.png"))
+    said = texts(figures["examples_x.png"])
+    for words in ("baseline: 0 ✓", "rpl: 0 ✓", "baseline: 1 ✓", "rpl: 0 ✗", "bar: 5 pixels"):
+        assert words in said, words
+
+
+def test_a_bar_is_as_long_as_it_says() -> None:
+    from matplotlib import pyplot as plt
+    figure, panel = plt.subplots()
+    panel.imshow(np.zeros((64, 64)))  # of an image of 224 pixels
+    assert scale(panel, 224, most=224) == 50
+    bar = panel.artists[0] if panel.artists else panel.get_lines()[0]
+    start, end = bar.get_xdata()  # type: ignore[attr-defined]
+    assert end - start == pytest.approx(50 * 64 / 224)
+    plt.close(figure)
 
 
 def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:
