@@ -179,7 +179,7 @@ def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
     """Title, one label for all axes, and what the marks are."""
     heading(figure, f"{curves.dataset}: difference to the baseline, {curves.metric}", curves,
             "; ".join([*([curves.network] if curves.network else []), facts(curves)[0]]))
-    below = forest[-1].get_position().y0 - 0.38 / figure.get_size_inches()[1]
+    below = forest[-1].get_position().y0 - 0.44 / figure.get_size_inches()[1]
     figure.text(forest[0].get_position().x0, below, f"difference in {curves.metric}; right of 0: "
                 "better than the baseline →", fontsize=8.5, ha="left", va="center")
     intervals = any(point.interval for point in curves.points)

@@ -24,6 +24,7 @@ from common.report.figures.style import (
     heading,
     lay_out,
     named,
+    title,
     write,
 )
 from common.report.stats import MIN_SEEDS, Measure
@@ -97,8 +98,7 @@ def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str,
         for number, task in enumerate(group):
             _arm(panel, curves, task, measure, shift=DODGE * (number - (len(group) - 1) / 2))
         if len(groups) > 1:
-            panel.set_title(marked(group[0]), fontsize=9, loc="left", fontweight="bold", pad=3,
-                            color=look_of(group[0], curves.tasks).colour)
+            title(panel, marked(group[0]), look_of(group[0], curves.tasks).colour)
         if place % columns:
             panel.tick_params(labelleft=False)
     _alike(drawn, measure)
@@ -169,12 +169,13 @@ def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
     panel.set_xscale("log")
     panel.set_xlim(low, high)
     cases = {point.fraction: point.labelled for point in curves.points}
-    labels, last = dict.fromkeys(cases, ""), np.inf
-    for fraction in sorted(cases, reverse=True):
-        place = _width(panel) * np.log(fraction / low) / np.log(high / low)
-        if last - place >= LETTERS:
+    places = {fraction: _width(panel) * float(np.log(fraction / low) / np.log(high / low))
+              for fraction in cases}
+    labels, taken = dict.fromkeys(cases, ""), list[float]()
+    for fraction in [min(cases), *sorted(cases, reverse=True)]:  # the ends come first
+        if all(abs(places[fraction] - other) >= LETTERS for other in taken):
             labels[fraction] = f"{fraction}\n({cases[fraction]})" if counts else ""
-            last = place
+            taken.append(places[fraction])
     panel.set_xticks(list(labels), list(labels.values()), fontsize=7.5)
     panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(False, axis="x")
@@ -255,9 +256,10 @@ def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
     where = "in every panel: the baseline" if alone else "the baseline"
     lines = ["Thick: an arm's mean over seeds" + (
         ", with bars of its 95 % interval over seeds and test cases; dots: seeds." if intervals else
-        f"; dots: seeds; under {MIN_SEEDS} seeds no intervals."),
-        f"Black and grey, {where} and its interval." if intervals else f"Black, {where}.",
-        facts(curves)[1]]
+        f"; dots: seeds; under {MIN_SEEDS} seeds no intervals."), facts(curves)[1]]
+    if BASELINE in curves.tasks:
+        lines.insert(1, f"Black{' and grey' * intervals}, {where}"
+                     f"{' and its interval' * intervals}.")
     if left_out > 0:
         lines.append(f"{left_out} more classes: see the tables.")
     if curves.missing:

@@ -14,7 +14,16 @@ from common.arms import BASELINE
 from common.files import Json
 from common.report.curves import Curves, order
 from common.report.figures.palette import look_of
-from common.report.figures.style import STYLE, WIDTH, footing, grid_of, heading, lay_out, write
+from common.report.figures.style import (
+    STYLE,
+    WIDTH,
+    footing,
+    grid_of,
+    heading,
+    lay_out,
+    title,
+    write,
+)
 from common.report.tables import facts, marked
 from common.runs.records import run_folder, validations
 
@@ -78,7 +87,7 @@ def _convergence(panel: Axes, folder: Path, curves: Curves) -> None:
         steps, mean = _mean(_logs(folder, curves, (BASELINE, fraction)))
         grey = 0.72 * (1 - number / max(1, len(curves.fractions) - 1))
         panel.plot(steps, mean, color=str(grey if len(curves.fractions) > 1 else 0), linewidth=1.4)
-    panel.set_title("baseline, all fractions", fontsize=8.5, loc="left", fontweight="bold", pad=3)
+    title(panel, "baseline, all fractions", "black")
 
 
 def _finetuning(panel: Axes, folder: Path, curves: Curves, place: tuple[str, int]) -> None:
@@ -90,8 +99,7 @@ def _finetuning(panel: Axes, folder: Path, curves: Curves, place: tuple[str, int
         for log in logs:
             panel.plot(*zip(*log, strict=True), color=colour, linewidth=0.6, alpha=0.6)
         panel.plot(*_mean(logs), color=colour, linewidth=width, zorder=3)
-    panel.set_title(marked(task), fontsize=8.5, loc="left", fontweight="bold", pad=3,
-                    color=look.colour)
+    title(panel, marked(task), look.colour)
 
 
 def _pretext_logs(folder: Path, curves: Curves) -> dict[str, list[tuple[str, list[Log]]]]:
@@ -119,8 +127,7 @@ def _pretext(panel: Axes, curves: Curves, task: str, lines: list[tuple[str, list
                    label=name.partition(" ")[0])
     panel.axhline(0, color="#555555", linewidth=0.8)
     panel.set_ylim(-0.15, 1.3)  # room for a legend
-    panel.set_title(marked(task), fontsize=8.5, loc="left", fontweight="bold", pad=3,
-                    color=look.colour)
+    title(panel, marked(task), look.colour)
     if len(lines) > 1:
         panel.legend(fontsize=6.5, loc="upper left", handlelength=1.8, borderaxespad=0.1,
                      ncols=3, columnspacing=0.7, handletextpad=0.4)

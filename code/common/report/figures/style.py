@@ -69,6 +69,13 @@ def named(task: str) -> str:
     return f"{task} (from scratch)" if task == BASELINE else marked(task)
 
 
+def title(panel: Axes, text: str, colour: str) -> None:
+    """Name a panel after its arm, in letters small enough for its width."""
+    points = 72 * panel.get_position().width * WIDTH
+    panel.set_title(text, fontsize=min(9.0, points / (0.68 * len(text))), loc="left", pad=3,
+                    fontweight="bold", color=colour)
+
+
 def scale(panel: Axes, points: int, *, most: int, below: bool = False) -> int:
     """Draw a bar into (or below) an image of ``points`` across; returns its length, a third of
     ``most`` or less.
