@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from test_graph import save
 
-from common.report.curves import Curves, Point, read
+from common.report.curves import Curves, Point, of
 from common.report.figures import difference
 from common.report.figures.palette import look_of
 from common.report.stats import mean_of
+from common.runs import records
 
 GAINS = {"baseline": (0.0, 0.0, 0.0), "cpc": (-0.02, -0.03, -0.04), "rpl": (0.03, 0.05, 0.1),
          "jigsaw": (0.01, 0.02, 0.01), "rotation": (0.0, 0.01, 0.01)}
@@ -31,7 +32,7 @@ def read_arms(folder: Path, arms: dict[str, tuple[float, ...]], *fractions: int)
                     "last": {"test": {"dice": 0.5}}, "validation": 2, "test_cases": 3,
                     "selected": {"rule": "best"}}
                 save(folder / f"finetune/{task}/fraction{fraction:03d}/seed{seed}", made)
-    return read(folder, "x", [mean_of("dice", "Dice")])
+    return of(records.read(folder), [mean_of("dice", "Dice")])
 
 
 def forest(data: Curves) -> list[Axes]:

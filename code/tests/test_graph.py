@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from drawn import caught, looks_drawn, size_of, texts
 from matplotlib.collections import PolyCollection
+from PIL import Image
 
 from common.errors import InputError
 from common.report import main
+from common.report.figures import style
 from common.report.figures.palette import BASES
 from common.report.figures.style import STYLE, WIDTH
 
@@ -138,6 +140,10 @@ def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
     main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     for name in ("train", "difference"):
         looks_drawn(tmp_path / f"{name}_pancreas.png")
+        with Image.open(tmp_path / f"{name}_pancreas.png") as image:
+            assert image.mode == "P"  # a palette: a quarter of the bytes
+            colours = image.convert("RGB").getcolors(style.COLOURS)
+        assert colours and max(colours)[1] == (255, 255, 255)
 
 
 def test_drawing_twice_gives_the_same_tables(tmp_path: Path) -> None:

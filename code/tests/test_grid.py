@@ -52,6 +52,7 @@ def share(jobs: list[Job], trains: Callable[..., str], monkeypatch: pytest.Monke
 def trained_by(trains: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``trains`` take the place of training a run."""
     monkeypatch.setattr(grid, "_set_up", lambda study, device: None)
+    monkeypatch.setattr(grid.devices, "described", lambda device: {})
     monkeypatch.setattr(grid, "load_cases", lambda study, device: "cases")
     monkeypatch.setattr(grid, "train", lambda study, run, cases, report: trains(run, report))
 
@@ -129,7 +130,7 @@ def test_out_of_memory_beside_another_run_is_tried_once_more_alone(
             raise torch.OutOfMemoryError("CUDA out of memory")
         finish(run)
         return ""
-    current = [0]
+    current = [1]
     monkeypatch.setattr(grid, "plan", lambda study: jobs)
     trained_by(trains, monkeypatch)
     jobs = [job_of(large), job_of(bad)]

@@ -16,7 +16,7 @@ from commands import TINY
 from common import files
 from common.arms import ORACLE
 from common.errors import InputError
-from common.runs import checkpoint, encoders, records
+from common.runs import checkpoint, encoders, grid, records
 from common.runs import study as study_module
 from common.runs.stages import load_cases
 from common.runs.study import Study
@@ -31,7 +31,7 @@ def study_of(script: ModuleType, data: Path, folder: Path, *more: object) -> Stu
     settings = from_flags(vars(script), [*TINY[tree], "--tasks", *ARMS, "--data", str(data),
                                          "--results", str(folder / "r"), "--cache",
                                          str(folder / "c"), *map(str, more)])
-    script.check(settings, {})
+    grid.check(settings, script.TREE)
     made: Study = script.make_study(settings, "float32", {})
     return made
 

@@ -1,14 +1,13 @@
 """Which runs there are, in which order they are claimed, and what each will cost."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import torch
 
 from common import arms
-from common.arms import BASELINE, ORACLE
 from common.errors import InputError
 from common.runs.records import Run
 from common.runs.study import Study, Tree
@@ -86,14 +85,19 @@ def check_views(settings: Settings, tree: Tree) -> None:
     least = tree.smallest(settings)
     for arm in settings.TASKS:
         name = arms.pretraining(arm)
-        alone = name in (BASELINE, ORACLE) or not set(arms.parts(name)) <= set(tree.pretexts)
-        side = settings.RESOLUTION if alone else joint.make(
-            name, tree.pretexts, settings.RESOLUTION).side
-        if side < least:
-            wanted = math.ceil(settings.RESOLUTION * least / side)
-            raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the views of {arm} have {side} "
-                             f"pixels or voxels a side, the network needs {least}; raise RESOLUTION"
-                             f" to about {wanted}, or leave {arm} out of TASKS")
+        side = partial(_side, tree, name)
+        if side(settings.RESOLUTION) < least:
+            wanted = next(resolution for resolution in count(least) if side(resolution) >= least)
+            raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the views of {arm} have "
+                             f"{side(settings.RESOLUTION)} pixels or voxels a side, the network "
+                             f"needs {least}; raise RESOLUTION to at least {wanted}, or leave {arm}"
+                             " out of TASKS")
+
+
+def _side(tree: Tree, name: str, resolution: int) -> int:
+    """Side of the smallest view of a pretraining; without one of ours the whole image."""
+    ours = set(arms.parts(name)) <= set(tree.pretexts)
+    return joint.make(name, tree.pretexts, resolution).side if ours else resolution
 
 
 def voxels(study: Study, task: Pretext) -> float:

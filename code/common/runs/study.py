@@ -19,8 +19,9 @@ from common.data.cache import Cache
 from common.data.splits import Splits, subset
 from common.downstream.supervised import Supervised
 from common.files import ROOT, Json, digest
+from common.runs import records
 from common.runs.encoders import External
-from common.runs.records import NUMBERS, Run, run_folder
+from common.runs.records import Run, run_folder
 from common.runs.training import Recipe
 from common.settings import Settings, warmup_epochs
 from common.tasks import joint
@@ -193,7 +194,7 @@ class Study:
     def _always(self) -> Json:
         """What reaches every number; several ranks draw other dropout, and add in another order."""
         ranks = self.settings.RANKS_PER_RUN
-        return {"precision": self.precision, "numbers": NUMBERS,
+        return {"precision": self.precision, "numbers": records.NUMBERS,
                 **({"ranks": ranks} if ranks > 1 else {})}
 
     def _subset(self, fraction: int, seed: int) -> str:

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from common.arms import BASELINE
-from common.files import Json, digest
+from common.files import Json
 from common.report.curves import Curves
 from common.report.figures.style import STYLE, WIDTH, bare, footing, heading, scale, write
 
@@ -85,8 +85,7 @@ def shown(saved: Mapping[str, Array], curves: Curves) -> dict[str, Json]:
         return {}
     made = {str(task): str(run) for task, run in zip(saved["tasks"], saved["runs"], strict=True)}
     return {run["task"]: run for run in curves.runs
-            if (run["fraction"], run["seed"]) == place and made.get(run["task"]) == digest(
-                {key: value for key, value in run.items() if key != "identity"})}
+            if (run["fraction"], run["seed"]) == place and made.get(run["task"]) == run["digest"]}
 
 
 def _arms(saved: Mapping[str, Array],

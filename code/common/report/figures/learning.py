@@ -25,7 +25,6 @@ from common.report.figures.style import (
     write,
 )
 from common.report.tables import facts, marked
-from common.runs.records import run_folder, validations
 
 LINES = ("-", "--", ":")  # of the tasks of a joint arm, in the order of its name
 SMOOTH = 5  # epochs that a pretext line is the mean of
@@ -34,13 +33,13 @@ TOP, HIGH, GAP, FOOT = 0.86, 1.25, 0.46, 0.56  # inches
 Log = list[tuple[float, float]]
 
 
-def learning(folder: Path, curves: Curves, path: Path) -> bool:
+def learning(curves: Curves, path: Path) -> bool:
     """A panel an arm over the baseline, and one a pretraining; False without logs."""
     name = curves.measures[0].name
-    if not any(_log(folder, run, name) for run in curves.runs):
+    if not any(_log(run, name) for run in curves.runs):
         return False
     fraction = curves.fractions[0]
-    pretext = _pretext_logs(folder, curves)
+    pretext = _pretext_logs(curves)
     columns = grid_of(len(curves.tasks))
     block = -(-len(curves.tasks) // columns) * (HIGH + GAP)
     more = grid_of(len(pretext)) if pretext else 1
@@ -50,9 +49,9 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
         drawn = lay_out(figure, len(curves.tasks), columns, top=TOP, height=HIGH, gap=GAP)
         for panel, task in zip(drawn, curves.tasks, strict=True):
             if task == BASELINE:
-                _convergence(panel, folder, curves)
+                _convergence(panel, curves)
             else:
-                _finetuning(panel, folder, curves, (task, fraction))
+                _finetuning(panel, curves, (task, fraction))
         _alike(drawn)
         _label(figure, drawn, columns, f"{curves.metric}, validation", "optimiser step")
         if pretext:
@@ -69,45 +68,45 @@ def learning(folder: Path, curves: Curves, path: Path) -> bool:
     return True
 
 
-def _log(folder: Path, run: Json, name: str) -> Log:
+def _log(run: Json, name: str) -> Log:
     """(step, score) of every validation of a run; empty without a log."""
-    return validations(run_folder(folder, run), name)
+    return [(step, score) for step, score in run["validations"].get(name, [])]
 
 
-def _logs(folder: Path, curves: Curves, place: tuple[str, int]) -> list[Log]:
+def _logs(curves: Curves, place: tuple[str, int]) -> list[Log]:
     """The headline's validations of every seed of an arm at a fraction."""
     name = curves.measures[0].name
     return [log for run in curves.runs if (run["task"], run["fraction"]) == place
-            if (log := _log(folder, run, name))]
+            if (log := _log(run, name))]
 
 
-def _convergence(panel: Axes, folder: Path, curves: Curves) -> None:
+def _convergence(panel: Axes, curves: Curves) -> None:
     """The baseline at every fraction, the darker the more labels."""
     for number, fraction in enumerate(curves.fractions):
-        steps, mean = _mean(_logs(folder, curves, (BASELINE, fraction)))
+        steps, mean = _mean(_logs(curves, (BASELINE, fraction)))
         grey = 0.72 * (1 - number / max(1, len(curves.fractions) - 1))
         panel.plot(steps, mean, color=str(grey if len(curves.fractions) > 1 else 0), linewidth=1.4)
     title(panel, "baseline, all fractions", "black")
 
 
-def _finetuning(panel: Axes, folder: Path, curves: Curves, place: tuple[str, int]) -> None:
+def _finetuning(panel: Axes, curves: Curves, place: tuple[str, int]) -> None:
     """An arm's mean over the baseline's at one fraction, seeds thin."""
     task, fraction = place
     look = look_of(task, curves.tasks)
     for arm, colour, width in ((BASELINE, "#8A8A8A", 1.6), (task, look.colour, 2.0)):
-        logs = _logs(folder, curves, (arm, fraction))
+        logs = _logs(curves, (arm, fraction))
         for log in logs:
             panel.plot(*zip(*log, strict=True), color=colour, linewidth=0.6, alpha=0.6)
         panel.plot(*_mean(logs), color=colour, linewidth=width, zorder=3)
     title(panel, marked(task), look.colour)
 
 
-def _pretext_logs(folder: Path, curves: Curves) -> dict[str, list[tuple[str, list[Log]]]]:
+def _pretext_logs(curves: Curves) -> dict[str, list[tuple[str, list[Log]]]]:
     """Of each arm that has a chance level: its tasks, and the share of the way to 1 by step."""
     logs: dict[str, dict[str, list[Log]]] = defaultdict(lambda: defaultdict(list))
     for run in sorted(curves.pretraining, key=lambda run: order(run["task"])):
         for name, chance in run["chance"].items():
-            if run["task"] in curves.tasks and (log := _log(folder, run, name)):
+            if run["task"] in curves.tasks and (log := _log(run, name)):
                 logs[run["task"]][name].append([(step, (value - chance) / (1 - chance))
                                                 for step, value in log])
     return {task: list(lines.items()) for task, lines in logs.items()}
