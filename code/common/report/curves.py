@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from common.arms import BASELINE
+from common.arms import BASELINE, is_control
 from common.errors import InputError
 from common.files import Json, differences
 from common.report import savings, stats
@@ -12,6 +12,8 @@ from common.runs.records import Records
 
 SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
 SOLVED_EPOCHS = 5  # whose mean has to be there
+NETWORKS = {"LEVELS": "3D U-Net ({LEVELS} levels, {FILTERS} filters), {RESOLUTION}³",
+            "BLOCKS": "DenseNet {BLOCKS}, {RESOLUTION}²"}  # setting that tells it -> its words
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
 OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "own", "decoder",
        "shuffled")
@@ -46,9 +48,8 @@ class Curves:
 
     @property
     def tasks(self) -> list[str]:
-        """Arms, baseline first, then in the order of their names."""
-        return sorted({point.task for point in self.points},
-                      key=lambda task: (task != BASELINE, task))
+        """Arms: baseline first, then in the order of their names, controls last."""
+        return sorted({point.task for point in self.points}, key=order)
 
     @property
     def fractions(self) -> list[int]:
@@ -65,9 +66,35 @@ class Curves:
         """Whether the data are phantoms."""
         return bool(self.runs[0]["generated"])
 
+    @property
+    def metric(self) -> str:
+        """The headline's name without its details."""
+        return self.measures[0].label.partition(",")[0]
+
+    @property
+    def network(self) -> str:
+        """Network and size of the images, as far as the records hold them."""
+        settings = self.runs[0]["identity"].get("settings", {})
+        return next((words.format(**settings) for key, words in NETWORKS.items()
+                     if key in settings), "")
+
+    def smallest_gain(self, fraction: int) -> tuple[float, float] | None:
+        """Half the adjusted interval of the arm with the narrowest, and of that with the widest.
+
+        A gain has to be larger to be told from none. Controls are left out; None without intervals.
+        """
+        halves = [(point.interval[1] - point.interval[0]) / 2 for point in self.points
+                  if point.fraction == fraction and point.interval and not is_control(point.task)]
+        return (min(halves), max(halves)) if halves else None
+
     def of_task(self, task: str) -> list[Point]:
         """The points of one arm, by fraction."""
         return [point for point in self.points if point.task == task]
+
+
+def order(task: str) -> tuple[bool, bool, str]:
+    """The place of an arm in tables and figures."""
+    return task != BASELINE, is_control(task), task
 
 
 def of(records: Records, measures: list[Measure]) -> Curves:
@@ -82,7 +109,8 @@ def of(records: Records, measures: list[Measure]) -> Curves:
     arms: dict[tuple[str, int], dict[int, Json]] = defaultdict(dict)
     for run in runs:
         arms[run["task"], run["fraction"]][run["seed"]] = run
-    points = [_point(task, fraction, arms, measures) for task, fraction in sorted(arms)]
+    points = [_point(task, fraction, arms, measures) for task, fraction in
+              sorted(arms, key=lambda one: (order(one[0]), one[1]))]
     return Curves(records.dataset, runs, records.pretrain, measures, _adjusted(points),
                   _missing(arms), _reached(arms, measures[0]), [*map(_solved, records.pretrain)])
 
@@ -111,7 +139,7 @@ def _reached(arms: dict[tuple[str, int], dict[int, Json]],
         return {}
     found = {task: savings.reached(measure, {fraction: arm for (name, fraction), arm
                                             in cases.items() if name == task}, target)
-             for task in sorted({task for task, _ in arms}, key=lambda t: (t != BASELINE, t))}
+             for task in sorted({task for task, _ in arms}, key=order)}
     return {task: one for task, one in found.items() if one is not None}
 
 
@@ -146,7 +174,7 @@ def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
     tasks, fractions = {task for task, _ in arms}, {fraction for _, fraction in arms}
     seeds = {seed for runs in arms.values() for seed in runs}
     lines = []
-    for task in sorted(tasks):
+    for task in sorted(tasks, key=order):
         for fraction in sorted(fractions):
             absent = sorted(seeds - arms.get((task, fraction), {}).keys())
             if absent:
