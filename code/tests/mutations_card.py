@@ -38,8 +38,6 @@ ROWS = [
      "nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)",
      "nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip, error_if_nonfinite=True)",
      f"{STEP}[card-3d-rotation]"),
-    ("card: turned images are joined there", "if first.device != self.device:", "if True:",
-     f"{TESTS}turned_images_of_the_card_are_joined_there"),
     ("card: files hold tensors of the CPU", "tree_map_only(Tensor, Tensor.cpu, dict(state))",
      "dict(state)", f"{TESTS}a_checkpoint_holds_tensors_of_the_cpu"),
     ("card: devices have their index", '[torch.device("cuda", first) for first in sound]',

@@ -153,8 +153,7 @@ TABLE = {
          "patches.turn(image, self.turns[target])", "patches.turn(image, self.turns[target - 1])"),
         ("chance is one in the classes", '{"accuracy": 1 / classes}', '{"accuracy": 0.5}'),
         ("turns: about the middle plane as about the others",
-         "return torch.rot90(image, quarters, (-2, -1)).contiguous()",
-         "return torch.rot90(image, -quarters, (-2, -1)).contiguous()"),
+         "return torch.rot90(image, quarters, plane)", "return torch.rot90(image, -quarters, plane)"),
     ],
     "test_pretexts.py::test_rpl_shows_the_centre_first_and_the_place_it_asks_for_second": [
         ("rpl: the centre is skipped", "other = targets + (targets >= self.centre)  # skips",

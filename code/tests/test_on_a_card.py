@@ -153,17 +153,6 @@ def test_activation_checkpointing_works_on_a_card(machine: Machine) -> None:
     assert float(losses[0]) == pytest.approx(float(losses[1]), rel=0.1)
 
 
-def test_turned_images_of_the_card_are_joined_there(machine: Machine,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    for tree in TREES:
-        stored = cases_of(tree, CPU, held=CPU).images
-        wanted = Batch([*stored], None, [], CPU).joined([*stored])
-        batch = Batch([*stored.to(CARD)], None, [], CARD)
-        with monkeypatch.context() as patch:
-            patch.setattr(torch, "stack", None)  # the slower way
-            assert torch.equal(batch.joined([*batch.stored]).cpu(), wanted)
-
-
 # The loop.
 
 

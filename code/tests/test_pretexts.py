@@ -197,4 +197,3 @@ def test_the_head_gets_every_cases_views_in_their_order() -> None:
 def test_bytes_become_numbers_from_zero_to_one() -> None:
     batch = Batch(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8), None, [0])
     assert batch.images.flatten().tolist() == pytest.approx([0, 0.2, 1])
-    assert batch.joined(batch.stored).flatten().tolist() == pytest.approx([0, 0.2, 1])

@@ -143,15 +143,6 @@ def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:
     assert examples._window([np.zeros((8, 8))]) == (slice(0, 8), slice(0, 8))
 
 
-@pytest.mark.parametrize("dataset", ["hippocampus", "idrid384"])
-def test_the_readme_says_what_the_table_says(dataset: str) -> None:
-    table = (PUBLISHED / f"{dataset}-grid/train_{dataset}.md").read_text(encoding="utf-8")
-    lines = table.split("## At a glance")[1].split("## Scores")[0].splitlines()
-    rows = "\n".join(line for line in lines if line.startswith("|"))
-    readme = (PUBLISHED.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert rows.count("\n") >= 9 and rows in readme
-
-
 def test_means_of_learning_curves_go_as_far_as_every_seed_does() -> None:
     logs = [[(10.0, 0.2), (20.0, 0.4), (30.0, 0.9)], [(10.0, 0.4), (20.0, 0.6)]]
     steps, mean = learning._mean(logs)

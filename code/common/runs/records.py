@@ -34,7 +34,7 @@ from common.files import (
     write_text,
 )
 
-NUMBERS = 4  # raise by hand when a code change alters any number a run reports
+NUMBERS = 5  # raise by hand when a code change alters any number a run reports
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,6 @@ class Batch:
         """All images on the device: (B, C, *space) float32."""
         return self.views(torch.stack(tuple(self.stored)))
 
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
-        """As views() of a stack of ``parts``; without the stack where they lie on the device."""
-        first = parts[0]
-        if first.device != self.device:
-            return self.views(torch.stack(tuple(parts)))
-        values = torch.empty(len(parts), *first.shape, device=first.device)
-        for place, part in zip(values, parts, strict=True):
-            place.copy_(part)
-        return values.div_(255) if first.dtype == torch.uint8 else values
-
     def views(self, stored: Tensor) -> Tensor:
         """Move what was cut or turned from ``stored`` to the device, as float32."""
         values = send(stored, self.device).float()

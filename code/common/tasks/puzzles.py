@@ -59,8 +59,9 @@ class Rotation(Classification):
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
         """One turned view of each case, and the number of its turn."""
         targets = torch.randint(self.classes, (len(batch.cases),), generator=rng)
-        views = batch.joined([patches.turn(image, self.turns[target]) for image, target
-                              in zip(batch.stored, targets.tolist(), strict=True)])
+        views = batch.views(torch.stack([
+            patches.turn(image, self.turns[target])
+            for image, target in zip(batch.stored, targets.tolist(), strict=True)]))
         return views[:, None], send(targets, batch.device)
 
     def caption(self, targets: Tensor, case: int) -> str:
