@@ -252,8 +252,8 @@ TABLE = {
         ("identity: what is a task's own", '**self._of_pretraining, "own": {', '**self._of_pretraining, "own": {} and {'),
     ],
     "test_new_tasks.py::test_constants_that_are_not_zero_override_a_tasks_own": [
-        ("chance of the batch that is trained with", "self.settings.PRETEXT_BATCH_SIZE)\n\n    def pretrain_run",
-         "0)\n\n    def pretrain_run"),
+        ("chance of the batch that is trained with", "self.settings.PRETEXT_BATCH_SIZE)\n        made",
+         "0)\n        made"),
     ],
     "test_new_tasks.py::test_what_follows_a_step_is_done_after_every_step": [
         ("what follows a step", "        self.task.after_step(self.model)\n", ""),

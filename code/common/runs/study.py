@@ -95,11 +95,15 @@ class Study:
         return subset(self.splits.train, self.strata, contains, fraction=fraction, seed=seed)
 
     def task(self, name: str) -> Pretext:
-        """The task of an arm's pretraining."""
-        known: dict[str, Callable[[int, int], Pretext]] = {
-            **self.pretexts, arms.ORACLE: partial(Supervised, downstream=self.downstream())}
-        return joint.make(arms.pretraining(name), known, self.settings.RESOLUTION,
-                          self.settings.PRETEXT_BATCH_SIZE)
+        """The task of an arm's pretraining; made once, it remembers nothing."""
+        start = arms.pretraining(name)
+        if ("task", start) not in self._known:
+            tasks: dict[str, Callable[[int, int], Pretext]] = {
+                **self.pretexts, arms.ORACLE: partial(Supervised, downstream=self.downstream())}
+            self._known["task", start] = joint.make(start, tasks, self.settings.RESOLUTION,
+                                                    self.settings.PRETEXT_BATCH_SIZE)
+        made: Pretext = self._known["task", start]
+        return made
 
     def pretrain_run(self, name: str, seed: int) -> Run:
         """The run that trains an arm's start, of a task's name and seed.
@@ -163,7 +167,7 @@ class Study:
 
     @cached_property
     def _known(self) -> dict[Any, Any]:
-        """What has been computed once: subsets' digests, and what is a task's own."""
+        """What has been made once: tasks, subsets' digests, and what is a task's own."""
         return {}
 
     def _of_task(self, name: str) -> Json:
