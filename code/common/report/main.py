@@ -14,7 +14,7 @@ import numpy as np
 from common.arms import BASELINE
 from common.errors import InputError
 from common.files import ROOT, Json, read_json, write_json, write_text
-from common.report import curves, tables
+from common.report import brief, curves, tables
 from common.report.curves import Curves
 from common.report.figures import difference, efficiency, examples, learning, views
 from common.report.stats import Measure
@@ -58,6 +58,7 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     for folder in _folders(tree, results, given.records, given.dataset):
         beside = given.records is not None and given.results is None
         data = _report(tree, folder, folder if beside else results, published=given.published)
+        print(brief.text(data))
         if given.publish:
             publish(folder, data, results / "published" / f"{data.dataset}-{given.publish}")
 
