@@ -15,9 +15,9 @@ from common.runs.records import read_runs
 
 DATASETS = ("3d/ctphantom", "2d/fundusphantom")
 FRACTIONS = (5, 25, 100)
-LEAST_RISE = 0.1     # of the baseline's mean score, from 5 to 100 % of the labels
-LEARNT = 1 / 3       # of the way from chance to 1, that every seed's rotation has to come
-LEARNT_MEAN = 1 / 2  # and their mean
+LEAST_RISE = 0.1  # of the baseline's mean score, from 5 to 100 % of the labels
+LEARNT = 1 / 3    # of the way from chance to 1 that every seed's rotation has to come; in 3D
+                  # 40 % right of 24 views, 5 standard deviations above chance
 
 
 def main() -> int:
@@ -45,8 +45,7 @@ def check(folder: Path) -> list[str]:
         "the baseline rises with the labels": baseline == sorted(set(baseline)),
         f"by at least {LEAST_RISE}": baseline[-1] - baseline[0] >= LEAST_RISE,
         f"the oracle is above it at {FRACTIONS[0]} %": oracle > baseline[0],
-        f"rotation comes {LEARNT:.0%} of the way from chance to 1": min(learnt) >= LEARNT,
-        f"and {LEARNT_MEAN:.0%} in the mean": sum(learnt) / len(learnt) >= LEARNT_MEAN}
+        f"rotation comes {LEARNT:.0%} of the way from chance to 1": min(learnt) >= LEARNT}
     return [promise for promise, kept in promises.items() if not kept]
 
 
