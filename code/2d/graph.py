@@ -35,9 +35,8 @@ def measures(run: Json) -> list[Measure]:
 
 
 def axis(run: Json) -> str:
-    """Metric and number of cases, for the axis."""
-    return (f"Test quadratic-weighted kappa\n(n = {run['test_cases']} photographs of "
-            f"{run['resolution']} x {run['resolution']} px)")
+    """Metric and size, for the axis."""
+    return f"Test quadratic-weighted kappa\n(of {run['resolution']} x {run['resolution']} px)"
 
 
 def published() -> list[Published]:

@@ -5,6 +5,7 @@ randomly initialised; imagenet() has weights learnt on photographs of other thin
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from urllib.error import URLError
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.models import DenseNet, DenseNet121_Weights, densenet121
 
 from common.errors import InputError
-from common.tasks.heads import Float32, dense
+from common.tasks.heads import Float32, dense, full_precision
 
 BLOCKS = (6, 12, 24, 16)  # dense layers of each block: DenseNet-121
 GROWTH = 32               # channels each layer adds: DenseNet-121
@@ -22,6 +23,7 @@ EPS = 1e-3                # BatchNorm of the head; official code (Keras)
 DROPOUT = 0.5             # official code
 STEP_BYTES = 5000         # activations of a training step, per pixel, float32 (counted)
 HIDDEN = 1024             # of the grading head; official code
+DECODED = (128, 64, 32, 16, 16)  # channels of the decoder at each doubling
 IMAGENET = DenseNet121_Weights.IMAGENET1K_V1
 
 
@@ -73,6 +75,31 @@ def imagenet() -> dict[str, Tensor]:
         features.conv0.weight /= deviation  # (64, 3, 7, 7)
         features.norm0.running_mean += (features.conv0.weight * mean).sum((1, 2, 3))
     return {f"features.{name}": tensor for name, tensor in features.state_dict().items()}
+
+
+class Decoder(nn.Module):
+    """A light decoder for reconstruction: an encoder's stages -> (B, outputs, H, W).
+
+    From the last map alone: with the finer ones a missing piece could be copied from beside it.
+    Five times twice as large, for the DenseNet has halved the side five times; no norm, so that
+    brightness is kept.
+    """
+
+    def __init__(self, encoder: Encoder, outputs: int) -> None:
+        super().__init__()
+        widths = [encoder.width, *DECODED]
+        self.ups = nn.ModuleList(nn.Conv2d(wide, narrow, 3, padding=1)
+                                 for wide, narrow in pairwise(widths))
+        self.last = nn.Conv2d(DECODED[-1], outputs, 1)
+
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        """Enlarge the last map step by step."""
+        x = stages[-2]  # the code behind it has no place
+        for layer in self.ups:
+            x = F.relu(layer(F.interpolate(x, scale_factor=2, mode="nearest")))
+        with full_precision(x.device):
+            outputs: Tensor = self.last(x.float())
+        return outputs
 
 
 class Grader(nn.Module):

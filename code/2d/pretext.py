@@ -4,7 +4,6 @@ Sizes are those of Taleb et al. 2020 for 224 x 224, written in terms of the reso
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
@@ -12,39 +11,28 @@ from torch import Generator, Tensor
 from common.tasks import augment, cpc, exemplar, puzzles
 from common.tasks.contract import Pretext
 
+JITTER = (8, 224)  # pixels a patch may move in its cell, at which side; never none
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns an image
-
-
-def jitter(size: int) -> int:
-    """Pixels a patch may move inside its cell: 8 at 224, and never none."""
-    return max(1, round(8 * size / 224))
 
 
 class Rotation(puzzles.Rotation):
     """Four classes: quarter turns."""
 
-    batch_size = 32
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, dimensions=2)
+    dimensions, batch_size = 2, 32
 
 
 class Jigsaw(puzzles.Jigsaw):
     """9 patches, 100 permutations at least 6 places apart."""
 
-    batch_size = 32
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, jitter(size), dimensions=2)
+    dimensions, batch_size = 2, 32
+    jitter = JITTER
 
 
 class RelativePatch(puzzles.RelativePatch):
     """The centre patch and one of the 8 around it."""
 
-    batch_size = 32
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, jitter(size), dimensions=2)
+    dimensions, batch_size = 2, 32
+    jitter = JITTER
 
 
 class Exemplar(exemplar.Exemplar):
@@ -86,14 +74,12 @@ class ExemplarUpright(Exemplar):
 class ContrastivePrediction(cpc.ContrastivePrediction):
     """5 x 5 patches of 74 that overlap by half, crops of 67; negatives of the whole batch."""
 
-    batch_size = 64
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, n=5, jitter=-(size // 6), crop=67 / 74, dimensions=2,
-                         mirror=False, padded=False, across=True)
+    dimensions, batch_size = 2, 64
+    rows, overlap, kept, padded = 5, True, 67 / 74, False
+    mirror, across = False, True
 
 
-PRETEXTS: dict[str, Callable[[int], Pretext]] = {
+PRETEXTS: dict[str, type[Pretext]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,
     "rpl": RelativePatch,

@@ -42,9 +42,8 @@ def classes(every: list[Measure]) -> list[Measure]:
 
 
 def axis(run: Json) -> str:
-    """Metric and number of cases, for the axis."""
-    return (f"Test Dice, mean of foreground classes\n(n = {run['test_cases']} cases, "
-            f"on the {run['resolution']}³ grid)")
+    """Metric and grid, for the axis."""
+    return f"Test Dice, mean of foreground\n(on the {run['resolution']}³ grid)"
 
 
 def published() -> list[Published]:

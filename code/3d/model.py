@@ -153,6 +153,11 @@ class Decoder(nn.Module):
             nn.init.xavier_uniform_(layer.weight)  # glorot-uniform
             nn.init.zeros_(layer.bias)
 
+    @classmethod
+    def of(cls, encoder: Encoder, outputs: int) -> "Decoder":
+        """The decoder that goes with an encoder."""
+        return cls(encoder.widths, outputs, checkpointing=encoder.checkpointing)
+
     def forward(self, stages: list[Tensor]) -> Tensor:
         """Map an encoder's stages to class logits: (B, classes, D, H, W)."""
         *skips, bottleneck, code = stages
@@ -172,7 +177,7 @@ class UNet(nn.Module):
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = Decoder(encoder.widths, classes, checkpointing=encoder.checkpointing)
+        self.decoder = Decoder.of(encoder, classes)
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Segment volumes whose sides are divisible by 2^(levels + 1)."""

@@ -4,7 +4,6 @@ Sizes are those of Taleb et al. 2020 for 128^3, written in terms of the resoluti
 """
 
 import math
-from collections.abc import Callable
 from itertools import combinations
 
 import torch
@@ -13,39 +12,28 @@ from torch import Generator, Tensor
 from common.tasks import augment, cpc, exemplar, puzzles
 from common.tasks.contract import Pretext
 
+JITTER = (3, 128)  # voxels a patch may move in its cell, at which side; never none
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns a volume
-
-
-def jitter(size: int) -> int:
-    """Voxels a patch may move inside its cell: 3 at 128, and never none."""
-    return max(1, round(3 * size / 128))
 
 
 class Rotation(puzzles.Rotation):
     """Ten classes: identity and 90, 180, 270 degrees about each of three axes."""
 
-    batch_size = 4
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, dimensions=3)
+    dimensions, batch_size = 3, 4
 
 
 class Jigsaw(puzzles.Jigsaw):
     """27 patches, 100 permutations at least 24 places apart."""
 
-    batch_size = 8
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, jitter(size), dimensions=3)
+    dimensions, batch_size = 3, 8
+    jitter = JITTER
 
 
 class RelativePatch(puzzles.RelativePatch):
     """The centre patch and one of the 26 around it."""
 
-    batch_size = 32
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, jitter(size), dimensions=3)
+    dimensions, batch_size = 3, 32
+    jitter = JITTER
 
 
 class Exemplar(exemplar.Exemplar):
@@ -105,14 +93,12 @@ class ExemplarUpright(Exemplar):
 class ContrastivePrediction(cpc.ContrastivePrediction):
     """4 x 4 x 4 patches of 32, crops of 28 filled up with zeros; negatives of the same volume."""
 
-    batch_size = 1
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, n=4, jitter=0, crop=28 / 32, dimensions=3,
-                         mirror=True, padded=True, across=False)
+    dimensions, batch_size = 3, 1
+    rows, overlap, kept, padded = 4, False, 28 / 32, True
+    mirror, across = True, False
 
 
-PRETEXTS: dict[str, Callable[[int], Pretext]] = {
+PRETEXTS: dict[str, type[Pretext]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,
     "rpl": RelativePatch,

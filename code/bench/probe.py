@@ -33,11 +33,11 @@ from common.arms import BASELINE
 from common.downstream import metrics
 from common.errors import InputError, exit_status
 from common.machine import devices
-from common.runs.encoders import for_whole_images, place
+from common.runs.encoders import for_whole_images, load_start, place
 from common.runs.stages import load_cases
 from common.runs.study import Study
-from common.runs.training import Cases, even_chunks, generator
 from common.settings import from_flags
+from common.tasks.batches import Cases, even_chunks, generator
 
 VOXELS = 20_000          # of all training volumes, that the logistic regression is fitted to
 ALPHAS = np.logspace(-2, 5, 15)  # of the ridge; the best by leave-one-out on what it is fitted to
@@ -51,7 +51,7 @@ def main() -> int:
     exp = trees.script(asked.tree)
     settings = from_flags(vars(exp), flags)
     device = devices.choose(settings.DEVICE, ranks=1)[0]
-    study = trees.study_of(asked.tree, exp, settings, device)
+    study = trees.study_of(exp, settings, device)
     cases = load_cases(study, device)
     print("| task | probe | by seed | moved |\n|---|---|---|---|", flush=True)
     for task in settings.TASKS:
@@ -65,13 +65,16 @@ def main() -> int:
 def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, float]:
     """The probe's score on an encoder, and how far pretraining has moved that."""
     torch.manual_seed(seed)
-    first = study.make_encoder()  # as pretraining and the baseline begin
-    encoder = study.make_encoder()
+    first = study.networks.encoder()  # as pretraining and the baseline begin
+    network = study.networks.downstream(study.networks.encoder())
+    encoder = network.encoder
+    assert isinstance(encoder, nn.Module)
     encoder.load_state_dict(first.state_dict())
     if task == BASELINE:
-        encoder = for_whole_images(study, encoder, cases, seed)
+        weights = {f"encoder.{name}": value for name, value in first.state_dict().items()}
+        network.load_state_dict(for_whole_images(study, weights, cases, seed), strict=False)
     elif study.pretrain_run(task, seed).done():
-        study.load_start(encoder, task, seed, cases)
+        load_start(study, network, task, seed, cases)
     else:
         raise InputError(f"{study.pretrain_run(task, seed).folder}: no encoder trained with these "
                          "settings; train it with exp.py and the same flags")

@@ -80,7 +80,7 @@ def study_of(tree: str, way: Way, flags: list[str]) -> Study:
     settings.EQUAL_STEPS = way.equal_steps
     settings.RANKS_PER_RUN = 1  # BatchNorm is changed in this process only
     settings.RESULTS = str(Path(settings.RESULTS) / way.folder)
-    return trees.study_of(tree, exp, settings, devices.choose(settings.DEVICE, ranks=1)[0])
+    return trees.study_of(exp, settings, devices.choose(settings.DEVICE, ranks=1)[0])
 
 
 def lend_encoders(study: Study, other: Study) -> None:

@@ -31,7 +31,7 @@ from common.downstream.segmentation import Segmentation
 from common.files import Json, read_json
 from common.runs.plan import Job, in_order, plan
 from common.runs.records import Run, read_log
-from common.runs.study import Study
+from common.runs.study import Networks, Study
 from common.settings import from_flags
 
 CODE = Path(__file__).resolve().parents[1]
@@ -123,18 +123,16 @@ def pancreas(settings: Any) -> Study:
                   dict.fromkeys(names, ""), labelled, dict.fromkeys(names, ["", ""]))
     parts = Splits(names[:TRAIN], names[TRAIN:TRAIN + VAL], names[TRAIN + VAL:labelled], 0)
     model = importlib.import_module("3d.model")
+    networks = Networks(
+        encoder=partial(model.Encoder, 1, settings.FILTERS, settings.LEVELS),
+        decoder=model.Decoder.of, downstream=partial(model.UNet, classes=len(CLASSES)),
+        channels_last=torch.channels_last_3d, step_bytes=0.0, probe=32, encoder_share=0.3)
     return Study(
-        settings=settings, dataset="pancreas", tree="3d", generated=False, cache=cache,
-        splits=parts, strata=dict.fromkeys(names[:labelled], 0),
-        pool=[*parts.train, *names[labelled:]],
+        settings, "3d", "pancreas", False, cache, parts, dict.fromkeys(names[:labelled], 0),
+        [*parts.train, *names[labelled:]],
         pretexts=importlib.import_module("3d.pretext").PRETEXTS, external={},
-        downstream=partial(Segmentation, CLASSES), classes=CLASSES[1:], channels=["CT"],
-        dimensions=3,
-        probe=32, encoder_share=0.3,
-        make_encoder=partial(model.Encoder, 1, settings.FILTERS, settings.LEVELS),
-        make_network=partial(model.UNet, classes=len(CLASSES)), 
-        channels_last=torch.channels_last_3d,
-        precision="bfloat16", rule="", step_bytes=0.0)
+        downstream=partial(Segmentation, CLASSES), networks=networks, classes=CLASSES[1:],
+        channels=["CT"], dimensions=3, precision="bfloat16", rule="")
 
 
 def step_operations(settings: Any) -> float:

@@ -18,19 +18,19 @@ from common.data.splits import hold_out
 from common.files import ROOT
 from common.machine import devices
 from common.report.stats import Measure
+from common.runs import grid
 from common.runs.plan import view_voxels
 from common.runs.records import read_runs
 from common.runs.stages import load_cases
 from common.runs.study import Study
-from common.runs.training import Cases
 from common.settings import Settings, from_flags
+from common.tasks.batches import Cases
 
 SIBLINGS = ("loader", "model", "phantom", "pretext")
 SCANS = 14          # generated scans; enough for splits, and for jigsaw's batch of 8
 SCAN_SIDE = 48      # voxels; what the network sees is resized
 PHOTOGRAPHS = 48    # more than a batch of 32 to train on
 STRATA = 3          # as of terciles of foreground; how many hardly matters for the counts
-SOUND_ON_CPU = {"3d": False, "2d": True}  # bfloat16; as the trees' exp.py say
 
 
 class Grid(NamedTuple):
@@ -86,7 +86,7 @@ def open_3d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
     exp = script("3d")
     data = folder / "Task00_Steps"
     exp.phantom.generate(data, labelled=SCANS, unlabelled=0, size=SCAN_SIDE)
-    return _open("3d", exp, data, device, sizes.volumes)
+    return _open(exp, data, device, sizes.volumes)
 
 
 def open_2d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
@@ -94,23 +94,24 @@ def open_2d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
     exp = script("2d")
     data = folder / "steps"
     exp.phantom.generate(data, labelled=PHOTOGRAPHS, unlabelled=0, size=128)
-    return _open("2d", exp, data, device, sizes.photographs)
+    return _open(exp, data, device, sizes.photographs)
 
 
-def _open(tree: str, exp: ModuleType, data: Path, device: torch.device,
+def _open(exp: ModuleType, data: Path, device: torch.device,
           flags: Sequence[str]) -> Tree:
     folder = data.parent
     places = ["--data", data, "--cache", folder / "cache", "--results", folder / "results"]
     settings = from_flags(vars(exp), [*map(str, places), *flags])
-    study = study_of(tree, exp, settings, device)
+    study = study_of(exp, settings, device)
     return Tree(study, load_cases(study, device), from_flags(vars(exp), []))
 
 
-def study_of(tree: str, exp: ModuleType, settings: Settings, device: torch.device) -> Study:
+def study_of(exp: ModuleType, settings: Settings, device: torch.device) -> Study:
     """The study that exp.py makes of ``settings``; InputError as there."""
-    exp.check(settings, {})
-    precision = devices.precision(settings.PRECISION, [device], sound_on_cpu=SOUND_ON_CPU[tree])
-    study: Study = exp.make_study(settings, precision, {})
+    files = grid.check(settings, exp.TREE)
+    precision = devices.precision(settings.PRECISION, [device],
+                                  sound_on_cpu=exp.TREE.bfloat16_on_cpu)
+    study: Study = exp.make_study(settings, precision, files)
     return study
 
 

@@ -74,7 +74,7 @@ def make(tree: str, flags: list[str], text: str) -> Try:
     if text:
         settings.RESULTS = str(Path(settings.RESULTS) / "tries" / text)
     device = devices.choose(settings.DEVICE, ranks=1)[0]
-    return Try(text or AS_GIVEN, trees.study_of(tree, exp, settings, device))
+    return Try(text or AS_GIVEN, trees.study_of(exp, settings, device))
 
 
 def compare(one: Try) -> None:

@@ -1,7 +1,8 @@
 """The constants of an exp.py as command-line flags, derived; there is no second list.
 
-Every UPPER_CASE name of the script whose value is a number, a string, a boolean, a list of these
-or None is a constant, the comment behind it is the flag's help, its annotation or value its type.
+Every UPPER_CASE name of the script, or of constants.py, whose value is a number, a string, a
+boolean, a list of these or None is a constant; the comment behind it is the flag's help, its
+annotation or value its type.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from common import arms
+from common import arms, constants
 from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
@@ -47,21 +48,63 @@ RANGES = {
     "RANKS_PER_RUN": Range(1), "THREADS": Range(1), "RESOLUTION": Range(1), "LEVELS": Range(1),
     "FILTERS": Range(1), "GROWTH": Range(1), "GRADES": Range(2), "SPLIT_SEED": Range(0, 2**32),
     "PRETEXT_EPOCHS": Range(1), "PRETEXT_PATIENCE": Range(1), "PRETEXT_MIN_STEPS": Range(0),
-    "PRETEXT_LR": Range(1e-12, 1), "PRETEXT_BATCH_SIZE": Range(0, why="0: the task's own"),
+    "PRETEXT_LR": Range(0, 1, "0: the task's own"), "PRETEXT_STEPS": Range(0),
+    "PRETEXT_BATCH_SIZE": Range(0, why="0: the task's own"),
     "FINETUNE_EPOCHS": Range(1), "FINETUNE_LR": Range(1e-12, 1),
     "FINETUNE_CLIP": Range(0, why="0: none"), "START_LR_FACTOR": Range(0, 100),
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
-    "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32), 
+    "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
     "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
     "BLOCKS": Range(1),
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
-           "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine")}
+           "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
+           "PRETEXT_SCHEDULE": ("own", "constant", "cosine")}
 
 
 class Settings(types.SimpleNamespace):
-    """The constants' values for one run of the script, by their own names."""
+    """The constants' values for one run of the script, by their own names.
+
+    Those that common/ reads are listed; a tree's others are read in that tree alone.
+    """
+
+    DATA: str
+    RESULTS: str
+    CACHE: str
+    TASKS: list[str]
+    ENCODER: list[str]
+    FRACTIONS: list[int]
+    SEEDS: list[int]
+    DEVICE: str
+    PRECISION: str
+    WORKERS: int
+    RUNS_PER_GPU: int
+    RANKS_PER_RUN: int
+    THREADS: int
+    DEMO: bool
+    RERUN: bool
+    STRICT: bool
+    RESOLUTION: int
+    LAYOUT: str
+    SPLIT_SEED: int
+    PRETEXT_EPOCHS: int
+    PRETEXT_PATIENCE: int
+    PRETEXT_MIN_STEPS: int
+    PRETEXT_STEPS: int
+    PRETEXT_LR: float
+    PRETEXT_SCHEDULE: str
+    PRETEXT_BATCH_SIZE: int
+    FINETUNE_EPOCHS: int
+    WARMUP_EPOCHS: int | None
+    WARMUP_SHARE: float
+    START_LR_FACTOR: float
+    BATCH_SIZE: int
+    FINETUNE_LR: float
+    FINETUNE_CLIP: float
+    FINETUNE_SCHEDULE: str
+    EQUAL_STEPS: bool
+    VALIDATIONS: int
 
     def __getattr__(self, name: str) -> Any:  # lets mypy know that any constant may be asked for
         raise AttributeError(f"the script has no constant {name}")
@@ -95,22 +138,23 @@ def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None
     Raises InputError for an unknown flag or a value of the wrong type.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    constants = {name: value for name, value in script.items()
-                 if name.isupper() and not isinstance(value, dict)
-                 and isinstance(value, int | float | str | list | None)}
-    comments = _comments(Path(script["__file__"]))
+    both = {**script, **{name: value for name, value in vars(constants).items()
+                         if name not in script}}
+    known = {name: value for name, value in both.items()
+             if name.isupper() and isinstance(value, int | float | str | list | None)}
+    comments = {**_comments(Path(str(constants.__file__))), **_comments(Path(script["__file__"]))}
+    kinds = {**constants.__annotations__, **script.get("__annotations__", {})}
     parser = _Parser(prog=Path(script["__file__"]).name, description=script["__doc__"],
                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
                      argument_default=argparse.SUPPRESS)  # so that flags hold what was given only
     if "DEMO" in script:
         parser.add_argument("--demo", dest="DEMO", action="store_true", default=argparse.SUPPRESS,
                             help="generated data at small settings, all of it in results/demo/")
-    for name, value in constants.items():
-        kind = script.get("__annotations__", {}).get(name)
-        _add_flag(parser, name, value, kind, comments.get(name, ""))
+    for name, value in known.items():
+        _add_flag(parser, name, value, kinds.get(name), comments.get(name, ""))
     flags = vars(parser.parse_args(arguments))
     demo = script["DEMO"] if flags.get("DEMO") else {}
-    return Settings(**{"DEMO": False, **constants, **demo, **flags})
+    return Settings(**{"DEMO": False, **known, **demo, **flags})
 
 
 def _add_flag(parser: _Parser, name: str, value: Any, annotation: Any, comment: str) -> None:
@@ -157,10 +201,11 @@ def _comments(path: Path) -> dict[str, str]:
     return found
 
 
-def check_common(settings: Settings, pretexts: Sequence[str], others: Sequence[str]) -> None:
+def check_common(settings: Settings, tasks: Mapping[str, Any], others: Sequence[str], *,
+                 decoder: bool) -> None:
     """Check what both trees' constants have in common; InputError names the first that is wrong.
 
-    ``pretexts`` are the names of pretext tasks, ``others`` those of arms without one.
+    ``tasks``, ``others`` and ``decoder`` are those of arms.check().
     """
     for name, value in vars(settings).items():
         _check_numbers(name, value)
@@ -171,8 +216,8 @@ def check_common(settings: Settings, pretexts: Sequence[str], others: Sequence[s
         raise InputError("PRETEXT_BATCH_SIZE = 1: BatchNorm and negatives need at least 2 cases in "
                          "a batch; give 2 or more, or 0 for the task's own")
     _check_lists(settings)
-    for task in settings.TASKS:
-        arms.check(task, pretexts, others)
+    for arm in settings.TASKS:
+        arms.check(arm, tasks, others, decoder=decoder)
     warmup = warmup_epochs(settings)
     if not 0 <= warmup < settings.FINETUNE_EPOCHS:
         raise InputError(f"WARMUP_EPOCHS = {warmup}: must be at least 0 and smaller than "

@@ -27,7 +27,7 @@ import torch
 from common.errors import exit_status
 from common.machine import launcher
 from common.runs import training
-from common.runs.records import Run
+from common.runs.training import Fit, State
 
 CODE = Path(__file__).resolve().parents[1]
 FOLDERS = ("2d", "3d", "bench")  # whose scripts import their neighbours by bare names
@@ -225,20 +225,27 @@ def _command(script: str, flags: list[str]) -> int:
         return exit_status(module.main)
 
 
+def fit(*given: Any, **named: Any) -> State:
+    """Train a run to its end, as stages.train() does."""
+    one = Fit(*given, **named)
+    one.start()
+    while one.due():
+        one.epoch()
+    return one.state
+
+
 def slowly(log: Path, pause: float) -> None:
     """Make a checkpoint after every epoch, note each epoch as it begins, and pause in it."""
     training.CHECKPOINT_EVERY, training.CHECKPOINT_SHARE = 0, float("inf")
-    training._train_epoch = partial(_noted, training._train_epoch, log, pause)
+    train_epoch = Fit.epoch
+
+    def epoch(self: Fit) -> None:
+        with log.open("a") as file:
+            file.write(f"{self.run.name} {self.state.epoch + 1}\n")
+        time.sleep(pause)
+        train_epoch(self)
+    Fit.epoch = epoch  # type: ignore[method-assign]
     forked()
-
-
-def _noted(train_epoch: Callable[..., Any], log: Path, pause: float, epoch: int,
-           *given: Any) -> Any:
-    run = next(one for one in given if isinstance(one, Run))
-    with log.open("a") as file:
-        file.write(f"{run.name} {epoch}\n")
-    time.sleep(pause)
-    return train_epoch(epoch, *given)
 
 
 def forked() -> None:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import mutations_card
 import mutations_data
+import mutations_figures
 import mutations_numbers
 import mutations_protocol
 import mutations_tasks
@@ -67,7 +68,7 @@ class Job(NamedTuple):
 
 
 TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_numbers, mutations_tasks,
-                                            mutations_data, mutations_card)
+                                            mutations_data, mutations_figures, mutations_card)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

@@ -2,7 +2,7 @@
 
 TABLE = {
     "test_heldout.py::test_the_pool_is_the_training_cases_and_the_unlabelled_that_are_no_twins": [
-        ("leakage: the pool is checked", "    splits.check_no_leakage(parts, pool)\n", ""),
+        ("leakage: the pool is checked", "    check_no_leakage(parts, pool)\n", ""),
         ("duplicates: the pool is without them",
          "dropped = set(duplicates(cache).unlabelled)", "dropped: set[str] = set()"),
     ],
@@ -17,12 +17,12 @@ TABLE = {
     ],
     "test_heldout.py::test_splits_are_read_as_they_were_written": [
         ("splits are read, not made again",
-         'return splits.Splits(old["train"], old["val"], old["test"], old["seed"])', "return made"),
+         'return Splits(old["train"], old["val"], old["test"], old["seed"])', "return made"),
     ],
     "test_heldout.py::test_splits_of_other_data_are_refused_or_set_aside": [
         ("splits of other data are refused",
-         'changed = [*records.differences(old.get("contents", {}), content["contents"]),',
-         "changed = [*records.differences({}, {}),"),
+         'changed = [*differences(old.get("contents", {}), content["contents"]),',
+         "changed = [*differences({}, {}),"),
     ],
     "test_loader_2d.py::test_the_retina_is_cropped_squared_and_nothing_of_it_lost": [
         ("photographs: specks do not widen the box", "SPECKS = 0.02 ", "SPECKS = 0.0 "),
@@ -98,7 +98,7 @@ TABLE = {
         ("cache: the key has the contents", 'key = digest({"contents": contents, "settings"',
          'key = digest({"contents": list(contents), "settings"'),
         ("cache: the key has the settings",
-         '"settings": settings, "format": FORMAT})', '"format": FORMAT})'),
+         '"settings": how.settings, "format": FORMAT})', '"format": FORMAT})'),
         ("cache: a label file is part of a case's content",
          "for file in source.files)])", "for file in source.files[:1])])"),
         ("cache: a changed file is read again",

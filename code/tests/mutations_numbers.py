@@ -51,6 +51,31 @@ TABLE = {
          'mean_of("dice", "Dice, mean of foreground")',
          'mean_of("dice_pancreas", "Dice, mean of foreground")'),
     ],
+    "test_published.py::test_a_run_that_is_there_with_another_content_is_refused": [
+        ("published: a run is never changed",
+         "if changed := differences(_content(known), _content(run)):",
+         "if changed := differences(_content(known), _content(known)):"),
+        ("published: runs of other settings are not added",
+         "if odd := unlike(stages[0]):", "if odd := unlike(stages[0][:1]):"),
+        ("published: machine and time are no content", 'NOTES = ("provenance", "seconds")',
+         'NOTES = ("provenance",)'),
+    ],
+    "test_published.py::test_arms_fractions_and_seeds_are_added_in_any_order": [
+        ("published: draws are runs of their own", '"pool", "seed", "fold", "draw")  # tell',
+         '"pool", "seed", "fold")  # tell'),
+        ("published: one order whatever was added first",
+         "*sorted(set(row) - set(PLACE))]", "*(name for name in row if name not in PLACE)]"),
+    ],
+    "test_published.py::test_what_is_packed_is_read_again": [
+        ("published: counts come back whole", 'rest = sum(case["truth"]) - sum(case["predicted"])',
+         'rest = sum(case["truth"]) + sum(case["predicted"])'),
+        ("published: steps come back", "return [steps * n for n in range(1, count + 1)]",
+         "return [steps * n for n in range(count)]"),
+    ],
+    "test_published.py::test_a_damaged_file_is_named_in_one_line": [
+        ("published: a newer format is not guessed at", 'if content["format"] > FORMAT:',
+         'if content["format"] > FORMAT + 1:'),
+    ],
     "test_downstream.py::test_soft_dice_of_a_guess_by_hand": [
         ("soft Dice: probabilities of classes",
          "outputs.float().softmax(1).unbind(1)", "outputs.float().sigmoid().unbind(1)"),

@@ -30,9 +30,9 @@ TABLE = {
     ],
     "test_augment.py::test_patches_are_jittered_by_the_papers_numbers": [
         ("3D jitter of 3 at 128",
-         "return max(1, round(3 * size / 128))", "return max(1, round(6 * size / 128))"),
+         "JITTER = (3, 128)", "JITTER = (6, 128)"),
         ("2D jitter of 8 at 224",
-         "return max(1, round(8 * size / 224))", "return max(1, round(4 * size / 224))"),
+         "JITTER = (8, 224)", "JITTER = (4, 224)"),
     ],
     "test_augment.py::test_photographs_are_zoomed_both_ways_and_mirrored_only_if_asked": [
         ("2D finetuning zooms both ways", "augment.zooms(len(images), 2, 1 - zoom, 1 + zoom, rng)",
@@ -77,11 +77,11 @@ TABLE = {
         ("cpc: negative is another column",
          "shift = torch.randint(1, among, own.shape", "shift = torch.randint(0, among, own.shape"),
         ("cpc 3D: negative of the same volume",
-         "mirror=True, padded=True, across=False)", "mirror=True, padded=True, across=True)"),
+         "mirror, across = True, False", "mirror, across = True, True"),
     ],
     "test_cpc.py::test_negatives_are_other_columns_of_any_image_of_the_batch": [
         ("cpc 2D: negative of any image",
-         "mirror=False, padded=False, across=True)", "mirror=False, padded=False, across=False)"),
+         "mirror, across = False, True", "mirror, across = False, False"),
     ],
     "test_cpc.py::test_a_logit_is_the_mean_product_and_the_loss_pulls_the_own_pair_up": [
         ("cpc: own towards 1, other towards 0",
@@ -153,8 +153,7 @@ TABLE = {
          "patches.turn(image, self.turns[target])", "patches.turn(image, self.turns[target - 1])"),
         ("chance is one in the classes", '{"accuracy": 1 / classes}', '{"accuracy": 0.5}'),
         ("turns: about the middle plane as about the others",
-         "return torch.rot90(image, quarters, (-2, -1)).contiguous()",
-         "return torch.rot90(image, -quarters, (-2, -1)).contiguous()"),
+         "return torch.rot90(image, quarters, plane)", "return torch.rot90(image, -quarters, plane)"),
     ],
     "test_pretexts.py::test_rpl_shows_the_centre_first_and_the_place_it_asks_for_second": [
         ("rpl: the centre is skipped", "other = targets + (targets >= self.centre)  # skips",
@@ -242,5 +241,41 @@ TABLE = {
          "return far.min(1).values\n", "return far.masked_fill(far.isinf(), 0).max(1).values\n"),
         ("exemplar_semihard: beyond the original",
          "far.masked_fill(far <= near[:, None]", "far.masked_fill(far > near[:, None]"),
+    ],
+    "test_new_tasks.py::test_each_task_has_its_own_batch_rate_steps_and_schedule": [
+        ("a task's own steps", "most = s.PRETEXT_STEPS or task.steps", "most = s.PRETEXT_STEPS"),
+        ("a task's own rate", "lr=s.PRETEXT_LR or task.lr", "lr=1e-4"),
+        ("a task's own schedule", 'plan = task.schedule if s.PRETEXT_SCHEDULE == "own"',
+         'plan = "constant" if s.PRETEXT_SCHEDULE == "own"'),
+        ("no patience with a cosine", 'patience=s.PRETEXT_PATIENCE if plan == "constant" else None',
+         "patience=s.PRETEXT_PATIENCE"),
+        ("identity: what is a task's own", '**self._of_pretraining, "own": {', '**self._of_pretraining, "own": {} and {'),
+    ],
+    "test_new_tasks.py::test_constants_that_are_not_zero_override_a_tasks_own": [
+        ("chance of the batch that is trained with", "self.settings.PRETEXT_BATCH_SIZE)\n\n    def pretrain_run",
+         "0)\n\n    def pretrain_run"),
+    ],
+    "test_new_tasks.py::test_what_follows_a_step_is_done_after_every_step": [
+        ("what follows a step", "        self.task.after_step(self.model)\n", ""),
+    ],
+    "test_new_tasks.py::test_the_encoder_is_handed_on_and_where_it_is_asked_for_the_decoder": [
+        ("a decoder's last layer is new", 'name.split(".")[1] != LAST and name in wanted', "name in wanted"),
+        ("the decoder is handed on where asked for", "        if decoder:\n            assert", "        if False:\n            assert"),
+        ("the decoder is handed on nowhere else", "        if decoder:\n            assert", "        if True:\n            assert"),
+        ("a shuffled decoder is shuffled", "shuffle([first, *rest], seed)", "shuffle([first], seed)"),
+    ],
+    "test_new_tasks.py::test_the_decoders_statistics_are_those_of_whole_images": [
+        ("a decoder's statistics", "        seen = network\n", "        seen = network.encoder\n"),
+    ],
+    "test_new_tasks.py::test_with_the_decoder_it_too_is_frozen_first_and_has_the_starts_rate": [
+        ("a decoder handed on is frozen first", "decoder=arms.hands_on_decoder(arm),\n", "decoder=False,\n"),
+    ],
+    "test_new_tasks.py::test_arms_of_one_task_share_its_pretraining": [
+        ("identity: the decoder's weights", 'named = ["encoder", "decoder"] if "decoder" in how else ["encoder"]', 'named = ["encoder"]'),
+    ],
+    "test_optimiser.py::test_a_cosine_goes_from_the_rate_to_nearly_none_and_a_constant_stays": [
+        ("a cosine ends at none", "(1 + math.cos(math.pi * share))", "(1 + math.cos(math.pi * share / 2))"),
+        ("a constant stays", 'if self.recipe.schedule == "cosine":', "if True:"),
+        ("the schedule counts from the start", "self._set_rate(step - 1)", "self._set_rate(index)"),
     ],
 }

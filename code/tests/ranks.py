@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from commands import fit
 from torch import nn
 
 from common.downstream.grading import Grading
@@ -17,9 +18,10 @@ from common.errors import RunFailed
 from common.machine import launcher, parallel
 from common.runs import checkpoint, training
 from common.runs.records import Run, SilentRun, read_log
-from common.runs.training import Cases, Recipe, fit, generator
+from common.runs.training import Recipe
 from common.tasks import joint
-from common.tasks.siamese import PretextModel
+from common.tasks.batches import Cases, generator
+from common.tasks.siamese import Siamese
 
 IDS = [f"case_{i}" for i in range(12)]
 # Five training cases in batches of five: ranks get parts of unequal length.
@@ -51,7 +53,7 @@ def model_and_task(name: str) -> tuple[nn.Module, Any, Cases]:
     task = joint.make(what, importlib.import_module(f"{tree}.pretext").PRETEXTS,
                       cases.images.shape[-1])
     views, _ = task.prepare(cases.batch([0, 1], labelled=False), generator(0, "v"), training=False)
-    return PretextModel(encoder, task, views), task, cases
+    return Siamese(encoder, task.head, views, stages=task.stages), task, cases
 
 
 def train(name: str, folder: Path, *, dropout: float = 0.0,

@@ -5,6 +5,8 @@ import json
 import math
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +15,14 @@ from drawn import caught, texts
 
 from common import arms
 from common.downstream.segmentation import Segmentation
+from common.downstream.supervised import Supervised
 from common.errors import InputError
 from common.runs import checkpoint, encoders
-from common.runs.training import generator
 from common.settings import Settings
 from common.tasks import joint
+from common.tasks.batches import generator
 from common.tasks.contract import Batch
-from common.tasks.siamese import PretextModel
+from common.tasks.siamese import Siamese
 
 model3d, model2d = (importlib.import_module(f"{tree}.model") for tree in ("3d", "2d"))
 pretexts = importlib.import_module("3d.pretext").PRETEXTS
@@ -65,7 +68,7 @@ def test_at_stages_the_head_reaches_every_stage_directly(name: str) -> None:
     encoder = model3d.Encoder(1, 4, 1)
     image = torch.rand(2, 1, 16, 16, 16)
     views, _ = task.prepare(Batch(image, None, [0, 1]), generator(0, "s"), training=True)
-    network = PretextModel(encoder, task, views)
+    network = Siamese(encoder, task.head, views, stages=task.stages)
     first = views[0] if isinstance(views, tuple) else views
     features = network.features(first)
     code = 8 * 4**3
@@ -80,15 +83,30 @@ def test_at_stages_the_head_reaches_every_stage_directly(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "message"), [
     ("rotation+rotaton", "did you mean 'rotation'"), ("rotation+rotation", "twice"),
-    ("rotation@all", "only @stages and then @shuffled"),
-    ("rotation@shuffled@stages", "only @stages and then @shuffled"),
-    ("oracle@stages", "oracle stands alone"), ("oracle+rotation", "oracle stands alone"),
-    ("baseline@shuffled", "unknown task 'baseline'"),
-    ("baseline+rotation", "unknown task 'baseline'"),
-    ("baseline@stages", "unknown task"), ("rotation+", "unknown task ''")])
+    ("rotation@all", "only @stages, @decoder and @shuffled, in this order"),
+    ("rotation@shuffled@stages", "in this order"), ("rotation@stages@stages", "in this order"),
+    ("oracle@stages", "oracle has no head"), ("oracle+rotation", "oracle stands alone"),
+    ("baseline@shuffled", "the baseline starts from nothing"),
+    ("rotation+baseline", "the baseline starts from nothing"),
+    ("baseline@stages", "the baseline starts from nothing"), ("rotation+", "unknown task ''"),
+    ("mine+rotation", "unknown task 'mine'"), ("mine@stages", "mine has no head"),
+    ("mine@decoder", "mine trains no decoder; @decoder may follow oracle"),
+    ("rotation@decoder", "rotation trains no decoder")])
 def test_odd_names_of_arms_are_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        arms.check(name, list(pretexts), ["baseline"])
+        arms.check(name, {**pretexts, "oracle": Supervised}, ["mine"], decoder=True)
+
+
+def test_names_of_arms_that_are_taken() -> None:
+    for name in ("baseline", "rotation+rpl@stages@shuffled", "oracle@decoder@shuffled", "mine",
+                 "mine@shuffled"):
+        arms.check(name, {**pretexts, "oracle": Supervised}, ["mine"], decoder=True)
+    with pytest.raises(InputError, match="has no decoder; leave @decoder out"):
+        arms.check("oracle@decoder", {"oracle": Supervised}, [], decoder=False)
+    assert [arms.pretraining(name) for name in ("rpl@stages@shuffled", "mae@decoder@shuffled")
+            ] == ["rpl@stages", "mae"]
+    assert arms.is_control("oracle@decoder") and arms.is_control("rpl@shuffled")
+    assert not arms.is_control("rpl@stages") and not arms.is_control("baseline")
 
 
 @pytest.mark.parametrize(("entry", "message"), [
@@ -97,6 +115,9 @@ def test_odd_names_of_arms_are_refused(name: str, message: str) -> None:
 def test_odd_encoder_flags_are_refused(entry: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         encoders.named(Settings(ENCODER=[entry], TASKS=["baseline"]), ["baseline", *pretexts])
+
+
+NOBODY: Any = (SimpleNamespace(facts={}), SimpleNamespace(val=[], test=[]))  # cases and splits
 
 
 def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> None:
@@ -110,18 +131,18 @@ def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> Non
                            ({"model": state}, ["not a mapping of names to tensors"])):
         checkpoint.save(tmp_path / "e.pt", content)
         with pytest.raises(InputError) as caught:
-            encoders.from_files({"mine": tmp_path / "e.pt"}, make)
+            encoders.from_files({"mine": tmp_path / "e.pt"}, make, *NOBODY)
         assert all(word in str(caught.value) for word in [*words, "e.pt"])
     checkpoint.save(tmp_path / "e.pt", state)
-    arm = encoders.from_files({"mine": tmp_path / "e.pt"}, make)["mine"]
+    arm = encoders.from_files({"mine": tmp_path / "e.pt"}, make, *NOBODY)["mine"]
     checkpoint.save(tmp_path / "e.pt", make().state_dict())  # replaced while runs are waiting
     with pytest.raises(InputError, match="e.pt: has other weights than when"):
         arm.load()
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(InputError, match="text.pt: not a file of weights.*encoder.pt holds them"):
-        encoders.from_files({"mine": tmp_path / "text.pt"}, make)
+        encoders.from_files({"mine": tmp_path / "text.pt"}, make, *NOBODY)
     with pytest.raises(InputError, match="no such file"):
-        encoders.from_files({"mine": tmp_path / "none.pt"}, make)
+        encoders.from_files({"mine": tmp_path / "none.pt"}, make, *NOBODY)
 
 
 @pytest.fixture(scope="module", params=["3d", "2d"])

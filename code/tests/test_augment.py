@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from common.runs.training import generator
 from common.tasks import augment
+from common.tasks.batches import generator
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not
 wiring = importlib.import_module("wiring")
@@ -163,8 +163,9 @@ def test_upright_exemplars_turn_by_15_degrees_at_most(tree: str) -> None:
 
 
 def test_patches_are_jittered_by_the_papers_numbers() -> None:
-    assert pretexts["3d"].jitter(128) == 3 and pretexts["2d"].jitter(224) == 8
-    assert pretexts["3d"].jitter(16) == pretexts["2d"].jitter(16) == 1
+    for tree, side, moved in (("3d", 128, 3), ("2d", 224, 8), ("3d", 16, 1), ("2d", 16, 1)):
+        grid = pretexts[tree].RelativePatch(side).grid
+        assert side // 3 - grid.patch == moved
 
 
 @pytest.mark.parametrize(("zoom", "flips"), [(0.15, True), (0.3, False)])

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from common.data.cache import Source
 from common.downstream.segmentation import Segmentation
-from common.runs.training import generator
 from common.tasks import augment
+from common.tasks.batches import generator
 from common.tasks.contract import Batch
 
 CLASSES = ["background", "organ", "tumour"]

@@ -44,9 +44,9 @@ def test_patch_tasks_name_the_smallest_resolution_that_serves(trial_2d: Trial,
                                                               tmp_path: Path) -> None:
     for task in ("rpl", "jigsaw"):
         result = trial_2d.run(tmp_path, "--tasks", "baseline", task)
-        assert result.returncode == 2 and "--resolution 96" in result.stderr
+        assert result.returncode == 2 and "RESOLUTION to at least 96" in result.stderr
     result = trial_2d.run(tmp_path, "--resolution", 28)
-    assert result.returncode == 2 and "--resolution 29" in result.stderr
+    assert result.returncode == 2 and "RESOLUTION to at least 29" in result.stderr
 
 
 @pytest.mark.parametrize(("flags", "message"), [
@@ -79,40 +79,43 @@ def test_published_records_draw_the_same_figures(trial_2d: Trial, tmp_path: Path
     records, kept = trial_2d.folder / "results/2d/fundusphantom", tmp_path / "a"
     result = graph(records, kept, "--publish", "x")
     assert result.returncode == 0, result.stderr
-    copied = kept / "published/fundusphantom-x"
-    assert not [*copied.rglob("*.pt"), *copied.rglob("*.npz")]
+    study = kept / "published/fundusphantom-x"
     with np.load(records / "examples.npz") as saved:
         assert len(saved["ids"]) == 4 and saved["images"].shape[1:] == (32, 32, 3)
-    for name in ("examples.npz", "views.npz"):  # images: they stay with who has them
-        (copied / name).write_bytes((records / name).read_bytes())
-    result = graph(copied, tmp_path / "b")
+    names = sorted(path.name for path in kept.glob("*_*"))
+    assert len(names) == 7 and sorted(path.name for path in study.iterdir()) == sorted(
+        ["records.json", *names])  # no weights, no images
+    for name in ("examples.npz", "views.npz"):  # they stay with who has them
+        (study / name).write_bytes((records / name).read_bytes())
+    result = graph(study, tmp_path / "b")
     assert result.returncode == 0, result.stderr
-    names = sorted(path.name for path in (tmp_path / "b").iterdir())
-    assert len(names) == 7 and names == sorted(p.name for p in kept.glob("*_*"))
+    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
     for name in names:
-        assert (kept / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+        for folder in (study, tmp_path / "b"):
+            assert (kept / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 def graph(records: Path, results: Path, *more: object) -> Result:
     return call("2d/graph.py", "--records", records, "--results", results, *more)
 
 
-def test_records_are_published_whole_again_and_only_under_a_name(trial_2d: Trial,
-                                                                 tmp_path: Path) -> None:
+def test_records_are_published_again_without_a_change_and_only_under_a_name(
+        trial_2d: Trial, tmp_path: Path) -> None:
     records = trial_2d.folder / "results/2d/fundusphantom"
-    copied = tmp_path / "published/fundusphantom-x"
+    study = tmp_path / "published/fundusphantom-x"
     with caught():
         assert graph(records, tmp_path, "--publish", "x").returncode == 0
-        config = json.loads(next(copied.rglob("config.json")).read_text())
-        assert "host" not in config["provenance"] and config["identity"]
-        (copied / "finetune/left/over").mkdir(parents=True)
+        first = (study / "records.json").read_bytes()
+        assert b"host" not in first
         assert graph(records, tmp_path, "--publish", "x").returncode == 0
-        assert not (copied / "finetune/left").exists()
-        result = graph(copied, tmp_path, "--publish", "x")
+        assert (study / "records.json").read_bytes() == first
+        result = graph(study, tmp_path, "--publish", "x")
         assert result.returncode == 2 and "another --publish NOTE" in result.stderr
         for note in ("../up", "a/b"):
             result = graph(records, tmp_path, "--publish", note)
             assert result.returncode == 2 and "letters, digits" in result.stderr
-        (copied / "examples.npz").write_bytes(b"no zip")
-        result = graph(copied, tmp_path)
+        (study / "examples.npz").write_bytes(b"no zip")
+        result = graph(study, tmp_path)
         assert result.returncode == 2 and "examples.npz: not readable" in result.stderr
+        result = graph(tmp_path / "nothing", tmp_path)
+        assert result.returncode == 2 and "no records.json in it or below" in result.stderr

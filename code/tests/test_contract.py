@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from common.runs.training import generator
 from common.tasks import joint
-from common.tasks.contract import Batch, Nested, nested
-from common.tasks.siamese import PretextModel
+from common.tasks.batches import generator
+from common.tasks.contract import Batch, Parts
+from common.tasks.siamese import Nested, nested
 
 TREES = {"3d": (3, 36, 1), "2d": (2, 96, 3)}  # spatial axes, a side that serves, channels
 JOINT = ["rotation+rpl", "rotation@stages", "exemplar+cpc+jigsaw@stages"]
@@ -37,6 +37,14 @@ def encoder_of(tree: str) -> torch.nn.Module:
     return encoder
 
 
+def parts_of(encoder: Any, views: Nested) -> Parts:
+    """What a task's network is made of, as stages.py gives it."""
+    networks = importlib.import_module(f"{'3d' if hasattr(encoder, 'blocks') else '2d'}.model")
+    whole = networks.UNet if hasattr(networks, "UNet") else networks.Grader
+    return Parts(encoder, lambda outputs: networks.Decoder(encoder, outputs),
+                 lambda: whole(encoder, 3), views)
+
+
 @pytest.mark.parametrize(("tree", "name"), TASKS)
 @pytest.mark.parametrize("training", [True, False])
 def test_views_targets_and_scores_have_the_contracts_shapes(tree: str, name: str,
@@ -48,7 +56,7 @@ def test_views_targets_and_scores_have_the_contracts_shapes(tree: str, name: str
         assert own.dtype == torch.float32 and wanted.shape[0] == 3
     assert min(own.shape[-1] for own in each(views)) == task.side
     encoder = encoder_of(tree)
-    model = PretextModel(encoder, task, views)
+    model = task.network(parts_of(encoder, views))
     outputs = model(views)
     loss = task.loss(outputs, targets)
     assert loss.shape == () and torch.isfinite(loss)
@@ -82,7 +90,7 @@ def test_an_encoder_learns_a_fixed_batch(tree: str, name: str) -> None:
     task, batch = task_of(tree, name), batch_of(tree, 4)
     views, targets = task.prepare(batch, generator(0, "x"), training=True)
     encoder = encoder_of(tree)
-    model = PretextModel(encoder, task, views)
+    model = task.network(parts_of(encoder, views))
     for layer in model.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0
@@ -105,7 +113,7 @@ def test_a_step_fetches_nothing_from_the_device(tree: str, name: str) -> None:
     views, targets = task.prepare(batch, generator(0, "x"), training=True)
     encoder = encoder_of(tree)
     shapes = nested(lambda view: torch.zeros(view.shape), views)
-    model = PretextModel(encoder, task, shapes).to(meta)
+    model = task.network(parts_of(encoder, shapes)).to(meta)
     loss = task.loss(model(views), targets)
     assert all(tensor.is_meta for tensor in (*each(views), *each(targets), loss))
     loss.backward()

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from common.runs.training import generator
 from common.tasks import cpc
+from common.tasks.batches import generator
 from common.tasks.contract import Batch
 
 pretext3d = importlib.import_module("3d.pretext")

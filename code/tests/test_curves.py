@@ -14,6 +14,7 @@ from common.errors import InputError
 from common.report import curves, tables
 from common.report.curves import Curves
 from common.report.stats import Measure, accuracy_of, kappa_of, mean_of
+from common.runs import records
 
 DICE = [mean_of("dice", "Dice"), mean_of("dice_a", "Dice, a")]
 GRADES = [kappa_of("kappa", "QWK", 3), accuracy_of("accuracy", "Accuracy")]
@@ -61,7 +62,7 @@ def rows(found: Curves) -> dict[tuple[str, str, str], dict[str, str]]:
 
 
 def test_differences_their_intervals_and_p_are_those_of_the_seeds(tmp_path: Path) -> None:
-    found = curves.read(made(tmp_path), "set", DICE)
+    found = curves.of(records.read(made(tmp_path)), DICE)
     row = rows(found)["cpc", "25", "dice"]
     assert float(row["mean"]) == pytest.approx(0.45 + 0.01 + 0.2)
     assert float(row["difference"]) == pytest.approx(0.2)
@@ -80,7 +81,7 @@ def test_differences_their_intervals_and_p_are_those_of_the_seeds(tmp_path: Path
 
 
 def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
-    text = tables.markdown(curves.read(made(tmp_path), "set", DICE))
+    text = tables.markdown(curves.of(records.read(made(tmp_path)), DICE))
     half = student.ppf(1 - 0.025 / 2, 2) * 0.1 / 3**0.5
     adjusted = f"{0.2 - half:+.3f} to {0.2 + half:+.3f}"
     half = student.ppf(0.975, 2) * 0.1 / 3**0.5
@@ -90,14 +91,78 @@ def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
     assert f"| cpc | {cell} | {cell} | {cell} |" in text  # at a glance: a cell a fraction
     assert f"| cpc | 5 % | 0 1 2 | {single} | {adjusted} | {p:.3f} | {2 * p:.3f} |" in text
     last = (0.45 + 0.01 + 0.2) / 2  # last weights: half the score of those chosen
-    assert "| cpc | 25 % | 25 | 0 1 2 | 0.660 (" in text and f"| {last:.3f} |" in text
+    scores = text.partition("### Dice\n")[2]
+    head, _, base, cpc, *_ = scores.strip().splitlines()
+    assert head == "| task | 5 % (5) | 25 % (25) | 100 % (100) |"
+    assert base.startswith("| baseline | 0.410 (") and cpc.split("|")[3].startswith(" 0.660 (")
+    lasts = text.partition("last weights instead of the best")[2].partition("##")[0]
+    assert f"| {last:.3f} |" in next(line for line in lasts.splitlines() if "cpc" in line)
     assert "n = 4 test cases, 3 seeds, 90 to 100 optimiser steps a run" in text
     assert "chosen by highest score on validation (7 labelled cases" in text
     assert "generated data: says nothing about patients" in text.splitlines()[0]
 
 
+def test_the_smallest_gain_is_half_the_adjusted_interval_of_the_arms(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    for seed in range(3):  # a control, with the widest interval: it does not count
+        score = 0.5 + 0.2 * seed
+        write(folder, "oracle", 25, seed, test={"dice": score},
+              cases={f"c{i}": {"dice": score, "dice_a": score} for i in range(4)})
+    found = curves.of(records.read(folder), DICE)
+    for fraction, arms in ((5, 3), (25, 3)):  # all arms count as comparisons, as in the intervals
+        width = student.ppf(1 - 0.025 / arms, 2) / 3**0.5
+        gain = found.smallest_gain(fraction)
+        assert gain == pytest.approx((0.03 * width, 0.1 * width))  # rpl's and cpc's spread
+    row = next(line for line in tables.markdown(found).splitlines() if tables.GAIN in line)
+    assert f"| {0.03 * width:.3f} to {0.1 * width:.3f} |" in row
+
+
+def test_arms_come_in_one_order_controls_last_and_named_so(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    for task in ("oracle", "cpc@shuffled", "rotation"):
+        write(folder, task, 25, 0, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}})
+    found = curves.of(records.read(folder), DICE)
+    assert found.tasks == ["baseline", "cpc", "rotation", "rpl", "cpc@shuffled", "oracle"]
+    assert [point.task for point in found.points if point.fraction == 25] == found.tasks
+    text = tables.markdown(found)
+    for part in ("## At a glance", "### Dice\n", "## Labels saved"):
+        table = text.partition(part)[2].partition("##")[0]
+        names = [line.split("|")[1].strip() for line in table.splitlines() if line[:1] == "|"][2:]
+        assert [name for name in names if name != tables.GAIN] == [
+            f"{task} (control)" if task in ("cpc@shuffled", "oracle") else task
+            for task in found.tasks if part != "## Labels saved" or task in found.reached]
+
+
+def test_at_a_glance_comes_first_and_the_baseline_is_the_reference(tmp_path: Path) -> None:
+    text = tables.markdown(curves.of(records.read(made(tmp_path)), DICE))
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads[:2] == ["## At a glance", "## Scores"]
+    base = next(line for line in text.splitlines() if line.startswith("| baseline"))
+    assert base.endswith("| the reference |") and "not reached" not in base
+    assert max(len(line.split("|")) for line in text.splitlines()) <= 2 + 8  # narrow
+
+
+def test_a_pretext_task_without_a_chance_level_is_compared_with_nothing(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    save(folder / "pretrain/mae/seed0", {
+        "stage": "pretrain", "task": "mae", "seed": 0, "chance": {}, "score": {}, "loss": 0.25,
+        "epochs": 9, "best_epoch": 7}, {})
+    text = tables.markdown(curves.of(records.read(folder), DICE))
+    assert "| mae | loss | 0 | 0.250 | - | - | 9 | 7 |" in text
+
+
+def test_network_and_size_are_those_of_the_records(tmp_path: Path) -> None:
+    found = curves.of(records.read(made(tmp_path)), DICE)
+    identity = found.runs[0]["identity"]
+    assert found.network == ""
+    identity["settings"] = {"RESOLUTION": 32, "LEVELS": 2, "FILTERS": 8}
+    assert found.network == "3D U-Net (2 levels, 8 filters), 32³"
+    identity["settings"] = {"RESOLUTION": 224, "BLOCKS": [6, 12]}
+    assert found.network == "DenseNet [6, 12], 224²"
+
+
 def test_labels_are_saved_against_the_baseline_on_all_labels(tmp_path: Path) -> None:
-    found = curves.read(made(tmp_path), "set", DICE).reached
+    found = curves.of(records.read(made(tmp_path)), DICE).reached
     assert list(found) == ["baseline", "cpc", "rpl"]
     assert found["baseline"].fraction == 100 and found["cpc"].fraction == 5  # .6 > .55
     rpl = found["rpl"].fraction
@@ -107,10 +172,10 @@ def test_labels_are_saved_against_the_baseline_on_all_labels(tmp_path: Path) -> 
 
 def test_what_an_arm_or_seed_lacks_is_said(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    assert curves.read(folder, "set", DICE).missing == []
+    assert curves.of(records.read(folder), DICE).missing == []
     for seed in (0, 2):
         (folder / f"finetune/rpl/fraction025/seed{seed}/scores.json").unlink()
-    assert curves.read(folder, "set", DICE).missing == ["rpl at 25 %: seeds 0, 2"]
+    assert curves.of(records.read(folder), DICE).missing == ["rpl at 25 %: seeds 0, 2"]
 
 
 @pytest.mark.parametrize("changed", [{"data": "other"}, {"splits": "other"},
@@ -120,7 +185,7 @@ def test_points_of_other_data_splits_or_settings_are_refused(tmp_path: Path, cha
     write(folder, "rpl", 25, 1, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}},
           **changed)
     with pytest.raises(InputError, match=next(iter(changed)).replace("settings", "RESOLUTION")):
-        curves.read(folder, "set", DICE)
+        curves.of(records.read(folder), DICE)
 
 
 def test_encoders_pretrained_with_other_settings_are_refused(tmp_path: Path) -> None:
@@ -128,7 +193,7 @@ def test_encoders_pretrained_with_other_settings_are_refused(tmp_path: Path) -> 
     write(folder, "rpl", 25, 1, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}},
           encoder={"stage": "pretrain", "task": "rpl", "seed": 1, "settings": {"LR": 2}})
     with pytest.raises(InputError, match="LR"):
-        curves.read(folder, "set", DICE)
+        curves.of(records.read(folder), DICE)
 
 
 def graded(folder: Path) -> Curves:
@@ -142,7 +207,7 @@ def graded(folder: Path) -> Curves:
             for seed in range(2):
                 write(folder, task, fraction, seed, test={"kappa": 0.5, "confusion": table},
                       cases=cases)
-    return curves.read(folder, "set", GRADES)
+    return curves.of(records.read(folder), GRADES)
 
 
 def test_the_confusion_table_has_the_truth_in_rows_and_an_arm_at_a_time(tmp_path: Path) -> None:
@@ -163,7 +228,7 @@ def test_solved_is_the_first_mean_of_five_nine_tenths_from_chance_to_one(
     (run / "log.jsonl").write_text("".join(
         json.dumps({"epoch": i, "step": i, "val": {"accuracy": value}}) + "\n"
         for i, value in enumerate(scores, 1)))
-    assert curves.read(tmp_path, "set", DICE).solved == [{"accuracy": epoch}]
+    assert curves.of(records.read(tmp_path), DICE).solved == [{"accuracy": epoch}]
 
 
 def test_each_trees_headline_and_classes_are_measured() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from common.downstream import metrics
 from common.downstream.segmentation import Segmentation
-from common.runs.training import generator
+from common.tasks.batches import generator
 from common.tasks.contract import Batch
 
 THREE = Segmentation(["background", "a", "b"])

@@ -10,7 +10,7 @@ from fake_card import CARD, CPU, CardTensor, Machine, MixedDevicesError
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.runs.training import generator
+from common.tasks.batches import generator
 
 
 @pytest.fixture(name="machine")

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.runs import grid
-from common.runs.training import generator
+from common.tasks.batches import generator
 
 CODE = Path(__file__).resolve().parents[1]
 FLAGS = ["--fractions", "100", "--seeds", "0", "--tasks", "baseline", "rotation",

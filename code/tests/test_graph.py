@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import caught, looks_drawn, size_of, texts
+from matplotlib.collections import PolyCollection
+from PIL import Image
 
 from common.errors import InputError
 from common.report import main
+from common.report.figures import style
+from common.report.figures.palette import BASES
+from common.report.figures.style import STYLE, WIDTH
 
+WIDE = int(WIDTH * STYLE["savefig.dpi"])  # all figures: a README shows them at one scale
 graph = importlib.import_module("3d.graph")
 TASKS = {"baseline": 0.4, "rotation": 0.45, "rotation+rpl": 0.5}
 
@@ -88,19 +94,45 @@ def test_the_figure_holds_the_arms_their_means_and_the_published_curves(tmp_path
         main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     figure = figures["train_pancreas.png"]
     said = texts(figure)
-    for words in (*TASKS, "baseline (from scratch)", "pancreas: test score against labelled data",
-                  "5 %\n(10)", "paper, Fig. 3", "n = 12 cases, on the 128³ grid", "3 seeds"):
+    for words in (*TASKS, "baseline (from scratch)", "pancreas: Dice", "5\n(10)",
+                  "paper, Fig. 3", "on the 128³ grid", "n = 12 test cases, 3 seeds"):
         assert words in said, words
     means = [np.mean([json.loads((folder / f"finetune/rotation/fraction{fraction:03d}/seed{seed}"
                                   "/scores.json").read_text())["test"]["dice"]
                       for seed in range(3)]) for fraction in (5, 25, 100)]
-    headline, *small, other = figure.axes
-    assert any(len(line.get_ydata()) == 3 and np.allclose(line.get_ydata(), means)
-               for line in headline.get_lines())
-    assert [axes.get_title(loc="left") for axes in small] == ["Dice, pancreas", "Dice, tumour"]
-    assert len(other.get_lines()) > len(headline.get_lines())  # the published ones beside ours
-    width, height = size_of(figure)
-    assert width > 2 * height > 1000
+    headline, *small, other, _ = figure.axes  # the last holds a legend
+    [line] = [line for line in headline.get_lines() if len(line.get_ydata()) == 3
+              and np.allclose(line.get_ydata(), means)]
+    assert headline.get_xscale() == "log" and line.get_linewidth() > 2
+    assert [axes.get_title(loc="left") for axes in small] == [
+        "Dice, pancreas (means)", "Dice, tumour (means)"]
+    assert len(other.get_lines()) > len(small[0].get_lines())  # the published ones beside ours
+    assert size_of(figure)[0] == WIDE
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "baseline (from scratch)", "rotation", "rotation+rpl"]  # the order of the tables
+
+
+def test_many_arms_have_a_panel_each_over_the_same_baseline(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    for number, task in enumerate(("cpc", "rotation@shuffled", "oracle")):
+        for seed in range(3):
+            for fraction in (5, 25, 100):
+                write(folder, task, fraction, seed, np.full(12, 0.3 + 0.05 * number + 0.01 * seed))
+    with caught() as figures:
+        main.run(graph.TREE, "", ["--results", str(tmp_path)])
+    figure = figures["train_pancreas.png"]
+    arms = figure.axes[:5]
+    assert [panel.get_title(loc="left") for panel in arms] == [
+        "cpc", "rotation", "rotation+rpl", "oracle (control)", "rotation@shuffled (control)"]
+    assert len({panel.get_ylim() for panel in arms}) == 1
+    bands = [[path.vertices.tolist() for path in band.get_paths()] for panel in arms
+             for band in panel.collections if isinstance(band, PolyCollection)]
+    assert len(bands) == 5 and all(band == bands[0] for band in bands)
+    thick = [max(panel.get_lines(), key=lambda line: line.get_linewidth()) for panel in arms]
+    assert [line.get_color() for line in thick] == [
+        BASES[task][0] for task in ("cpc", "rotation", "rotation", "oracle", "rotation")]
+    assert size_of(figure)[0] == size_of(figures["difference_pancreas.png"])[0] == WIDE
 
 
 def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
@@ -108,6 +140,10 @@ def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
     main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
     for name in ("train", "difference"):
         looks_drawn(tmp_path / f"{name}_pancreas.png")
+        with Image.open(tmp_path / f"{name}_pancreas.png") as image:
+            assert image.mode == "P"  # a palette: a quarter of the bytes
+            colours = image.convert("RGB").getcolors(style.COLOURS)
+        assert colours and max(colours)[1] == (255, 255, 255)
 
 
 def test_drawing_twice_gives_the_same_tables(tmp_path: Path) -> None:

@@ -43,10 +43,26 @@ def share(jobs: list[Job], trains: Callable[..., str], monkeypatch: pytest.Monke
     """What a process that shares the runs ``jobs`` tells."""
     told: Events = []
     monkeypatch.setattr(grid, "plan", lambda study: jobs)
-    monkeypatch.setattr(grid, "_trainer", lambda study, device: trains)
-    grid._work(SimpleNamespace(settings=SimpleNamespace(THREADS=1)), CPU,  # type: ignore[arg-type]
-               told.append)
+    trained_by(trains, monkeypatch)
+    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1))
+    grid.Worker(study, CPU, told.append).work()
     return told
+
+
+def trained_by(trains: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``trains`` take the place of training a run."""
+    monkeypatch.setattr(grid, "_set_up", lambda study, device: None)
+    monkeypatch.setattr(grid.devices, "described", lambda device: {})
+    monkeypatch.setattr(grid, "load_cases", lambda study, device: "cases")
+    monkeypatch.setattr(grid, "train", lambda study, run, cases, report: trains(run, report))
+
+
+def run_all(study: Any, places: list[torch.device], workers: int,
+            monkeypatch: pytest.MonkeyPatch) -> int:
+    """grid.run() without what is said before and drawn after."""
+    monkeypatch.setattr(grid, "begin", lambda *_: None)
+    monkeypatch.setattr(grid.snapshots, "save", lambda *_: None)
+    return grid.run(study, places, workers)
 
 
 def test_a_run_begun_with_other_settings_is_left_as_it_is(tmp_path: Path,
@@ -114,17 +130,18 @@ def test_out_of_memory_beside_another_run_is_tried_once_more_alone(
             raise torch.OutOfMemoryError("CUDA out of memory")
         finish(run)
         return ""
-    current = [0]
+    current = [1]
     monkeypatch.setattr(grid, "plan", lambda study: jobs)
-    monkeypatch.setattr(grid, "_trainer", lambda study, device: trains)
+    trained_by(trains, monkeypatch)
     jobs = [job_of(large), job_of(bad)]
 
     def in_turn(study: Any, places: Any, at_once: int, progress: Any) -> None:
         current[0] = at_once
-        grid._work(study, CPU, progress.put)
+        grid.Worker(study, CPU, progress.put).work()
     monkeypatch.setattr(grid, "_share", in_turn)
-    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1), folder=tmp_path)
-    assert grid.work(study, [GPU], workers) == 1  # the bad one
+    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1),
+                                 folder=tmp_path)
+    assert run_all(study, [GPU], workers, monkeypatch) == 1  # the bad one
     said = capsys.readouterr()
     assert large.done() and made == [2, 1][-tries:]
     assert said.err.count("failed: bad") == 1 and "large: out of GPU memory" not in said.err.split(
@@ -191,8 +208,9 @@ def test_no_more_workers_than_runs_that_are_left(tmp_path: Path,
     started: list[int] = []
     done, due = finish(run_of(tmp_path, "finetune", "a")), run_of(tmp_path, "finetune", "b")
     monkeypatch.setattr(grid, "plan", lambda study: [job_of(done), job_of(due)])
-    monkeypatch.setattr(grid, "_share", lambda study, places, workers, progress:
-                        started.append(workers) or finish(due))
+    monkeypatch.setattr(grid, "_share", None)  # no processes for one run
+    monkeypatch.setattr(grid, "Worker", lambda *_: SimpleNamespace(
+        work=lambda: started.append(1) or finish(due)))
     study: Any = SimpleNamespace(folder=tmp_path)
-    assert grid.work(study, [CPU], 8) == 0 and started == [1]
-    assert grid.work(study, [CPU], 8) == 0 and started == [1]  # nothing left: none is started
+    for _ in range(2):  # the second time nothing is left: none is started
+        assert run_all(study, [CPU], 8, monkeypatch) == 0 and started == [1]

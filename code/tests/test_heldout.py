@@ -33,8 +33,7 @@ def made(folder: Path, fake: Any = None, **given: Any) -> splits.Splits:
     cache: Any = fake or Fake()
     strata = {case: cache.facts[case]["truth"] for case in LABELLED}
     settings = Settings(**{"SPLIT_SEED": 0, "STRICT": False, "RERUN": False, **given})
-    return splits.make_splits(cache, strata, folder, dataset="set", generated=True,
-                               settings=settings)
+    return splits.make_splits(cache, strata, folder, generated=True, settings=settings)
 
 
 def test_twins_are_on_one_side_and_contradictions_in_no_part(tmp_path: Path) -> None:

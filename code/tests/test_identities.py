@@ -16,7 +16,7 @@ from commands import TINY
 from common import files
 from common.arms import ORACLE
 from common.errors import InputError
-from common.runs import checkpoint, encoders, records
+from common.runs import checkpoint, encoders, grid, records
 from common.runs import study as study_module
 from common.runs.stages import load_cases
 from common.runs.study import Study
@@ -31,7 +31,7 @@ def study_of(script: ModuleType, data: Path, folder: Path, *more: object) -> Stu
     settings = from_flags(vars(script), [*TINY[tree], "--tasks", *ARMS, "--data", str(data),
                                          "--results", str(folder / "r"), "--cache",
                                          str(folder / "c"), *map(str, more)])
-    script.check(settings, {})
+    grid.check(settings, script.TREE)
     made: Study = script.make_study(settings, "float32", {})
     return made
 
@@ -132,9 +132,10 @@ def test_encoders_do_not_depend_on_the_batch_of_finetuning(study: Study) -> None
     weights = []
     for batch in (2, 4, 32):
         torch.manual_seed(0)
-        trained = study.make_encoder()
+        trained = {f"encoder.{name}": value
+                   for name, value in study.networks.encoder().state_dict().items()}
         made = encoders.for_whole_images(with_settings(study, BATCH_SIZE=batch), trained, cases, 0)
-        weights.append(checkpoint.weights_digest(made.state_dict()))
+        weights.append(checkpoint.weights_digest(made))
     assert len(set(weights)) == 1
 
 
@@ -179,17 +180,17 @@ def test_runs_are_identified_once_a_start(study: Study, monkeypatch: pytest.Monk
 
 def test_a_shuffled_start_has_the_values_and_not_their_places(study: Study) -> None:
     torch.manual_seed(0)
-    encoder, other = study.make_encoder(), study.make_encoder()
+    encoder, other = study.networks.encoder(), study.networks.encoder()
     other.load_state_dict(encoder.state_dict())
-    encoders.shuffle(other, 0)
+    encoders.shuffle([other], 0)
     moved = 0
     for before, after in zip(encoder.parameters(), other.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
         moved += not torch.equal(before, after)
     assert moved >= sum(weight.std() > 0 for weight in encoder.parameters() if weight.numel() > 1)
-    again = study.make_encoder()
+    again = study.networks.encoder()
     again.load_state_dict(encoder.state_dict())
-    encoders.shuffle(again, 1)
+    encoders.shuffle([again], 1)
     assert not all(map(torch.equal, again.parameters(), other.parameters()))  # by seed
 
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import fit
 from torch import Tensor, nn
 
 from common.runs import records, training
 from common.runs.records import Run
-from common.runs.training import Cases, Recipe, State, evaluate, fit
-from common.tasks.contract import Batch
+from common.runs.training import Recipe, State, evaluate
+from common.tasks.batches import Cases
+from common.tasks.contract import Batch, Task
 
 RECIPE = Recipe(seed=3, epochs=3, steps=4, batch_size=2, lr=1e-2)
 TRAIN, VAL = list(range(7)), [7, 8, 9]
@@ -34,7 +36,7 @@ class Net(nn.Module):
         return out
 
 
-class Watched:
+class Watched(Task):
     """Regression that writes down every batch; its validation figures can be given in advance."""
 
     name, labelled, monitor = "watched", True, "figure"
@@ -188,73 +190,6 @@ def test_warm_up_freezes_the_encoder_for_its_epochs_and_not_longer(tmp_path: Pat
     after = frozen.state_dict()
     assert all(torch.equal(after[name], start[name]) for name in after if "encoder" in name)
     assert not torch.equal(after["decoder.weight"], start["decoder.weight"])
-
-
-def test_the_optimiser_is_fresh_where_the_encoder_starts_and_only_there(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    real = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: made.append(k) or real(*a, **k))
-    fitted(tmp_path, Watched(), replace(RECIPE, warmup=1))
-    assert len(made) == 2 and {(k["lr"], k["eps"]) for k in made} == {(1e-2, 1e-7)}
-    made.clear()
-    fitted(tmp_path, Watched(), run=run_in(tmp_path, "b"))
-    assert len(made) == 1
-
-
-@pytest.mark.parametrize("factor", [1.0, 0.1, 0.0])
-def test_the_encoder_has_its_own_rate(tmp_path: Path, factor: float) -> None:
-    net = Net()
-    start = {name: value.clone() for name, value in net.state_dict().items()}
-    fitted(tmp_path, Watched(), replace(RECIPE, epochs=1, steps=1, start_lr_factor=factor), net)
-    moved = {name: float((value - start[name]).abs().max())
-             for name, value in net.state_dict().items()}
-    assert moved["decoder.bias"] == pytest.approx(1e-2, rel=1e-3)  # Adam's first step is the rate
-    assert moved["encoder.1.weight"] == pytest.approx(1e-2 * factor, rel=0.05, abs=1e-8)
-
-
-@pytest.mark.parametrize("clip", [None, 1.0, 0.25])
-def test_the_gradients_global_norm_is_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                              clip: float | None) -> None:
-    monkeypatch.setattr(torch.optim, "Adam",
-                        lambda groups, lr, **_: torch.optim.SGD(groups, lr=lr))
-    net = Net()
-    start = torch.cat([p.detach().flatten().clone() for p in net.parameters()])
-    fitted(tmp_path, Watched(scale=1000.0),
-           replace(RECIPE, epochs=1, steps=1, clip=clip, lr=1.0), net)
-    moved = torch.cat([p.detach().flatten() for p in net.parameters()]) - start
-    found = float(moved.norm())
-    assert found > 10 if clip is None else found == pytest.approx(clip, rel=1e-3)
-
-
-def test_every_step_has_the_gradient_of_its_own_batch(tmp_path: Path,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.optim, "Adam",
-                        lambda groups, lr, **_: torch.optim.SGD(groups, lr=lr))
-
-    class Line(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder, self.decoder = nn.Identity(), nn.Linear(1, 1)
-            nn.init.zeros_(self.decoder.weight)
-            nn.init.zeros_(self.decoder.bias)
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.decoder(x.flatten(1))
-            return out
-    net, task = Line(), Watched()
-    fit(net, task, cases(), train=TRAIN, val=VAL, run=run_in(tmp_path), recipe=RECIPE,
-        report=lambda steps: None)
-    w = b = 0.0
-    for batch in task.trained:  # gradient descent by hand
-        residual = [(w * i / 10 + b - i, i / 10) for i in batch]
-        w, b = (w - 1e-2 * sum(2 * r * x for r, x in residual) / 2,
-                b - 1e-2 * sum(2 * r for r, _ in residual) / 2)
-    assert net.decoder.weight.item() == pytest.approx(w, rel=1e-4)
-    assert net.decoder.bias.item() == pytest.approx(b, rel=1e-4)
-    losses = [line["loss"] for line in records.read_log(run_in(tmp_path).folder)
-              if "val" not in line]
-    assert len(losses) == 3 and losses[2] < losses[0]
 
 
 def test_dropout_is_another_in_every_epoch_and_for_every_seed(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from common.downstream.segmentation import Segmentation
-from common.runs.training import generator
+from common.runs import grid
 from common.settings import from_flags
-from common.tasks.siamese import PretextModel
+from common.tasks.batches import generator
+from common.tasks.siamese import Siamese
 
 model = importlib.import_module("3d.model")
 pretext = importlib.import_module("3d.pretext")
@@ -72,7 +73,7 @@ def test_pretraining_is_bit_for_bit_the_same_with_checkpointing() -> None:
     for checkpointing in (False, True):
         torch.manual_seed(0)
         encoder = model.Encoder(1, 4, 2, checkpointing=checkpointing)
-        network = PretextModel(encoder, task, views)
+        network = Siamese(encoder, task.head, views, stages=task.stages)
         made.append(trained(network, task, views, targets))
     same(*made)
 
@@ -88,7 +89,7 @@ def test_the_count_of_memory_is_what_is_announced(side: int) -> None:
 @pytest.mark.parametrize("side", [160, 192, 256])
 def test_resolutions_above_128_fit_four_levels(side: int) -> None:
     script = runpy.run_path(str(Path(model.__file__).with_name("exp.py")))
-    script["check"](from_flags(script, ["--resolution", str(side)]), {})
+    grid.check(from_flags(script, ["--resolution", str(side)]), script["TREE"])
     with torch.device("meta"):
         network = memory.network(False)
         assert network(torch.zeros(1, 1, side, side, side)).shape == (1, 3, side, side, side)

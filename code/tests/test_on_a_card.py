@@ -14,9 +14,9 @@ from typing import Any
 import fake_card
 import pytest
 import torch
-from commands import TINY, Result, call
+from commands import TINY, Result, call, fit
 from fake_card import CARD, CPU, Machine
-from test_contract import TASKS, TREES, batch_of, encoder_of, task_of
+from test_contract import TASKS, TREES, batch_of, encoder_of, parts_of, task_of
 from torch import Tensor, nn
 
 from common.data import cache as arrays
@@ -25,11 +25,11 @@ from common.downstream.segmentation import Segmentation
 from common.errors import RunFailed
 from common.machine import devices
 from common.runs import checkpoint, grid, training
-from common.runs.records import Run
-from common.runs.training import Cases, Recipe, generator
+from common.runs.records import Run, SilentRun
+from common.runs.training import Recipe
 from common.tasks import augment
+from common.tasks.batches import Cases, generator
 from common.tasks.contract import Batch
-from common.tasks.siamese import PretextModel
 
 ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading")]
 RECIPE = Recipe(seed=3, epochs=3, steps=2, batch_size=2, lr=1e-3, clip=1.0, warmup=1)
@@ -71,7 +71,7 @@ def model_and_task(tree: str, name: str) -> tuple[nn.Module, Any]:
     else:
         task = _task(tree, name)
         views, _ = task.prepare(batch_of(tree), generator(0, "views"), training=False)
-        model = PretextModel(encoder, task, views)
+        model = task.network(parts_of(encoder, views))
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.4  # not one half, for which 3d/model.py has another way on the CPU
@@ -85,12 +85,18 @@ def step(tree: str, name: str, cases: Cases, recipe: Recipe) -> tuple[nn.Module,
     """Take one optimiser step on ``cases``, with the product's own code."""
     model, task = model_and_task(tree, name)
     model.to(cases.device)
-    optimiser = training._optimiser(model, recipe)
+    fit = fit_of(model, task, cases, recipe)
     machine = getattr(next(model.parameters()), "machine", None)
     if machine is not None:
         machine.waits.clear()  # those of the moves
     batch = cases.batch([0, 1, 2], labelled=task.labelled)
-    return model, task, training._step(model, task, batch, generator(0, "x"), recipe, optimiser)
+    return model, task, fit.step(batch, generator(0, "x"))
+
+
+def fit_of(model: nn.Module, task: Any, cases: Cases, recipe: Recipe) -> training.Fit:
+    """What takes steps; no run of it is on disk."""
+    return training.Fit(model, task, cases, train=[0, 1, 2], val=[3, 4, 5],
+                        run=SilentRun(Path(), {}), recipe=recipe)
 
 
 @cache
@@ -140,29 +146,17 @@ def test_activation_checkpointing_works_on_a_card(machine: Machine) -> None:
         torch.manual_seed(0)
         model = networks.UNet(networks.Encoder(1, 4, 1, checkpointing=True), 2).to(CARD)
         recipe = replace(RECIPE, precision=precision)
-        optimiser, rng = training._optimiser(model, recipe), generator(0, "x")
+        fit = fit_of(model, task, cases, recipe)
         machine.waits.clear()
-        losses.append(training._step(model, task, cases.batch([0, 1], labelled=True), rng, recipe,
-                                     optimiser))
+        losses.append(fit.step(cases.batch([0, 1], labelled=True), generator(0, "x")))
         assert machine.waits == []
     assert float(losses[0]) == pytest.approx(float(losses[1]), rel=0.1)
-
-
-def test_turned_images_of_the_card_are_joined_there(machine: Machine,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    for tree in TREES:
-        stored = cases_of(tree, CPU, held=CPU).images
-        wanted = Batch([*stored], None, [], CPU).joined([*stored])
-        batch = Batch([*stored.to(CARD)], None, [], CARD)
-        with monkeypatch.context() as patch:
-            patch.setattr(torch, "stack", None)  # the slower way
-            assert torch.equal(batch.joined([*batch.stored]).cpu(), wanted)
 
 
 # The loop.
 
 
-def fit(folder: Path, device: torch.device, *, held: torch.device, recipe: Recipe = RECIPE,
+def trained(folder: Path, device: torch.device, *, held: torch.device, recipe: Recipe = RECIPE,
         stop: int = 0) -> tuple[training.State, dict[str, Tensor]]:
     """Train a small segmentation, or until ``stop`` steps have been reported."""
     model, task = model_and_task("3d", "segmentation")
@@ -178,8 +172,8 @@ def fit(folder: Path, device: torch.device, *, held: torch.device, recipe: Recip
         if stop and done > stop:
             raise RunFailed("stopped")
     with pytest.raises(RunFailed, match="stopped") if stop else nullcontext():
-        state = training.fit(model, task, cases, train=[0, 1, 2], val=[3, 4, 5], run=run,
-                             recipe=recipe, report=report)
+        state = fit(model, task, cases, train=[0, 1, 2], val=[3, 4, 5], run=run,
+                    recipe=recipe, report=report)
     return (training.State(), {}) if stop else (state, checkpoint.weights(model))
 
 
@@ -188,15 +182,15 @@ def test_a_run_on_a_card_is_that_on_the_cpu_and_can_be_resumed(
         held: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         machine: Machine) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_EVERY", 0)
-    state, weights = fit(tmp_path / "cpu", CPU, held=CPU)
-    fit(tmp_path / "card", CARD, held=held, stop=4)  # two epochs are kept
-    own, trained = fit(tmp_path / "card", CARD, held=held)
+    state, weights = trained(tmp_path / "cpu", CPU, held=CPU)
+    trained(tmp_path / "card", CARD, held=held, stop=4)  # two epochs are kept
+    own, after = trained(tmp_path / "card", CARD, held=held)
     assert own.history == pytest.approx(state.history) and own.best_step == state.best_step
-    assert all(torch.allclose(trained[name].cpu(), weights[name], atol=1e-6) for name in weights)
+    assert all(torch.allclose(after[name].cpu(), weights[name], atol=1e-6) for name in weights)
 
 
 def test_a_checkpoint_holds_tensors_of_the_cpu(tmp_path: Path, machine: Machine) -> None:
-    fit(tmp_path, CARD, held=CARD, recipe=replace(RECIPE, epochs=2))
+    trained(tmp_path, CARD, held=CARD, recipe=replace(RECIPE, epochs=2))
     assert machine.saved == []  # for machines without a card
 
 
@@ -205,7 +199,8 @@ def test_the_waits_of_an_epoch_do_not_grow_with_its_steps(tmp_path: Path,
     counts = []
     for steps in (1, 3):
         machine.waits.clear()
-        fit(tmp_path / str(steps), CARD, held=CPU, recipe=replace(RECIPE, epochs=2, steps=steps))
+        trained(tmp_path / str(steps), CARD, held=CPU,
+                recipe=replace(RECIPE, epochs=2, steps=steps))
         counts.append(sorted(machine.waits))
     assert counts[0] == counts[1]
 
@@ -239,15 +234,15 @@ def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, scans: Pat
 def test_the_command_trains_on_one_card_from_start_to_end(
         tree: str, arm: str, capability: tuple[int, int], memory: int, command: Command,
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, there = training._step, set()
+    plain, there = training.Fit.step, set()
 
-    def step(model: nn.Module, task: Any, batch: Batch, *args: Any) -> Tensor:
+    def step(self: training.Fit, batch: Batch, rng: torch.Generator) -> Tensor:
         there.add(batch.stored[0].device == batch.device == CARD)
         waits = len(machine.waits)
-        loss = plain(model, task, batch, *args)
+        loss = plain(self, batch, rng)
         assert machine.waits[waits:] == []
         return loss
-    monkeypatch.setattr(training, "_step", step)
+    monkeypatch.setattr(training.Fit, "step", step)
     with fake_card.machine(capability=capability, memory=memory) as machine:
         result = command(machine, tree, "--tasks", "baseline", arm)
     assert result.returncode == 0, result.stderr

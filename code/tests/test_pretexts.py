@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from common.runs.training import generator
 from common.tasks import patches
+from common.tasks.batches import generator
 from common.tasks.contract import Batch
-from common.tasks.siamese import PretextModel
+from common.tasks.siamese import Siamese
 
 pretexts = {tree: importlib.import_module(f"{tree}.pretext") for tree in ("3d", "2d")}
 
@@ -189,7 +189,7 @@ def test_the_head_gets_every_cases_views_in_their_order() -> None:
             return images.flatten(1)[:, [0, -1]]
     task = pretexts["2d"].RelativePatch(96)
     views, _ = task.prepare(numbered(3, 96, 96), generator(0, "h"), training=True)
-    features = PretextModel(Ends(), task, views).features(views)
+    features = Siamese(Ends(), task.head, views, stages=task.stages).features(views)
     assert features.shape == (3, 2, 2)
     assert torch.equal(features, torch.stack([firsts(views), views.flatten(2)[..., -1]], dim=2))
 
@@ -197,4 +197,3 @@ def test_the_head_gets_every_cases_views_in_their_order() -> None:
 def test_bytes_become_numbers_from_zero_to_one() -> None:
     batch = Batch(torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8), None, [0])
     assert batch.images.flatten().tolist() == pytest.approx([0, 0.2, 1])
-    assert batch.joined(batch.stored).flatten().tolist() == pytest.approx([0, 0.2, 1])

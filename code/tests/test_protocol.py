@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import fit
 from torch import nn
 
 from common.data import splits
@@ -14,7 +15,8 @@ from common.downstream.segmentation import Segmentation
 from common.errors import InputError, RunFailed
 from common.runs import checkpoint, records, training
 from common.runs.records import Run
-from common.runs.training import Cases, Recipe, batches, even_chunks, fit, generator
+from common.runs.training import Recipe
+from common.tasks.batches import Cases, batches, even_chunks, generator
 
 IDS = [f"case_{i:03d}" for i in range(100)]
 STRATA = {case: i % 3 for i, case in enumerate(IDS)}

@@ -16,7 +16,7 @@ IDENTITY = {"stage": "finetune", "task": "rpl", "settings": {"RESOLUTION": 32},
 
 def made(folder: Path) -> Run:
     run = Run(folder / "finetune/rpl/fraction005/seed0", IDENTITY)
-    run.start({"commit": "c"})
+    run.start({"commit": "c", "host": "h"})
     return run
 
 
@@ -70,6 +70,15 @@ def test_validations_are_read_in_order_and_a_torn_log_is_named(tmp_path: Path) -
         run.log("log", {"epoch": step, "step": step, "val": {"dice": value}})
         run.log("log", {"epoch": step, "step": step, "loss": 0.1})
     assert records.validations(run.folder, "dice") == [(3, 0.5), (9, 0.7)]
+    run.log("time", {"epoch": 3, "seconds": 1.5})
+    run.log("time", {"epoch": 6, "seconds": 2.25})
+    run.finish({"stage": "finetune", "metric": "dice"})
+    found = records.read(tmp_path)
+    assert found.dataset == tmp_path.name and found.splits == {} and found.pretrain == []
+    assert found.finetune == [{
+        "stage": "finetune", "metric": "dice", "identity": IDENTITY, "seconds": 3.75,
+        "provenance": {"commit": "c"}, "validations": {"dice": [(3, 0.5), (9, 0.7)]},
+        "digest": files.digest(run.scores())}]
     with (run.folder / "log.jsonl").open("a") as file:
         file.write("{")
     with pytest.raises(InputError, match="not one JSON record a line"):

@@ -9,8 +9,8 @@ import torch
 
 from common.data.splits import duplicates
 from common.downstream.grading import Grading
-from common.runs.checkpoint import load_encoder, save, weights
-from common.runs.training import generator
+from common.runs.checkpoint import load_into, save, weights
+from common.tasks.batches import generator
 from common.tasks.contract import Batch
 
 model = importlib.import_module("2d.model")
@@ -54,7 +54,7 @@ def test_a_patch_encoder_loads_whole_into_the_full_size_network(tmp_path: Any) -
     trained(torch.rand(4, 3, 32, 32))  # moves the running statistics
     save(tmp_path / "encoder.pt", weights(trained))
     grader = model.Grader(model.Encoder((1, 1, 1, 1), 8), 5)
-    load_encoder(grader.encoder, tmp_path / "encoder.pt")
+    load_into(grader.encoder, tmp_path / "encoder.pt")
     mine = grader.encoder.state_dict()
     assert all(torch.equal(mine[name], value) for name, value in trained.state_dict().items())
     assert grader(torch.rand(2, 3, 64, 64)).shape == (2, 5)

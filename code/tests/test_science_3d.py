@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from common.downstream.segmentation import Segmentation
-from common.runs.training import generator
 from common.tasks import augment, patches
+from common.tasks.batches import generator
 from common.tasks.contract import Batch
 
 model = importlib.import_module("3d.model")

@@ -9,6 +9,7 @@ import pytest
 
 from common import settings
 from common.errors import InputError
+from common.runs import grid
 from common.settings import CHOICES, RANGES, Settings, from_flags
 
 
@@ -30,8 +31,8 @@ def changed(script: ModuleType, **values: Any) -> Settings:
 
 
 def test_the_defaults_pass(script: ModuleType) -> None:
-    script.check(from_flags(vars(script), []), {})
-    script.check(from_flags(vars(script), ["--demo"]), {})
+    grid.check(from_flags(vars(script), []), script.TREE)
+    grid.check(from_flags(vars(script), ["--demo"]), script.TREE)
 
 
 def test_every_number_has_a_range_and_its_ends_are_kept(script: ModuleType) -> None:
@@ -42,14 +43,14 @@ def test_every_number_has_a_range_and_its_ends_are_kept(script: ModuleType) -> N
         for bad in (RANGES[name].least - 1, math.nan, math.inf, RANGES[name].below):
             wrong = [bad] if isinstance(value, list) else bad
             with pytest.raises(InputError, match=f"{name} = {bad}: must be at least"):
-                script.check(changed(script, **{name: wrong}), {})
+                grid.check(changed(script, **{name: wrong}), script.TREE)
 
 
 def test_every_word_has_its_choices(script: ModuleType) -> None:
     for name in CHOICES:
         if hasattr(script, name):
             with pytest.raises(InputError, match=f"{name} = other: expected "):
-                script.check(changed(script, **{name: "other"}), {})
+                grid.check(changed(script, **{name: "other"}), script.TREE)
 
 
 @pytest.mark.parametrize(("values", "message"), [
@@ -61,7 +62,7 @@ def test_every_word_has_its_choices(script: ModuleType) -> None:
 def test_what_would_go_wrong_in_mid_grid_is_refused(script: ModuleType, values: dict[str, Any],
                                                     message: str) -> None:
     with pytest.raises(InputError, match=message):
-        script.check(changed(script, **values), {})
+        grid.check(changed(script, **values), script.TREE)
 
 
 def test_constants_reach_their_stage_and_no_other(script: ModuleType) -> None:

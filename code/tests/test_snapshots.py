@@ -1,24 +1,18 @@
 """Pictures: which cases, what a montage looks like; published records give the same again."""
 
-import importlib
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from drawn import caught, size, size_of
+from drawn import caught, texts
 
 from common.files import digest
-from common.report import main
 from common.report.curves import Curves
-from common.report.curves import read as read_curves
-from common.report.figures import difference, examples, learning
-from common.report.stats import mean_of
+from common.report.figures import examples, learning
+from common.report.figures.style import scale
 from common.runs import snapshots
-from common.runs.records import run_folder
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
@@ -63,8 +57,9 @@ def curves_of(runs: list[dict[str, Any]]) -> Curves:
 
 
 def run(task: str, seed: int, val: float, cases: dict[str, Any]) -> dict[str, Any]:
-    return {"task": task, "fraction": 5, "seed": seed, "val": {"score": val}, "cases": cases,
+    made = {"task": task, "fraction": 5, "seed": seed, "val": {"score": val}, "cases": cases,
             "classes": ["a", "b"]}
+    return {**made, "digest": digest(made)}
 
 
 def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None:
@@ -75,17 +70,17 @@ def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None
             run("rotation", 0, 0.3, cases), run("rotation", 1, 0.3, cases)]
     saved = {"ids": np.array(list(dice)), "tasks": np.array(["baseline", "jigsaw", "rotation"]),
              "fraction": np.array(5), "seed": np.array(0), "truth": np.zeros((5, 4, 4)),
-             "runs": np.array([digest(one) for one in runs[:3]])}
+             "runs": np.array([one["digest"] for one in runs[:3]])}
     shown = examples.choose_segmentations(saved, curves_of(runs))
     assert shown.best == "rotation" and shown.index["rotation"] == 2
     assert shown.rows == {"worst": 4, "median": 2, "best": 1}
     assert examples.kept(saved, curves_of(runs)) == [1, 2, 4]
     assert "seed 0; rotation" in shown.words
-    runs[2] = {**runs[2], "steps": 7}  # trained anew since: its predictions are not shown
+    runs[2] = {**runs[2], "digest": "another"}  # trained anew since: its predictions are not shown
     again = examples.choose_segmentations(saved, curves_of(runs))
     assert again.best == "jigsaw" and "rotation" not in again.index
     nothing = run("baseline", 0, 0.9, {name: {"dice": None} for name in dice})
-    saved["runs"][0] = digest(nothing)
+    saved["runs"][0] = nothing["digest"]
     assert examples.kept(saved, curves_of([nothing, *runs[1:]])) == []
 
 
@@ -94,10 +89,46 @@ def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
              "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 0, 0, 1, 0]),
              "predicted": np.array([[0, 1, 1, 0, 0], [0, 0, 2, 0, 4]])}
     runs = [run("baseline", 0, 0.1, {}), run("rpl", 0, 0.3, {})]
-    saved["runs"] = np.array([digest(one) for one in runs])
+    saved["runs"] = np.array([one["digest"] for one in runs])
     shown = examples.choose_grades(saved, curves_of(runs))
     assert shown.grids == {"graded right": [0, None], "worst mistake": [4, 3]}
     assert examples.kept(saved, curves_of(runs)) == [0, 3, 4]
+
+
+def test_the_edges_of_a_class_go_round_its_voxels() -> None:
+    inside = np.zeros((4, 5), bool)
+    inside[1, 2:4] = True  # x from 1.5 to 3.5, y from .5 to 1.5
+    edges = {frozenset(edge) for edge in examples._edges(inside)}
+    assert edges == {frozenset(edge) for edge in (
+        ((1.5, 0.5), (2.5, 0.5)), ((2.5, 0.5), (3.5, 0.5)), ((1.5, 1.5), (2.5, 1.5)),
+        ((2.5, 1.5), (3.5, 1.5)), ((1.5, 0.5), (1.5, 1.5)), ((3.5, 0.5), (3.5, 1.5)))}
+    assert examples._edges(np.zeros((3, 3), bool)) == []
+
+
+def test_grades_are_right_or_wrong_by_sign_not_by_colour_alone() -> None:
+    saved = {"ids": np.array(list("st")), "tasks": np.array(["baseline", "rpl"]),
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 1]),
+             "predicted": np.array([[0, 1], [0, 0]]), "images": np.zeros((2, 8, 8, 3), np.uint8)}
+    runs = [{**run(task, 0, 0.3, {}), "resolution": 16} for task in ("baseline", "rpl")]
+    saved["runs"] = np.array([one["digest"] for one in runs])
+    curves = curves_of(runs)
+    curves.dataset, curves.generated, curves.missing = "x", False, []  # type: ignore[misc]
+    with caught() as figures:
+        examples.grades(saved, curves, Path("examples_x.png"))
+    said = texts(figures["examples_x.png"])
+    for words in ("baseline: 0 ✓", "rpl: 0 ✓", "baseline: 1 ✓", "rpl: 0 ✗", "bar: 5 pixels"):
+        assert words in said, words
+
+
+def test_a_bar_is_as_long_as_it_says() -> None:
+    from matplotlib import pyplot as plt
+    figure, panel = plt.subplots()
+    panel.imshow(np.zeros((64, 64)))  # of an image of 224 pixels
+    assert scale(panel, 224, most=224) == 50
+    bar = panel.artists[0] if panel.artists else panel.get_lines()[0]
+    start, end = bar.get_xdata()  # type: ignore[attr-defined]
+    assert end - start == pytest.approx(50 * 64 / 224)
+    plt.close(figure)
 
 
 def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:
@@ -112,35 +143,6 @@ def test_the_window_keeps_all_classes_and_half_of_the_image_at_least() -> None:
     assert examples._window([np.zeros((8, 8))]) == (slice(0, 8), slice(0, 8))
 
 
-@pytest.mark.parametrize("folder", sorted(path.parent.name for path in
-                                          PUBLISHED.glob("*/splits.json")))
-def test_published_records_give_the_committed_tables_byte_for_byte(folder: str,
-                                                                   tmp_path: Path) -> None:
-    records = PUBLISHED / folder
-    first = next(records.glob("finetune/*/*/*/scores.json")).read_text()
-    tree = importlib.import_module("2d.graph" if '"kappa"' in first else "3d.graph").TREE
-    with caught() as figures:
-        main.run(tree, "", ["--records", str(records), "--results", str(tmp_path)])
-    drawn = sorted(tmp_path.glob("train_*"))
-    assert {path.suffix for path in drawn} == {".md", ".csv"}
-    for path in drawn:
-        committed = records / path.name
-        assert path.read_bytes() == committed.read_bytes(), f"draw {committed.name} again"
-    assert f"train_{drawn[0].stem.removeprefix('train_')}.png" in figures
-    for name, figure in figures.items():
-        if (records / name).exists():
-            assert size_of(figure) == size(records / name), f"draw {name} again"
-
-
-@pytest.mark.parametrize("dataset", ["hippocampus", "idrid384"])
-def test_the_readme_says_what_the_table_says(dataset: str) -> None:
-    table = (PUBLISHED / f"{dataset}-grid/train_{dataset}.md").read_text(encoding="utf-8")
-    lines = table.split("## At a glance")[1].split("## Scores")[0].splitlines()
-    rows = "\n".join(line for line in lines if line.startswith("|"))
-    readme = (PUBLISHED.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert rows.count("\n") == 9 and rows in readme
-
-
 def test_means_of_learning_curves_go_as_far_as_every_seed_does() -> None:
     logs = [[(10.0, 0.2), (20.0, 0.4), (30.0, 0.9)], [(10.0, 0.4), (20.0, 0.6)]]
     steps, mean = learning._mean(logs)
@@ -148,54 +150,13 @@ def test_means_of_learning_curves_go_as_far_as_every_seed_does() -> None:
     assert learning._mean([]) == ([], [])
 
 
-def test_learning_curves_of_some_logs_are_those_logs(tmp_path: Path) -> None:
+def test_learning_curves_of_some_logs_are_those_logs() -> None:
     from matplotlib import pyplot as plt
-    made = {**run("baseline", 0, 0.5, {}), "stage": "finetune"}
-    curves = curves_of([made, {**made, "seed": 1}])
+    made = {**run("baseline", 0, 0.5, {}), "validations": {"score": [(5, 0.1), (10, 0.3)]}}
+    curves = curves_of([made, {**made, "seed": 1, "validations": {"score": []}}])
     curves.tasks = ["baseline"]  # type: ignore[misc]
-    folder = run_folder(tmp_path, made)
-    assert folder == tmp_path / "finetune/baseline/fraction005/seed0"
-    folder.mkdir(parents=True)
-    lines = [{"epoch": 1, "step": 5, "val": {"score": 0.1}}, {"epoch": 1, "step": 9, "loss": 1.0},
-             {"epoch": 2, "step": 10, "val": {"score": 0.3}}]
-    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     figure, panel = plt.subplots()
-    learning._finetuning(panel, tmp_path, curves, 5, labelled=True)
+    learning._finetuning(panel, curves, ("baseline", 5))
     drawn = [[*map(list, zip(*line.get_data(), strict=True))] for line in panel.get_lines()]
-    assert drawn == [[[5, 0.1], [10, 0.3]]] * 2  # the seed's own, and the mean of what there is
+    assert drawn == [[[5, 0.1], [10, 0.3]]] * 4  # the seed's own, and the mean of what there is
     plt.close(figure)
-
-
-def test_a_forest_shows_the_intervals_of_the_table(tmp_path: Path,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    found: list[Figure] = []
-    monkeypatch.setattr(difference, "write", lambda figure, path: found.append(figure))
-    arms = {task: {0: {"a": {"dice": 0.5 + add}, "b": {"dice": 0.6}, "c": {"dice": 0.3 + add}},
-                   1: {"a": {"dice": 0.6}, "b": {"dice": 0.5 + add}, "c": {"dice": 0.2}},
-                   2: {"a": {"dice": 0.4}, "b": {"dice": 0.7}, "c": {"dice": 0.4 + 2 * add}}}
-            for task, add in (("baseline", 0.0), ("rpl", 0.05), ("cpc", -0.03))}
-    for task, seeds in arms.items():
-        for seed, cases in seeds.items():
-            made = {"identity": {}, "stage": "finetune", "task": task, "fraction": 100,
-                    "seed": seed, "labelled": 4, "generated": False, "cases": cases,
-                    "last": {"test": {"dice": 0.5}}, "steps": 9, "validation": 2,
-                    "test_cases": 3, "selected": {"rule": "best"}}
-            folder = run_folder(tmp_path, made)
-            folder.mkdir(parents=True)
-            (folder / "scores.json").write_text(json.dumps(made))
-            (folder / "config.json").write_text(json.dumps({"identity": {}}))
-    data = read_curves(tmp_path, "x", [mean_of("dice", "Dice")])
-    assert difference.draw(data, tmp_path / "x.png")
-    panel = found[0].axes[0]
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["cpc", "rpl"]
-    for row, task in enumerate(["cpc", "rpl"]):
-        point = next(point for point in data.points if point.task == task)
-        assert point.difference and point.interval and point.difference.interval
-        drawn = [tuple(line.get_xdata()) for line in panel.findobj(Line2D)
-                 if list(line.get_ydata()) == [row, row] and line.get_xdata()[0] != 0]
-        assert drawn == [point.interval, point.difference.interval]
-        assert point.interval[0] < point.difference.interval[0]  # the adjusted one is wider
-    only = replace(data, points=[point for point in data.points if point.task == "baseline"])
-    assert not difference.draw(only, tmp_path / "y.png")

@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from common.runs import encoders
-from common.runs.training import Cases, generator
 from common.settings import Settings
 from common.tasks import joint
+from common.tasks.batches import Cases, generator
 from common.tasks.contract import Batch
-from common.tasks.siamese import PretextModel, batch_norms
+from common.tasks.siamese import Siamese, batch_norms
 
 model = importlib.import_module("3d.model")
 pretexts = importlib.import_module("3d.pretext").PRETEXTS
@@ -23,11 +23,11 @@ def batch() -> Batch:
     return Batch(torch.rand(4, 1, 36, 36, 36, generator=generator(0, "j")), None, [0, 1, 2, 3])
 
 
-def joined(name: str = "rotation+rpl") -> tuple[Any, Any, PretextModel]:
+def joined(name: str = "rotation+rpl") -> tuple[Any, Any, Siamese]:
     torch.manual_seed(0)
     task = joint.make(name, pretexts, 36)
     views, _ = task.prepare(batch(), generator(1, "j"), training=False)
-    return task, views, PretextModel(model.Encoder(1, 2, 1), task, views)
+    return task, views, Siamese(model.Encoder(1, 2, 1), task.head, views, stages=task.stages)
 
 
 def test_each_kind_of_view_has_the_running_statistics_of_its_own() -> None:
@@ -74,11 +74,17 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     trained(7 * torch.rand(4, 1, 8, 8, 8))  # the views' statistics, which do not stay
     images = torch.rand(cases, 1, 8, 8, 8)
     ids = [str(number) for number in range(cases)]
-    study: Any = SimpleNamespace(make_encoder=lambda: model.Encoder(1, 2, 1), pool=ids,
-                                 precision="float32", settings=Settings(LAYOUT="contiguous"))
+    networks = SimpleNamespace(encoder=lambda: model.Encoder(1, 2, 1),
+                               downstream=lambda encoder: model.UNet(encoder, 2))
+    study: Any = SimpleNamespace(networks=networks, pool=ids, precision="float32",
+                                 settings=Settings(LAYOUT="contiguous"))
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    encoder = encoders.for_whole_images(study, trained,
-                                          Cases(images, None, ids, torch.device("cpu")), 0)
+    weights = {f"encoder.{name}": value for name, value in trained.state_dict().items()}
+    weights = encoders.for_whole_images(study, weights,
+                                        Cases(images, None, ids, torch.device("cpu")), 0)
+    encoder = model.Encoder(1, 2, 1)
+    encoder.load_state_dict({name.removeprefix("encoder."): value
+                             for name, value in weights.items()})
     maps = F.relu(trained.blocks[0][0](images))
     found = encoder.blocks[0][2]
     assert torch.allclose(found.running_mean, maps.mean((0, 2, 3, 4)), rtol=0.02)

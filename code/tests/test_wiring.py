@@ -33,6 +33,7 @@ from wiring import (  # noqa: E402
     grid_of,
     ids,
     study_of,
+    trained,
     weights,
 )
 
@@ -139,8 +140,8 @@ def test_without_equal_steps_an_epoch_is_a_pass_over_the_subset(
     for fraction in FRACTIONS:
         recipe = study.finetune_recipe("baseline", fraction, 0)
         assert recipe.steps == -(-len(study.labelled(fraction, 0)) // 2) and recipe.clip is None
-    rotation = study.pretext("rotation")
-    assert study.pretext_recipe(rotation, 0).batch_size == rotation.batch_size
+    rotation = study.task("rotation")
+    assert study.pretrain_recipe(rotation, 0).batch_size == type(rotation).batch_size == 4
 
 
 # With which weights.
@@ -150,7 +151,7 @@ def test_encoder_and_decoder_start_alike_in_every_arm_of_a_seed(grid: Grid) -> N
     for seed in SEEDS:
         own = found["baseline", 50, seed].fit.start
         torch.manual_seed(seed)
-        fresh = grid.study.make_network(grid.study.make_encoder())
+        fresh = grid.study.networks.downstream(grid.study.networks.encoder())
         assert equal(own, weights(fresh))
         for (_, _, other), one in found.items():
             behind = {name: value for name, value in one.fit.start.items()
@@ -162,7 +163,7 @@ def test_encoder_and_decoder_start_alike_in_every_arm_of_a_seed(grid: Grid) -> N
 def test_encoders_start_alike_in_every_pretext_task_of_a_seed(grid: Grid) -> None:
     for seed in SEEDS:
         torch.manual_seed(seed)
-        fresh = weights(grid.study.make_encoder())
+        fresh = weights(grid.study.networks.encoder())
         for task in ("rotation", "exemplar"):
             assert equal(encoder(grid.pretrained(task, seed).fit.start), fresh)
 
@@ -199,7 +200,7 @@ def test_a_handed_on_encoder_has_the_statistics_of_whole_images_of_the_pool(grid
     images = grid.cases.batch(rows, labelled=False).images
     for task in PRETRAININGS:
         one = grid.pretrained(task, 3)
-        made = grid.study.make_encoder()
+        made = grid.study.networks.encoder()
         made.load_state_dict(encoder(one.fit.best))
         seen: list[Tensor] = []
         first = batch_norms(made)[0]
@@ -275,11 +276,13 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
     """The real evaluate(), a network without weights, and a reference of one case at a time."""
     flat = grid.study.tree == "2d"
     classes = 5 if flat else 3
-    known = replace(grid.study, make_network=lambda within: Level(within, classes, flat))
+    known = replace(grid.study, networks=replace(
+        grid.study.networks, downstream=lambda within: Level(within, classes, flat)))
 
-    def fit(model: nn.Module, *rest: Any, **given: Any) -> State:
-        return State(epoch=1, best_step=1, best_weights=weights(model))
-    monkeypatch.setattr(stages, "fit", fit)
+    def fit(model: nn.Module, task: Any, cases: Any, **given: Any) -> Any:
+        return trained(State(epoch=1, best_step=1, best_weights=weights(model)), model=model,
+                       task=task, cases=cases, **given)
+    monkeypatch.setattr(stages, "Fit", fit)
     run = Run(tmp_path / "finetune/baseline/fraction100/seed0",
               {"stage": "finetune", "task": "baseline", "fraction": 100, "seed": 0})
     run.start({})

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 from common import settings
 from common.data import cache
 from common.files import Json
+from common.runs import grid as runs_grid
 from common.runs import stages
 from common.runs.records import Run
 from common.runs.study import Study
-from common.runs.training import Cases, Recipe, State, generator
+from common.runs.training import Recipe, State
+from common.tasks.batches import Cases, generator
 
 CODE = Path(__file__).resolve().parents[1]
 SMALL = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--batch-size", "2"],
@@ -109,6 +112,11 @@ def changed(state: dict[str, Tensor], what: str) -> dict[str, Tensor]:
             if value.is_floating_point() else value.clone() for name, value in state.items()}
 
 
+def trained(state: State, **given: Any) -> Any:
+    """A Fit that has nothing left to do."""
+    return SimpleNamespace(state=state, start=lambda: None, due=lambda: False, **given)
+
+
 class Doubles:
     """In the place of fit() and evaluate() of one run after another."""
 
@@ -118,12 +126,14 @@ class Doubles:
         self.calls = 0
 
     def fit(self, model: nn.Module, task: Any, cases: Cases, *, train: list[int], val: list[int],
-            run: Run, recipe: Recipe, report: Any) -> State:
+            run: Run, recipe: Recipe, report: Any) -> Any:
         start, name = weights(model), run.name
         best, last = changed(start, f"{name} best"), changed(start, f"{name} last")
         model.load_state_dict(last)
         self.fits.append(Fitted(task.name, train, val, recipe, start, best, last))
-        return State(epoch=recipe.epochs, best_step=recipe.steps, best_weights=best)
+        return trained(State(epoch=recipe.epochs, best_step=recipe.steps, best_weights=best),
+                       model=model, task=task, cases=cases, train=train, val=val, run=run,
+                       recipe=recipe)
 
     def evaluate(self, model: nn.Module, task: Any, cases: Cases, rows: list[int],
                  recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -161,7 +171,7 @@ def study_of(tree: str, data: Path, folder: Path, *more: str) -> Study:
     chosen = settings.from_flags(vars(exp), ["--data", str(data), "--results", str(folder / "r"),
                                              "--cache", str(folder / "c"), *SMALL[tree], *GIVEN,
                                              *more])
-    exp.check(chosen, {})
+    runs_grid.check(chosen, exp.TREE)
     with pytest.MonkeyPatch.context() as patch:  # ten small files need no processes
         patch.setattr(cache, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(1),
                       raising=False)
@@ -180,7 +190,7 @@ def grid_of(study: Study) -> Grid:
     done = {}
     with pytest.MonkeyPatch.context() as patch:
         doubles = Doubles()
-        patch.setattr(stages, "fit", doubles.fit)
+        patch.setattr(stages, "Fit", doubles.fit)
         patch.setattr(stages, "evaluate", doubles.evaluate)
         for key, (make, given) in runs.items():
             doubles.fits, doubles.evaluations = [], []

@@ -1,6 +1,6 @@
 """Steps and memory of every task of both trees at full size, and hours of both default grids.
 
-    python code/bench/card_steps.py --out FOLDER --work SCRATCH --seconds 200
+    python code/bench/gpu/card_steps.py --out FOLDER --work SCRATCH --seconds 200
 
 A part of gpu.sh. Each row is appended to FOLDER/steps.jsonl as it is measured, the most telling
 first: the defaults of all tasks of both trees, then the other layouts and precisions. steps.md and
@@ -27,7 +27,6 @@ from bench.rows.options import Option, Taken
 from bench.rows.step_rows import plans
 from bench.speed import SIZES
 from bench.trees import Tree
-from common import arms
 from common.arms import BASELINE
 from common.errors import exit_status
 from common.files import Json, write_text
@@ -200,7 +199,7 @@ def cost(study: Study, known: Mapping[str, Timing], *, stopped: bool) -> Cost:
     are not counted.
     """
     s = study.settings
-    starts = [BASELINE if arms.is_oracle(name) else name for name in study.pretrainings()]
+    starts = [BASELINE if study.task(name).labelled else name for name in study.pretrainings()]
     runs = [plans(study, name, stopped=stopped) for name in starts]
     runs += [plans(study, BASELINE, stopped=stopped)] * (len(s.TASKS) * len(s.FRACTIONS))
     missing = [plan.name for plan in dict.fromkeys(runs) if plan.name not in known]

@@ -103,7 +103,7 @@ def study(asked: argparse.Namespace) -> int:
     settings = from_flags(vars(exp), [str(flag) for flag in given])
     began = time.monotonic()
     device = torch.device("cuda:0" if asked.device == "cuda" else asked.device)
-    made = trees.study_of(asked.tree, exp, settings, device)
+    made = trees.study_of(exp, settings, device)
     print(f"preprocessed {len(made.cache.facts)} cases in {time.monotonic() - began:.0f} s")
     known = card_steps.timings(card_steps.read(asked.out.parent), asked.tree)
     if not set(ARMS) <= set(known):

@@ -21,7 +21,7 @@ from bench.trees import GRIDS
 from common.data.cache import Preprocessing, Source, build
 from common.downstream.segmentation import Segmentation
 from common.files import ROOT
-from common.runs.training import Cases, generator
+from common.tasks.batches import Cases, generator
 
 loader = importlib.import_module("3d.loader")
 pretext = importlib.import_module("3d.pretext")

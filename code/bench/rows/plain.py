@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
-from common.tasks.contract import nested
+from common.tasks.siamese import nested
 
 
 def preprocess(image: Path, label: Path, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Training steps beside the plain way, validation, and what both mean for the pancreas grid.
 
-The project's step is training._step() on the model, recipe, memory format and precision that
+The project's step is Fit.step() on the model, recipe, memory format and precision that
 exp.py would use; it makes its views from cached cases. The plain step gets its inputs ready-made.
 """
 
@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +22,12 @@ from bench.trees import Tree, full, scale
 from common.arms import BASELINE
 from common.runs import training
 from common.runs.encoders import place
-from common.runs.stages import pretext_model
+from common.runs.records import SilentRun
+from common.runs.stages import pretext_network
 from common.runs.study import Study
-from common.runs.training import Recipe, generator
-from common.tasks.siamese import PretextModel
+from common.runs.training import Recipe
+from common.tasks.batches import generator
+from common.tasks.siamese import Siamese
 
 SEED = 0
 PRETEXT_GAIN, FINETUNE_GAIN, GRADING_GAIN = 1.4, 1.2, 3.0  # times faster than the plain step
@@ -60,23 +63,25 @@ class Step:
                  ) -> None:
         self.cases, self.recipe, self.task, model = tree.cases, *made(tree, name)
         self.model = compiled(model) if compiled else model
-        self.optimiser = training._optimiser(model, self.recipe)
         self.rng = generator(SEED, "bench")
         labelled = tree.cases.rows(tree.study.splits.train)
         # Few generated scans serve any batch; a case twice in it costs what another would.
         self.rows = (labelled * self.recipe.batch_size)[:self.recipe.batch_size]
-        training._train_mode(model, frozen=False)
+        self.fit = training.Fit(model, self.task, self.cases, train=self.rows, val=self.rows,
+                                run=SilentRun(Path(), {}), recipe=self.recipe)
+        self.fit.network = self.model
+        model.train()
 
     def __call__(self) -> Tensor:
         """Gather a batch, make its views, train on it; the loss stays on the device."""
         batch = self.cases.batch(self.rows, labelled=self.task.labelled)
-        return training._step(self.model, self.task, batch, self.rng, self.recipe, self.optimiser)
+        return self.fit.step(batch, self.rng)
 
     def validate(self) -> None:
         """Evaluate one batch of as many cases."""
         training.evaluate(self.model, self.task, self.cases, self.rows,
                           replace(self.recipe, draws=1))
-        training._train_mode(self.model, frozen=False)
+        self.model.train()
 
 
 def made(tree: Tree, name: str) -> tuple[Recipe, Any, nn.Module]:
@@ -85,12 +90,12 @@ def made(tree: Tree, name: str) -> tuple[Recipe, Any, nn.Module]:
     if name == BASELINE:
         recipe = study.finetune_recipe(BASELINE, 100, SEED)
         torch.manual_seed(SEED)
-        network = study.make_network(study.make_encoder())
+        network = study.networks.downstream(study.networks.encoder())
         place(study, network, tree.cases.device)
         return recipe, study.downstream(), network
-    task = study.pretext(name)
-    return (study.pretext_recipe(task, SEED), task,
-            pretext_model(study, task, tree.cases, SEED))
+    task = study.task(name)
+    recipe = study.pretrain_recipe(task, SEED)
+    return recipe, task, pretext_network(study, task, tree.cases, recipe)
 
 
 def plain_step(tree: Tree, name: str) -> Callable[[], None]:
@@ -98,12 +103,12 @@ def plain_step(tree: Tree, name: str) -> Callable[[], None]:
     recipe, task, views, targets = _inputs(tree, name)
     device = tree.cases.device
     torch.manual_seed(SEED)
-    encoder = tree.study.make_encoder().to(device)
+    encoder = tree.study.networks.encoder().to(device)
     if name == BASELINE:
-        model, (loss, score) = tree.study.make_network(encoder), _downstream(tree)
+        model, (loss, score) = tree.study.networks.downstream(encoder), _downstream(tree)
         targets = _coded(tree, task, targets)
     else:
-        model = PretextModel(encoder, task, views)
+        model = Siamese(encoder, task.head, views)
         other = {"exemplar": (plain.triplet, plain.triplet_score),
                  "cpc": (task.loss, partial(plain.mean_score, task))}
         loss, score = other.get(name, (F.cross_entropy, plain.accuracy))
@@ -114,9 +119,9 @@ def plain_step(tree: Tree, name: str) -> Callable[[], None]:
 def _inputs(tree: Tree, name: str) -> tuple[Recipe, Any, Tensor, Tensor]:
     """Recipe, task, and a batch's views and targets, ready on the device."""
     study = tree.study
-    task: Any = study.downstream() if name == BASELINE else study.pretext(name)
+    task: Any = study.downstream() if name == BASELINE else study.task(name)
     recipe = (study.finetune_recipe(BASELINE, 100, SEED) if name == BASELINE
-              else study.pretext_recipe(task, SEED))
+              else study.pretrain_recipe(task, SEED))
     rows = (tree.cases.rows(study.splits.train) * recipe.batch_size)[:recipe.batch_size]
     views, targets = task.prepare(tree.cases.batch(rows, labelled=task.labelled),
                                   generator(SEED, "bench"), training=True)
@@ -211,7 +216,7 @@ def plans(study: Study, name: str, *, stopped: bool) -> Plan:
         assert recipe.validations is not None
         at_the_end = 2 * (val + len(study.splits.test))  # best and last weights
         return Plan(name, recipe.epochs * recipe.steps, recipe.validations * val + at_the_end)
-    recipe = study.pretext_recipe(study.pretext(name), SEED)
+    recipe = study.pretrain_recipe(study.task(name), SEED)
     epochs = recipe.epochs
     if stopped:
         assert recipe.patience is not None

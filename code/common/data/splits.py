@@ -119,14 +119,21 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *, dataset: str,
+def divide(cache: Cache, strata: Mapping[str, Any], folder: Path, *, generated: bool,
+           settings: Settings) -> tuple[Splits, list[str]]:
+    """Read or make the splits of a data set, kept in ``folder``; and the ids pretrained on."""
+    parts = make_splits(cache, strata, folder, generated=generated, settings=settings)
+    return parts, pool_of(cache, parts)
+
+
+def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,
                 generated: bool, settings: Settings) -> Splits:
     """Read splits.json, or make it once from ids, strata and SPLIT_SEED.
 
     Raises InputError naming what changed if the data set is not the one the splits were made for
     (with --rerun the old file is moved aside), or for duplicates under --strict.
     """
-    path = folder / "splits.json"
+    path, dataset = folder / "splits.json", folder.name
     labelled = list(cache.facts)[:cache.labelled]
     contents = {case: cache.contents[case] for case in labelled}
     twins = duplicates(cache)

@@ -8,10 +8,10 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from common.downstream import metrics
-from common.tasks.contract import Batch, Scores
+from common.tasks.contract import Batch, Scores, Task
 
 
-class Grading:
+class Grading(Task):
     """Give each image a grade 0..grades-1: ordinal outputs, kappa and accuracy in reports.
 
     Grade g is coded as g + 1 leading ones: output k says "at least k" (official code; Cheng 2008).

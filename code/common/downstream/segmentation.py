@@ -8,10 +8,10 @@ import torch
 from torch import Generator, Tensor
 
 from common.downstream import metrics
-from common.tasks.contract import Batch, Scores
+from common.tasks.contract import Batch, Scores, Task
 
 
-class Segmentation:
+class Segmentation(Task):
     """Label every voxel: soft Dice loss in training, hard Dice per case and class in reports."""
 
     name = "segmentation"

@@ -2,19 +2,21 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from common.arms import BASELINE
+from common.arms import BASELINE, is_control
 from common.errors import InputError
 from common.files import Json, differences
 from common.report import savings, stats
 from common.report.stats import Arm, Estimate, Measure
-from common.runs import records
+from common.runs.records import Records
 
 SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
 SOLVED_EPOCHS = 5  # whose mean has to be there
+NETWORKS = {"LEVELS": "3D U-Net ({LEVELS} levels, {FILTERS} filters), {RESOLUTION}³",
+            "BLOCKS": "DenseNet {BLOCKS}, {RESOLUTION}²"}  # setting that tells it -> its words
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
-OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "shuffled")
+OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "own", "decoder",
+       "shuffled")
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,8 @@ class Curves:
 
     @property
     def tasks(self) -> list[str]:
-        """Arms, baseline first, then in the order of their names."""
-        return sorted({point.task for point in self.points},
-                      key=lambda task: (task != BASELINE, task))
+        """Arms: baseline first, then in the order of their names, controls last."""
+        return sorted({point.task for point in self.points}, key=order)
 
     @property
     def fractions(self) -> list[int]:
@@ -65,36 +66,63 @@ class Curves:
         """Whether the data are phantoms."""
         return bool(self.runs[0]["generated"])
 
+    @property
+    def metric(self) -> str:
+        """The headline's name without its details."""
+        return self.measures[0].label.partition(",")[0]
+
+    @property
+    def network(self) -> str:
+        """Network and size of the images, as far as the records hold them."""
+        settings = self.runs[0]["identity"].get("settings", {})
+        return next((words.format(**settings) for key, words in NETWORKS.items()
+                     if key in settings), "")
+
+    def smallest_gain(self, fraction: int) -> tuple[float, float] | None:
+        """Half the adjusted interval of the arm with the narrowest, and of that with the widest.
+
+        A gain has to be larger to be told from none. Controls are left out; None without intervals.
+        """
+        halves = [(point.interval[1] - point.interval[0]) / 2 for point in self.points
+                  if point.fraction == fraction and point.interval and not is_control(point.task)]
+        return (min(halves), max(halves)) if halves else None
+
     def of_task(self, task: str) -> list[Point]:
         """The points of one arm, by fraction."""
         return [point for point in self.points if point.task == task]
 
 
-def read(folder: Path, dataset: str, measures: list[Measure]) -> Curves:
-    """Read a data set's records; InputError if there are none or if they must not be mixed."""
-    runs = records.read_runs(folder, "finetune")
+def order(task: str) -> tuple[bool, bool, str]:
+    """The place of an arm in tables and figures."""
+    return task != BASELINE, is_control(task), task
+
+
+def of(records: Records, measures: list[Measure]) -> Curves:
+    """The curves of a data set; InputError if it has none or if its runs must not be mixed."""
+    runs = records.finetune
     if not runs:
-        raise InputError(f"{folder}: no finished finetuning runs; run exp.py first, or name "
-                         "another folder with --results or --records")
-    _check_alike(folder, runs)
+        raise InputError(f"{records.folder}: no finished finetuning runs; run exp.py first, or "
+                         "name another folder with --results or --records")
+    if odd := unlike(runs):
+        raise InputError(f"{records.folder}: {odd}; move old runs away, or keep them apart with "
+                         "--results")
     arms: dict[tuple[str, int], dict[int, Json]] = defaultdict(dict)
     for run in runs:
         arms[run["task"], run["fraction"]][run["seed"]] = run
-    points = [_point(task, fraction, arms, measures) for task, fraction in sorted(arms)]
-    pretraining = records.read_runs(folder, "pretrain")
-    return Curves(dataset, runs, pretraining, measures, _adjusted(points), _missing(arms),
-                  _reached(arms, measures[0]), [_solved(folder, run) for run in pretraining])
+    points = [_point(task, fraction, arms, measures) for task, fraction in
+              sorted(arms, key=lambda one: (order(one[0]), one[1]))]
+    return Curves(records.dataset, runs, records.pretrain, measures, _adjusted(points),
+                  _missing(arms), _reached(arms, measures[0]), [*map(_solved, records.pretrain)])
 
 
-def _solved(folder: Path, run: Json) -> dict[str, int | None]:
+def _solved(run: Json) -> dict[str, int | None]:
     """The epoch at which each score of a pretraining run is solved; none if it never is.
 
     Scores without validations on record are left out.
     """
     found: dict[str, int | None] = {}
     for name, chance in run["chance"].items():
-        values = [value for _, value in
-                  records.validations(records.run_folder(folder, run), name)]  # one an epoch
+        values = [value for _, value in run["validations"].get(name, [])]  # one an epoch
         enough = SOLVED_EPOCHS * (chance + SOLVED * (1 - chance)) - 1e-9
         if values:
             found[name] = next((epoch for epoch in range(SOLVED_EPOCHS, len(values) + 1) if
@@ -111,7 +139,7 @@ def _reached(arms: dict[tuple[str, int], dict[int, Json]],
         return {}
     found = {task: savings.reached(measure, {fraction: arm for (name, fraction), arm
                                             in cases.items() if name == task}, target)
-             for task in sorted({task for task, _ in arms}, key=lambda t: (t != BASELINE, t))}
+             for task in sorted({task for task, _ in arms}, key=order)}
     return {task: one for task, one in found.items() if one is not None}
 
 
@@ -146,7 +174,7 @@ def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
     tasks, fractions = {task for task, _ in arms}, {fraction for _, fraction in arms}
     seeds = {seed for runs in arms.values() for seed in runs}
     lines = []
-    for task in sorted(tasks):
+    for task in sorted(tasks, key=order):
         for fraction in sorted(fractions):
             absent = sorted(seeds - arms.get((task, fraction), {}).keys())
             if absent:
@@ -155,8 +183,8 @@ def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
     return lines
 
 
-def _check_alike(folder: Path, runs: list[Json]) -> None:
-    """Points of one curve must come from the same settings, data, splits and code."""
+def unlike(runs: list[Json]) -> str | None:
+    """The first run made with other settings, data, splits or code than the rest, in words."""
     first = runs[0]
     encoders: dict[tuple[str, ...], Json] = {}  # pretext tasks and the oracle have other settings
     for run in runs:
@@ -166,11 +194,10 @@ def _check_alike(folder: Path, runs: list[Json]) -> None:
             reference = encoders.setdefault(tuple(sorted({*encoder} - {*OWN})), encoder)
             changed += differences(_common(reference), _common(encoder))
         if changed:
-            raise InputError(
-                f"{folder}: {run['task']} at {run['fraction']} % seed {run['seed']} was made with "
-                f"other settings than {first['task']} at {first['fraction']} % "
-                f"({'; '.join(changed[:3])}); move old runs away, or keep them apart with "
-                "--results")
+            return (f"{run['task']} at {run['fraction']} % seed {run['seed']} was made with other "
+                    f"settings than {first['task']} at {first['fraction']} % "
+                    f"({'; '.join(changed[:3])})")
+    return None
 
 
 def _common(identity: Json) -> Json:

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +12,13 @@ import numpy as np
 
 from common.arms import BASELINE
 from common.errors import InputError
-from common.files import ROOT, Json, read_json, write_json, write_text
-from common.report import brief, curves, tables
+from common.files import ROOT, Json, write_text
+from common.report import brief, curves, published, tables
 from common.report.curves import Curves
 from common.report.figures import difference, efficiency, examples, learning, views
 from common.report.stats import Measure
-from common.runs.records import run_folder
+from common.runs import records
+from common.runs.records import Records
 
 
 @dataclass(frozen=True)
@@ -43,55 +43,76 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--dataset", help="draw this data set only")
     parser.add_argument("--demo", action="store_true", help="the same as --results results/demo")
     parser.add_argument("--records", type=Path, metavar="DIR",
-                        help="a folder of published records, holding finetune/ and pretrain/")
+                        help="published records: a folder with records.json, or with such folders")
     parser.add_argument("--published", action="store_true",
                         help="add a panel with the published curves (of "
                         f"{' and '.join(tree.published)})")
     parser.add_argument("--publish", metavar="NOTE",
-                        help="copy the text records (no weights, no images) to "
-                        "published/<dataset>-NOTE in the results")
+                        help="add the runs to published/<dataset>-NOTE/records.json in the "
+                        "results (no weights, no images), and draw what is there then")
     given = parser.parse_args(arguments)
     if given.publish and not re.fullmatch(r"[\w.-]+", given.publish):
         raise InputError(f"--publish {given.publish}: letters, digits, dots and dashes only; it "
                          "becomes part of a folder's name")
     results = (given.results or ROOT / ("results/demo" if given.demo else "results")).absolute()
-    for folder in _folders(tree, results, given.records, given.dataset):
+    for found in _found(tree, results, given.records, given.dataset):
         beside = given.records is not None and given.results is None
-        data = _report(tree, folder, folder if beside else results, published=given.published)
+        data = _report(tree, found, found.folder if beside else results,
+                       compared=given.published)
         print(brief.text(data))
         if given.publish:
-            publish(folder, data, results / "published" / f"{data.dataset}-{given.publish}")
+            target = results / "published" / f"{data.dataset}-{given.publish}"
+            _publish(tree, found, target, compared=given.published)
 
 
-def _folders(tree: Tree, results: Path, records: Path | None, dataset: str | None) -> list[Path]:
-    """Folders of records, one a data set."""
-    if records is not None:
-        return [records.absolute()]
+def _found(tree: Tree, results: Path, given: Path | None, dataset: str | None) -> list[Records]:
+    """The records to draw, one a data set or a published study."""
+    if given is not None:
+        return _published(tree, given.absolute())
     below = results / tree.name
-    found = sorted({path.parents[4] for path in below.glob("*/finetune/*/*/*/scores.json")})
+    folders = sorted({path.parents[4] for path in below.glob("*/finetune/*/*/*/scores.json")})
     if dataset:
-        found = [folder for folder in found if folder.name == dataset]
-    if not found:
+        folders = [folder for folder in folders if folder.name == dataset]
+    if not folders:
         what = f"data set {dataset}" if dataset else "data set"
         raise InputError(f"{below}: no finished runs of any {what}; train some with "
                          f"python code/{tree.name}/exp.py (--demo for generated data)")
-    return found
+    return [*map(records.read, folders)]
 
 
-def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> Curves:
-    """Draw one data set's figures and write its tables."""
-    splits = folder / "splits.json"
-    name = read_json(splits)["dataset"] if splits.exists() else folder.name.split("-")[0]
-    first = next(iter(sorted(folder.glob("finetune/*/*/*/scores.json"))), None)
-    record = read_json(first) if first else None
-    measures = tree.measures(record) if record else []
-    if record and record["metric"] != measures[0].name:
-        raise InputError(f"{folder}: runs that report {record['metric']}; "
-                         f"code/{tree.name}/graph.py draws {measures[0].name}, take the graph.py "
-                         "of the other tree")
-    data: Curves = curves.read(folder, name, measures)
-    key, read_others = tree.published.get(name, ("", list)) if published else ("", list)
-    if published and not key:
+def _published(tree: Tree, folder: Path) -> list[Records]:
+    """The study in ``folder``, or all below it that are of this tree."""
+    if (folder / "finetune").is_dir():  # a data set's runs as exp.py leaves them
+        return [records.read(folder)]
+    paths = sorted(folder.rglob(published.NAME))
+    if not paths:
+        raise InputError(f"{folder}: no {published.NAME} in it or below; graph.py --publish NOTE "
+                         "writes one")
+    studies = [*map(published.read, paths)]
+    ours = [study for study in studies if _reports(tree, study)]
+    for study in studies:
+        if ours and not _reports(tree, study):
+            print(f"{study.folder}: of the other tree, left to its graph.py")
+    return ours or studies[:1]
+
+
+def _reports(tree: Tree, found: Records) -> bool:
+    """Whether the runs report what this tree's do."""
+    return all(run["metric"] == tree.measures(run)[0].name for run in found.finetune[:1])
+
+
+def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
+            arrays: Path | None = None) -> Curves:
+    """Draw one data set's figures and write its tables; ``arrays``: the folder of its images."""
+    if not _reports(tree, found):
+        raise InputError(f"{found.folder}: runs that report {found.finetune[0]['metric']}; "
+                         f"code/{tree.name}/graph.py draws "
+                         f"{tree.measures(found.finetune[0])[0].name}, take the graph.py of the "
+                         "other tree")
+    measures = tree.measures(found.finetune[0]) if found.finetune else []
+    data, name = curves.of(found, measures), found.dataset
+    key, read_others = tree.published.get(name, ("", list)) if compared else ("", list)
+    if compared and not key:
         print(f"{name}: no published curves to compare with (there are some for "
               f"{' and '.join(tree.published)})")
     figure = results / f"train_{name}.png"
@@ -102,7 +123,7 @@ def _report(tree: Tree, folder: Path, results: Path, *, published: bool) -> Curv
     for line in data.missing:
         print(f"{name}: missing {line}")
     print(f"{name}: {len(data.runs)} runs -> {figure}, .md and .csv beside it")
-    drawn = _pictures(tree, folder, data, results)
+    drawn = _pictures(tree, arrays or found.folder, data, results)
     if drawn:
         print(f"{name}: {', '.join(drawn)} beside it")
     return data
@@ -115,7 +136,7 @@ def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str
     if difference.draw(data, results / name):
         drawn.append(name)
     name = f"learning_{data.dataset}.png"
-    if learning.learning(folder, data, results / name):
+    if learning.learning(data, results / name):
         drawn.append(name)
     saved, shown = _arrays(folder / "examples.npz"), _arrays(folder / "views.npz")
     if _drawable(saved, data):
@@ -149,21 +170,12 @@ def _drawable(saved: Mapping[str, examples.Array], data: Curves) -> bool:
             and bool(examples.kept(saved, data)))
 
 
-def publish(folder: Path, data: Curves, target: Path) -> None:
-    """Copy the text records that graph.py needs to ``target``: no weights, no images."""
-    if target.resolve() == folder.resolve():
-        raise InputError(f"{folder}: these are the published records; give another --publish NOTE")
-    for old in ("finetune", "pretrain"):
-        shutil.rmtree(target / old, ignore_errors=True)
-    runs = [run_folder(folder, run) for run in (*data.runs, *data.pretraining)]
-    for run in runs:
-        for name in ("log.jsonl", "scores.json"):
-            if (run / name).exists():
-                write_text(target / run.relative_to(folder) / name,
-                           (run / name).read_text(encoding="utf-8"))
-        config = read_json(run / "config.json")
-        config.get("provenance", {}).pop("host", None)  # says nothing to others
-        write_json(target / run.relative_to(folder) / "config.json", config)
-    if (folder / "splits.json").exists():
-        write_text(target / "splits.json", (folder / "splits.json").read_text(encoding="utf-8"))
-    print(f"{data.dataset}: {len(runs)} runs -> {target}")
+def _publish(tree: Tree, found: Records, target: Path, *, compared: bool) -> None:
+    """Add the runs to the records in ``target`` and draw all that it then holds there."""
+    if target.resolve() == found.folder.resolve():
+        raise InputError(f"{found.folder}: these are the published records; give another "
+                         "--publish NOTE")
+    merged = published.publish(found, target / published.NAME)
+    print(f"{found.dataset}: {len(found.finetune) + len(found.pretrain)} runs added or there "
+          f"already -> {target / published.NAME}")
+    _report(tree, merged, target, compared=compared, arrays=found.folder)

@@ -5,52 +5,49 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable
 
-from common.arms import BASELINE
-from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point
+from common.arms import BASELINE, is_control
+from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
 from common.report.stats import Estimate
 
+GAIN = "smallest gain this study could show"
 LABELS_SAVED = """\
 Labelled fraction at which an arm reaches the baseline's score on all labels, linear in the
 logarithm of the fraction. The interval goes from where it may be as good to where it is for good
 (95 %, paired by seed and case, not adjusted over the arms). An arm saves labels if its interval
-ends before the baseline's own begins; with "not reached" as its upper end, or without an interval,
-nothing can be claimed."""
+ends before the baseline's own begins (a baseline as good on fewer labels saves the same); with "not
+reached" as its upper end, or without an interval, nothing can be claimed."""
 
 
 def markdown(curves: Curves) -> str:
     """The whole report of a data set as Markdown."""
-    names = [measure.label for measure in curves.measures]
     title = f"# {curves.dataset}" + (" (generated data: says nothing about patients)"
                                      if curves.generated else "")
-    parts = [title, " ".join(facts(curves)), *_glance(curves), "## Scores", _table(
-        ["task", "labels", "cases", "seeds", *names, f"{names[0]}, last weights"],
-        [[point.task, f"{point.fraction} %", str(point.labelled), _seeds(point),
-          *(shown(point.means[m.name]) for m in curves.measures), f"{point.last:.3f}"]
-         for point in curves.points])]
+    parts = [title, " ".join([*([f"{curves.network}."] if curves.network else []),
+                              *facts(curves)]), *_glance(curves), *_scores(curves)]
     paired = [point for point in curves.points if point.difference is not None]
     if paired:
         parts += ["## Difference to the baseline",
-                  f"{names[0]}, paired by seed and test case, with its 95 % interval; beside it "
-                  "interval (Bonferroni) and p (Holm) adjusted for the number of arms. Holm is the "
-                  "sharper: p may be under .05 where the interval holds zero.", _table(
-                      ["task", "labels", "seeds", "difference", "adjusted interval", "p",
-                       "p adjusted"],
-                      [[point.task, f"{point.fraction} %", _listed(point.difference.seeds),
-                        shown(point.difference, sign=True), _ends(point.interval),
-                        _p(point.difference.p),
-                        _p(point.adjusted)] for point in paired if point.difference])]
+                  f"{curves.measures[0].label}, paired by seed and test case, with its 95 % "
+                  "interval; then interval (Bonferroni) and p (Holm) adjusted for the number of "
+                  "arms. Holm is the sharper: p may be under .05 where the interval holds zero.",
+                  _table(["task", "labels", "seeds", "difference", "adjusted interval", "p",
+                          "p adjusted"],
+                         [[marked(point.task), f"{point.fraction} %",
+                           _listed(point.difference.seeds), shown(point.difference, sign=True),
+                           _ends(point.interval), _p(point.difference.p), _p(point.adjusted)]
+                          for point in paired if point.difference])]
     if curves.reached:
         parts += ["## Labels saved", LABELS_SAVED, _table(
             ["task", "reaches it at", "95 % interval", "seeds", "fractions"],
-            [[task, one.estimate, one.interval, _listed(one.seeds), _listed(one.fractions)]
-             for task, one in curves.reached.items()])]
+            [[marked(task), one.estimate, one.interval, _listed(one.seeds),
+              _listed(one.fractions)] for task, one in curves.reached.items()])]
     if "confusion" in curves.runs[0]["test"]:
         parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
                   "fraction.", _confusion_table(curves)]
     if curves.pretraining:
         parts += ["## Pretext tasks", "On the validation cases, fixed views. Solved: the first "
                   f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
-                  "the way from chance to 1.",
+                  "the way from chance to 1; without a chance level nothing is compared (-).",
                   _table(["task", "score", "seeds", "value", "chance", "solved at epoch",
                           "epochs run", "epoch kept"],
                          _pretext_rows(curves))]
@@ -59,18 +56,60 @@ def markdown(curves: Curves) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def marked(task: str) -> str:
+    """An arm's name, a control's with the word."""
+    return f"{task} (control)" if is_control(task) else task
+
+
 def _glance(curves: Curves) -> list[str]:
     """The baseline's scores, every arm's differences to it, and the labels saved."""
-    fractions = [f"{fraction} %" for fraction in curves.fractions]
+    columns = _columns(curves)
     rows = []
     for task in curves.tasks:
-        cells = {f"{point.fraction} %": _cell(point, curves) for point in curves.of_task(task)}
-        found = curves.reached.get(task)
-        rows.append([task, *(cells.get(fraction, "") for fraction in fractions),
-                     f"{found.estimate} ({found.interval})" if found else ""])
-    return ["## At a glance", f"{curves.measures[0].label}: the baseline's with its 95 % interval, "
-            "the others' difference to it with the interval adjusted for the number of arms.",
-            _table(["task", *fractions, "as good as the baseline on all labels at"], rows)]
+        cells = {point.fraction: _cell(point, curves) for point in curves.of_task(task)}
+        one = curves.reached.get(task)
+        saved = "the reference" if task == BASELINE else f"{one.estimate} ({one.interval})"\
+            if one else ""
+        rows.append([marked(task), *(cells.get(fraction, "") for fraction in curves.fractions),
+                     saved if curves.reached else ""])
+    words = (f"{curves.measures[0].label}: the baseline's with its 95 % interval, the others' "
+             "difference to it with the interval adjusted for the number of arms.")
+    gains = [curves.smallest_gain(fraction) for fraction in curves.fractions]
+    if any(gains):
+        rows.append([GAIN, *(_span(gain) for gain in gains), ""])
+        words += (f" {GAIN[0].upper()}{GAIN[1:]}: half the adjusted interval, of the arm with the "
+                  "narrowest and of that with the widest.")
+    return ["## At a glance", words, _table(
+        ["task", *columns, "as good as the baseline on all labels at"], rows)]
+
+
+def _span(gain: tuple[float, float] | None) -> str:
+    return "" if gain is None else " to ".join(dict.fromkeys(f"{half:.3f}" for half in gain))
+
+
+def _columns(curves: Curves) -> list[str]:
+    """The fractions with their numbers of cases."""
+    cases = {point.fraction: point.labelled for point in curves.points}
+    return [f"{fraction} % ({cases[fraction]})" for fraction in curves.fractions]
+
+
+def _scores(curves: Curves) -> list[str]:
+    """A table a measure: an arm a row, a fraction a column; and the last weights' scores."""
+    parts = ["## Scores", "Means over seeds with 95 % intervals, by labelled share (number of "
+             "cases)."]
+    for measure in curves.measures:
+        parts += [f"### {measure.label}", _by_fraction(
+            curves, {(point.task, point.fraction): shown(point.means[measure.name])
+                     for point in curves.points})]
+    return [*parts, f"### {curves.measures[0].label}: last weights instead of the best",
+            _by_fraction(curves, {(point.task, point.fraction): f"{point.last:.3f}"
+                                  for point in curves.points})]
+
+
+def _by_fraction(curves: Curves, cells: dict[tuple[str, int], str]) -> str:
+    return _table(["task", *_columns(curves)],
+                  [[marked(task), *(cells.get((task, fraction), "")
+                                    for fraction in curves.fractions)] for task in curves.tasks])
 
 
 def _cell(point: Point, curves: Curves) -> str:
@@ -86,15 +125,12 @@ def facts(curves: Curves) -> list[str]:
     """What a reader has to know beside the numbers, one sentence each."""
     runs = curves.runs
     steps = sorted({run["steps"] for run in runs})
-    few = len(curves.seeds) < 3
     rule = runs[0]["selected"]["rule"]
     return [
         f"n = {runs[0]['test_cases']} test cases, {len(curves.seeds)} "
         f"seed{'s' * (len(curves.seeds) > 1)}, {_range(steps)} optimiser steps a run.",
         f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
         "fraction), reported once on test.",
-        "Lines: means over seeds; small dots: single seeds; under 3 seeds no intervals." if few else
-        "Bars: 95 % intervals over seeds and test cases; dots: single seeds.",
     ]
 
 
@@ -149,10 +185,6 @@ def _p(value: float | None) -> str:
     return "" if value is None else ("< 0.001" if value < 0.001 else f"{value:.3f}")
 
 
-def _seeds(point: Point) -> str:
-    return _listed(next(iter(point.means.values())).seeds)
-
-
 def _listed(seeds: tuple[int, ...]) -> str:
     return " ".join(map(str, seeds))
 
@@ -162,14 +194,16 @@ def _pretext_rows(curves: Curves) -> list[list[str]]:
     for run, solved in zip(curves.pretraining, curves.solved, strict=True):
         by_task[run["task"]].append((run, solved))
     rows = []
-    for task, found in sorted(by_task.items()):
-        runs = [run for run, _ in found]
-        for name, chance in runs[0]["chance"].items():
-            values = [run["score"][name] for run in runs]
-            rows.append([task, name, " ".join(str(run["seed"]) for run in runs),
-                         ", ".join(f"{value:.3f}" for value in values), f"{chance:.3f}",
+    for task, pairs in sorted(by_task.items(), key=lambda item: order(item[0])):
+        runs = [run for run, _ in pairs]
+        chances = runs[0]["chance"]
+        for name in dict.fromkeys([*chances, *runs[0]["score"]]) or ["loss"]:
+            values = [run["score"].get(name, run.get("loss")) for run in runs]
+            rows.append([marked(task), name, " ".join(str(run["seed"]) for run in runs),
+                         ", ".join(f"{value:.3f}" for value in values),
+                         f"{chances[name]:.3f}" if name in chances else "-",
                          ", ".join(str(solved[name] or "no") if name in solved else "?"
-                                   for _, solved in found),
+                                   for _, solved in pairs) if name in chances else "-",
                          ", ".join(str(run["epochs"]) for run in runs),
                          ", ".join(str(run["best_epoch"]) for run in runs)])
     return rows
@@ -183,7 +217,7 @@ def _confusion_table(curves: Curves) -> str:
         if point.fraction in (curves.fractions[0], curves.fractions[-1]):
             tables = [run["test"]["confusion"] for run in curves.runs
                       if (run["task"], run["fraction"]) == (point.task, point.fraction)]
-            rows += [[point.task, f"{point.fraction} %", name,
+            rows += [[marked(point.task), f"{point.fraction} %", name,
                       *(str(sum(table[i][j] for table in tables)) for j in range(len(classes)))]
                      for i, name in enumerate(classes)]
     return _table(["task", "labels", "truth", *(f"predicted {name}" for name in classes)], rows)

@@ -19,8 +19,9 @@ CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --
 def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
     """Hours the unfinished runs take on the CPU at most, from one small timed training step."""
     torch.set_num_threads(study.settings.THREADS)
-    network = study.make_network(study.make_encoder())
-    images = torch.rand(2, len(study.channels), *(study.probe,) * study.dimensions)
+    network = study.networks.downstream(study.networks.encoder())
+    side = study.networks.probe
+    images = torch.rand(2, len(study.channels), *(side,) * study.dimensions)
     optimiser = torch.optim.Adam(network.parameters(), fused=True)
     for _ in range(2):  # the first warms up
         started = time.perf_counter()
@@ -28,7 +29,7 @@ def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
         optimiser.step()
         taken = time.perf_counter() - started
     left = sum(job.work for job in jobs if not job.make().done())
-    return left * taken / (2 * study.probe**study.dimensions) / workers / 3600
+    return left * taken / (2 * side**study.dimensions) / workers / 3600
 
 
 def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
@@ -71,14 +72,15 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
 
 def _epochs(study: Study) -> list[str]:
     """Steps an epoch of each pretraining, and of finetuning on all labels."""
-    return [f"{study.pretrain_recipe(task, 0).steps} ({task})" for task in study.pretrainings()] + [
+    return [f"{study.pretrain_recipe(study.task(name), 0).steps} ({name})"
+            for name in study.pretrainings()] + [
         f"{study.finetune_recipe(arms.BASELINE, 100, 0).steps} (finetuning)"]
 
 
 def _memory(study: Study, device: torch.device) -> str:
     """What a finetuning step keeps, and what changes that if it is too much."""
     s = study.settings
-    needed, there = study.step_bytes / s.RANKS_PER_RUN, devices.memory(device)
+    needed, there = study.networks.step_bytes / s.RANKS_PER_RUN, devices.memory(device)
     names = ["BATCH_SIZE", "RESOLUTION", "CHECKPOINTING", "RANKS_PER_RUN"]
     remedy = ", ".join(name for name in names if hasattr(s, name))
     line = (f"at most about {needed / 1e9:.1f} GB of activations in a finetuning step (in float32),"

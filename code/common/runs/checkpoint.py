@@ -45,16 +45,16 @@ def load(path: Path, device: torch.device | str = "cpu") -> Any:
                          "start the same command again") from None
 
 
-def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Load encoder.pt into ``encoder``; every key must be there and fit, nothing is dropped."""
-    fit(encoder, load(path), path)
+def load_into(module: nn.Module, path: Path) -> None:
+    """Load a file of weights into ``module``; every key must be there and fit, none is dropped."""
+    fit(module, load(path), path)
 
 
-def fit(encoder: nn.Module, state: Any, source: Path | str) -> None:
-    """Load weights into ``encoder``; InputError naming what is missing, unexpected or misshapen."""
+def fit(module: nn.Module, state: Any, source: Path | str) -> None:
+    """Load weights into ``module``; InputError naming what is missing, unexpected or misshapen."""
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{source}: not a mapping of names to tensors; save encoder.state_dict()")
-    own = encoder.state_dict()
+    own = module.state_dict()
     faults = {
         "missing": [name for name in own if name not in state],
         "unexpected": [name for name in state if name not in own],
@@ -66,7 +66,7 @@ def fit(encoder: nn.Module, state: Any, source: Path | str) -> None:
         raise InputError(f"{source}: its weights do not fit this encoder ({'; '.join(found)}); "
                          "give those of a bare encoder, made with the same LEVELS, FILTERS and "
                          "channels, or BLOCKS and GROWTH")
-    encoder.load_state_dict(state, strict=True)
+    module.load_state_dict(state, strict=True)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:

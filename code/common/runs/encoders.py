@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from common import arms
+from common.arms import BASELINE
+from common.data.cache import Cache
+from common.data.splits import Splits
 from common.errors import InputError, few
 from common.files import ROOT, Json, read_json, write_json
 from common.runs import checkpoint
-from common.runs.training import Cases, autocast, even_chunks, generator
+from common.runs.records import Run
+from common.runs.training import LAST, autocast, handed_on
 from common.settings import Settings
+from common.tasks.batches import Cases, even_chunks, generator
 from common.tasks.siamese import batch_norms
 
 if TYPE_CHECKING:
@@ -30,25 +36,45 @@ STATISTICS_CASES = 512  # whole images, at most, that set BatchNorm's statistics
 STATISTICS_BATCH = 8   # of them at a time; without a gradient a ninth of a training step's memory
 
 
+PARTS = ("encoder", "decoder")  # what may be handed on, and the names of its files
+WANTED = "--encoder needs an encoder's weights, as pretrain/<task>/seed0/encoder.pt holds them"
+
+
 def place(study: "Study", model: nn.Module, device: torch.device) -> None:
     """Move a model to its device, in the memory layout asked for."""
     model.to(device)
     if study.settings.LAYOUT == "channels_last":
-        model.to(memory_format=study.channels_last)
+        model.to(memory_format=study.networks.channels_last)
 
 
-def for_whole_images(study: "Study", trained: nn.Module, cases: Cases, seed: int) -> nn.Module:
-    """A copy of an encoder whose BatchNorm has the running statistics of whole images.
+def shared(trained: nn.Module, downstream: nn.Module) -> dict[str, Tensor]:
+    """The weights of a pretraining's network that the downstream network has too, by name.
+
+    Those of the encoder, and of a decoder but for its last layer.
+    """
+    wanted = downstream.state_dict()
+    return {name: tensor for name, tensor in trained.state_dict().items()
+            if name.split(".")[0] in PARTS and name.split(".")[1] != LAST and name in wanted}
+
+
+def for_whole_images(study: "Study", weights: Mapping[str, Tensor], cases: Cases,
+                     seed: int) -> dict[str, Tensor]:
+    """The weights handed on, their BatchNorm with the running statistics of whole images.
 
     Those of the views (patches, turned images) would normalise wrongly what a frozen encoder is
     shown in finetuning. One pass over the pool, or STATISTICS_CASES of it, without dropout.
     Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, sections 3 and 5.
     """
-    encoder = study.make_encoder()  # with plain layers, where the trained one's span ranks
-    encoder.load_state_dict(trained.state_dict())
-    place(study, encoder, cases.device)
-    encoder.eval()
-    for layer in batch_norms(encoder):
+    network = study.networks.downstream(study.networks.encoder())
+    network.load_state_dict(weights, strict=False)  # a decoder's last layer has none
+    if all(name.split(".")[0] == "encoder" for name in weights):
+        assert isinstance(network.encoder, nn.Module)
+        seen: nn.Module = network.encoder
+    else:
+        seen = network
+    place(study, seen, cases.device)
+    seen.eval()
+    for layer in batch_norms(seen):
         layer.reset_running_stats()
         layer.momentum = None  # the mean over all batches
         layer.train()
@@ -59,22 +85,57 @@ def for_whole_images(study: "Study", trained: nn.Module, cases: Cases, seed: int
         for chunk in even_chunks(chosen, STATISTICS_BATCH):
             images = cases.batch(chunk, labelled=False).images  # not within autocast: it stacks
             with autocast(cases.device, study.precision):
-                encoder(images)
-    return encoder
+                seen(images)
+    state = network.state_dict()
+    return {name: state[name].detach().cpu().contiguous() for name in weights}
 
 
-def shuffle(encoder: nn.Module, seed: int) -> None:
+def keep(weights: Mapping[str, Tensor], run: Run) -> dict[str, str]:
+    """Write encoder.pt, and decoder.pt where there is one; returns their digests."""
+    digests = {}
+    for part in PARTS:
+        state = {name.removeprefix(f"{part}."): tensor for name, tensor in weights.items()
+                 if name.startswith(f"{part}.")}
+        if state:
+            checkpoint.save(run.folder / f"{part}.pt", state)
+            digests[part] = checkpoint.weights_digest(state)
+    return digests
+
+
+def load_start(study: "Study", model: nn.Module, arm: str, seed: int, cases: Cases) -> None:
+    """Put the weights that an arm starts from into ``model``."""
+    if arm == BASELINE:
+        return
+    name, decoder = arms.pretraining(arm), arms.hands_on_decoder(arm)
+    first, *rest = handed_on(model, decoder=decoder)
+    if name in study.external:
+        checkpoint.fit(first, study.external[name].load(), name)
+    else:
+        run = study.pretrain_run(name, seed)
+        checkpoint.load_into(first, run.encoder)
+        if decoder:
+            assert isinstance(model.decoder, nn.Module)
+            checkpoint.load_into(nn.ModuleDict({part: module for part, module in
+                                                model.decoder.named_children()
+                                                if module in rest}), run.folder / "decoder.pt")
+    if arms.is_shuffled(arm):
+        shuffle([first, *rest], seed)
+        names = [known for known, module in model.named_modules() if module in (first, *rest)]
+        weights = {name: tensor for name, tensor in model.state_dict().items()
+                   if any(name.startswith(f"{known}.") for known in names)}
+        model.load_state_dict(for_whole_images(study, weights, cases, seed), strict=False)
+
+
+def shuffle(parts: Sequence[nn.Module], seed: int) -> None:
     """Permute the entries of every weight tensor: the same values, and nothing of what was learnt.
 
     The control of an arm <task>@shuffled; BatchNorm's statistics have to be taken anew after it.
     """
     rng = generator(seed, "shuffled")
     with torch.no_grad():
-        for weight in encoder.parameters():
+        for weight in (weight for part in parts for weight in part.parameters()):
             order = torch.randperm(weight.numel(), generator=rng).to(weight.device)
             weight.copy_(weight.flatten()[order].view(weight.shape))
-
-WANTED = "--encoder needs an encoder's weights, as pretrain/<task>/seed0/encoder.pt holds them"
 
 
 @dataclass(frozen=True)
@@ -100,10 +161,12 @@ def named(settings: Settings, taken: Collection[str]) -> dict[str, Path]:
     return files
 
 
-def from_files(files: Mapping[str, Path],
-               make_encoder: Callable[[], nn.Module]) -> dict[str, External]:
-    """Check every file against the encoder before anything is trained."""
-    arms = {}
+def from_files(files: Mapping[str, Path], make_encoder: Callable[[], nn.Module], cache: Cache,
+               parts: Splits) -> dict[str, External]:
+    """Check every file against the encoder, and what it has seen, before anything is trained."""
+    check_origins(files, {case: fact["pixels"] for case, fact in cache.facts.items()},
+                  val=parts.val, test=parts.test)
+    found = {}
     for name, file in files.items():
         if not file.is_file():
             raise InputError(f"{file}: no such file; {WANTED}")
@@ -114,8 +177,8 @@ def from_files(files: Mapping[str, Path],
                              f"{WANTED}") from None
         checkpoint.fit(make_encoder(), state, file)
         digest = checkpoint.weights_digest(state)
-        arms[name] = External({"file": digest}, partial(_load_same, file, digest))
-    return arms
+        found[name] = External({"file": digest}, partial(_load_same, file, digest))
+    return found
 
 
 def write_origin(encoder: Path, dataset: str, *, learnt_from: Sequence[str],

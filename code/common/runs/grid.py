@@ -10,30 +10,59 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from common.arms import BASELINE, ORACLE
+from common.downstream.supervised import Supervised
 from common.errors import InputError, RunFailed, disk_problem
-from common.files import Json, read_json, starting, write_json
+from common.files import ROOT, read_json, starting, write_json
 from common.machine import devices, limits, parallel
 from common.machine.launcher import Report, launch
 from common.runs import records, snapshots
 from common.runs.announce import announce
+from common.runs.encoders import named
 from common.runs.mending import check_stale, mend
-from common.runs.plan import Job, check_ranks, plan
+from common.runs.plan import Job, check_ranks, check_views, plan
 from common.runs.progress import Progress
 from common.runs.records import Run, SilentRun
 from common.runs.stages import load_cases, train
-from common.runs.study import Study
+from common.runs.study import Study, Tree
+from common.settings import Settings, check_common, from_flags
+from common.tasks.batches import Cases
 
 LOOK_AGAIN = 1.0   # seconds between looks for a run that another process may have freed
 
-Trains = Callable[[Run, Report], str]
+
+def prepare(script: Mapping[str, Any], tree: Tree) -> tuple[Study, list[torch.device], int]:
+    """What an exp.py is asked to do: the study, the devices for the workers, how many of these.
+
+    ``script`` are its globals(); flags override its constants. Raises InputError for whatever
+    cannot be done, before anything is trained.
+    """
+    settings = from_flags(script)
+    files = check(settings, tree)
+    places = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
+    precision = devices.precision(settings.PRECISION, places, sound_on_cpu=tree.bfloat16_on_cpu)
+    if settings.DEMO:
+        tree.generate(ROOT / settings.DATA)
+    study = tree.make_study(settings, precision, files)
+    return study, places, devices.workers(settings, places, study.networks.step_bytes)
+
+
+def check(settings: Settings, tree: Tree) -> dict[str, Path]:
+    """Check all constants, before anything is read; returns the files of --encoder by name."""
+    tasks = {**tree.pretexts, ORACLE: Supervised}
+    files = named(settings, [BASELINE, *tree.library, *tasks])
+    check_common(settings, tasks, [*tree.library, *files], decoder=tree.decoder)
+    tree.check(settings)
+    check_views(settings, tree)
+    return files
 
 
 def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
@@ -41,6 +70,29 @@ def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
 
     ``places`` are the devices that the workers get in turn.
     """
+    begin(study, places, workers)
+    jobs = plan(study)
+    for job in jobs:
+        _failure(job.make()).unlink(missing_ok=True)  # another start, another try
+    left = [job for job in jobs if not job.make().done()]
+    progress = Progress(sum(job.work for job in left))
+    try:
+        if left and min(workers, len(left)) == 1:
+            Worker(study, places[0], progress.put).work()
+        elif left:
+            _share(study, places, min(workers, len(left)), progress)
+        if workers > len(places) and (crowded := [job for job in jobs if _was_crowded(job)]):
+            _once_more(study, places, crowded, progress)
+    except KeyboardInterrupt as stop:
+        raise type(stop)(progress.where()) from None
+    progress.close()
+    status = _summary(study, progress.failures)
+    snapshots.save(study, places[0])
+    return status
+
+
+def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
+    """Set aside what must not be used, and say what will be done; InputError if it cannot be."""
     jobs = plan(study)
     check_ranks(study)
     with starting(study.folder):
@@ -49,44 +101,29 @@ def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
     quiet = devices.place().rank > 0  # one of those started together says it for all
     with redirect_stdout(io.StringIO()) if quiet else nullcontext():
         announce(study, jobs, places, workers)
-    status = work(study, places, workers)
-    snapshots.save(study, places[0])
-    return status
 
 
-def work(study: Study, places: Sequence[torch.device], workers: int) -> int:
-    """Train every unfinished run, ``workers`` at a time; exit status 1 if any failed."""
-    jobs = plan(study)
-    for job in jobs:
-        _failure(job.make()).unlink(missing_ok=True)  # another start, another try
-    left = [job for job in jobs if not job.make().done()]
-    progress = Progress(sum(job.work for job in left))
-    try:
-        if left:
-            _share(study, places, min(workers, len(left)), progress)
-        if workers > len(places) and (crowded := [job for job in jobs if _was_crowded(job)]):
-            print(f"memory    {len(crowded)} runs did not fit beside another on their GPU; once "
-                  "more, each alone", flush=True)
-            for job in crowded:
-                with suppress(ValueError):  # another process may have told it
-                    progress.failures.remove(read_json(_failure(job.make()))["reason"])
-                _failure(job.make()).unlink(missing_ok=True)
-            _share(study, places, len(places), progress)
-    except KeyboardInterrupt as stop:
-        raise type(stop)(progress.where()) from None
-    progress.close()
-    return _summary(study, progress.failures)
+def _once_more(study: Study, places: Sequence[torch.device], crowded: Sequence[Job],
+               progress: Progress) -> None:
+    """Train runs that did not fit beside another on their GPU, each alone."""
+    print(f"memory    {len(crowded)} runs did not fit beside another on their GPU; once more, each "
+          "alone", flush=True)
+    for job in crowded:
+        with suppress(ValueError):  # another process may have told it
+            progress.failures.remove(read_json(_failure(job.make()))["reason"])
+        _failure(job.make()).unlink(missing_ok=True)
+    _share(study, places, len(places), progress)
 
 
 def _share(study: Study, places: Sequence[torch.device], workers: int, progress: Progress) -> None:
-    """Train in this process, or in several that share the runs by their claims."""
+    """Train in several processes that share the runs by their claims; in this one for one."""
     if workers == 1:
-        _work(study, places[0], progress.put)
+        Worker(study, places[0], progress.put).work()
         return
     context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
     queue = context.Queue()
     processes = [context.Process(
-        target=_worker,
+        target=_in_process,
         daemon=study.settings.RANKS_PER_RUN == 1,  # daemons may not have the ranks as children
         args=(study, places[index % len(places)], queue.put, os.getpid()))
         for index in range(workers)]
@@ -100,42 +137,97 @@ def _share(study: Study, places: Sequence[torch.device], workers: int, progress:
                 process.terminate()
 
 
-def _worker(study: Study, device: torch.device, put: Callable[[Any], None], parent: int) -> None:
+def _in_process(study: Study, device: torch.device, put: Callable[[Any], None],
+                parent: int) -> None:
     """A worker process; ends with its parent, however that ends."""
     def put_or_end(event: Any) -> None:
         if os.getppid() != parent:
             sys.exit(1)
         put(event)
     try:
-        _work(study, device, put_or_end)
+        Worker(study, device, put_or_end).work()
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _work(study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
-    """Claim and train runs until none is left that could be trained."""
-    trains = _trainer(study, device)
-    provenance = records.provenance(str(device), study.settings.THREADS, devices.described(device))
-    jobs = plan(study)
-    lost: set[Path] = set()  # runs that others make with other settings meanwhile
-    while jobs:
-        jobs = [job for job in jobs if not job.make().done() and not _failed(job, lost)]
-        try:
-            if not any(_train_if_free(job, trains, provenance, put, lost) for job in jobs):
+class Worker:
+    """Claims and trains runs, one after another, on one device; ``put`` takes what it tells."""
+
+    def __init__(self, study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
+        self.study, self.device, self.put = study, device, put
+        self.provenance = records.provenance(str(device), study.settings.THREADS,
+                                             devices.described(device))
+        self.lost: set[Path] = set()  # runs that others make with other settings meanwhile
+        self.cases: Cases | None = None  # held here unless new processes train each run
+        if study.settings.RANKS_PER_RUN == 1:
+            _set_up(study, device)
+            self.cases = load_cases(study, device)
+
+    def work(self) -> None:
+        """Train until no run is left that could be trained."""
+        jobs = plan(self.study)
+        while jobs := [job for job in jobs
+                       if not job.make().done() and not _failed(job, self.lost)]:
+            trained = False
+            for job in jobs:
+                with self._claimed(job) as report:
+                    if report is None:
+                        continue
+                    trained = True
+                    if self.cases is None:
+                        line = self._launch(report)
+                    else:
+                        line = train(self.study, report.run, self.cases, report)
+                    report.done(line)
+                break  # the longest that is free comes next
+            if not trained:
                 time.sleep(LOOK_AGAIN)
-        except RunFailed:  # told already, but not recorded: going on would try it for ever
+
+    def _launch(self, report: "_Report") -> str:
+        """Train a run by RANKS_PER_RUN new processes."""
+        places = [devices.of_rank(self.device, rank)
+                  for rank in range(self.study.settings.RANKS_PER_RUN)]
+        return launch(places, partial(_train_rank, self.study, report.run), report)
+
+    @contextmanager
+    def _claimed(self, job: Job) -> Iterator["_Report | None"]:
+        """Hold the job's run if its encoder exists and no other process holds it, else None.
+
+        What goes wrong in training it is recorded and told.
+        """
+        run = job.make()
+        if not job.ready():
+            yield None
             return
+        with run.claim() as mine:
+            if not mine or run.done():
+                yield None
+                return
+            if changes := run.changes():  # another's by now: nothing may be written there
+                self.lost.add(run.folder)
+                self.put(("failed", run.name, f"{run.name}: begun with other settings or another "
+                          f"encoder ({changes[0]}); start again with --rerun"))
+                yield None
+                return
+            try:
+                run.collect()
+                run.start(self.provenance)
+                yield _Report(job, run, self.put)
+            except (RunFailed, InputError, OSError, RuntimeError) as error:
+                self._failed(job, run, error)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # runs differ in their shapes, and others may share the card
 
-
-def _trainer(study: Study, device: torch.device) -> Trains:
-    """What trains a run: this process, or RANKS_PER_RUN new ones."""
-    ranks = study.settings.RANKS_PER_RUN
-    if ranks > 1:
-        places = [devices.of_rank(device, rank) for rank in range(ranks)]
-        return lambda run, report: launch(places, partial(_train_rank, study, run), report)
-    _set_up(study, device)
-    cases = load_cases(study, device)
-    return lambda run, report: train(study, run, cases, report)
+    def _failed(self, job: Job, run: Run, error: Exception) -> None:
+        """Record and tell why a run could not be trained; a defect of the program is raised."""
+        if (text := _reason(run, error)) is None:
+            raise error
+        with suppress(OSError):  # a full disk takes no more records
+            write_json(_failure(run), {
+                "reason": text, "gpu memory": isinstance(error, torch.OutOfMemoryError)})
+        self.put(("failed", run.name, text))
+        if not _failed(job, ()):
+            self.lost.add(run.folder)  # told, but not recorded: going on would try it for ever
 
 
 def _train_rank(study: Study, run: Run, device: torch.device, report: Report) -> str:
@@ -180,40 +272,6 @@ def _was_crowded(job: Job) -> bool:
     """Whether the run failed for want of GPU memory, which it may have had to share."""
     path = _failure(job.make())
     return path.exists() and bool(read_json(path).get("gpu memory"))
-
-
-def _train_if_free(job: Job, trains: Trains, provenance: Json, put: Callable[[Any], None],
-                   lost: set[Path]) -> bool:
-    """Train the job's run if its encoder exists and no other process holds it."""
-    if not job.ready():
-        return False
-    run = job.make()
-    with run.claim() as mine:
-        if not mine or run.done():
-            return False
-        if changes := run.changes():  # another's by now: nothing may be written there
-            lost.add(run.folder)
-            put(("failed", run.name, f"{run.name}: begun with other settings or another encoder "
-                 f"({changes[0]}); start again with --rerun"))
-            return True
-        report = _Report(job, run, put)
-        try:
-            run.collect()
-            run.start(provenance)
-            line = trains(run, report)
-            report.done(line)
-        except (RunFailed, InputError, OSError, RuntimeError) as error:
-            if (text := _reason(run, error)) is None:
-                raise
-            with suppress(OSError):  # a full disk takes no more records
-                write_json(_failure(run), {
-                    "reason": text, "gpu memory": isinstance(error, torch.OutOfMemoryError)})
-            put(("failed", run.name, text))
-            if not _failed(job, ()):
-                raise RunFailed(text) from None
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # runs differ in their shapes, and others may share the card
-    return True
 
 
 class _Report:

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import torch
 
 from common import arms
 from common.errors import InputError
 from common.runs.records import Run
-from common.runs.study import Study
-from common.runs.training import generator
-from common.tasks.contract import Batch, nested
+from common.runs.study import Study, Tree
+from common.settings import Settings
+from common.tasks import joint
+from common.tasks.batches import generator
+from common.tasks.contract import Batch, Pretext
+from common.tasks.siamese import nested
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,21 @@ def plan(study: Study) -> list[Job]:
     """Every run in the order in which they are claimed."""
     s = study.settings
     jobs = []
-    for task in study.pretrainings():
+    for name in study.pretrainings():
+        task = study.task(name)
         recipe = study.pretrain_recipe(task, 0)
         steps = recipe.epochs * recipe.steps
         work = steps * recipe.batch_size * voxels(study, task)
-        jobs += [Job(partial(study.pretrain_run, task, seed), None, steps, work)
+        jobs += [Job(partial(study.pretrain_run, name, seed), None, steps, work)
                  for seed in s.SEEDS]
     for fraction in sorted(s.FRACTIONS):
-        for task in s.TASKS:
-            recipe = study.finetune_recipe(task, fraction, s.SEEDS[0])
+        for arm in s.TASKS:
+            recipe = study.finetune_recipe(arm, fraction, s.SEEDS[0])
             steps = recipe.epochs * recipe.steps
             work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
-            jobs += [Job(partial(study.finetune_run, task, fraction, seed),
-                         partial(study.pretrain_run, task, seed)
-                         if study.pretrained_here(task) else None,
+            jobs += [Job(partial(study.finetune_run, arm, fraction, seed),
+                         partial(study.pretrain_run, arm, seed)
+                         if study.pretrained_here(arm) else None,
                          steps, work, finetunes=True) for seed in s.SEEDS]
     return in_order(jobs)
 
@@ -65,7 +70,8 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
 def check_ranks(study: Study) -> None:
     """Check that every batch has a case for every rank; InputError if one has not."""
     s = study.settings
-    smallest = {task: study.pretrain_recipe(task, 0).batch_size for task in study.pretrainings()}
+    smallest = {name: study.pretrain_recipe(study.task(name), 0).batch_size
+                for name in study.pretrainings()}
     smallest["finetuning"] = min(s.BATCH_SIZE, *(
         len(study.labelled(fraction, seed)) for fraction in s.FRACTIONS for seed in s.SEEDS))
     for what, size in smallest.items():
@@ -74,17 +80,37 @@ def check_ranks(study: Study) -> None:
                              f"batch ({what}); lower it")
 
 
-def voxels(study: Study, name: str) -> float:
-    """Voxels through the downstream network that cost what a case of a pretraining run costs."""
-    if arms.is_oracle(name):
-        return float(study.settings.RESOLUTION**study.dimensions)
-    return view_voxels(study, name) * study.encoder_share
+def check_views(settings: Settings, tree: Tree) -> None:
+    """Check that the network takes the smallest view of every task; InputError if not."""
+    least = tree.smallest(settings)
+    for arm in settings.TASKS:
+        name = arms.pretraining(arm)
+        side = partial(_side, tree, name)
+        if side(settings.RESOLUTION) < least:
+            wanted = next(resolution for resolution in count(least) if side(resolution) >= least)
+            raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the views of {arm} have "
+                             f"{side(settings.RESOLUTION)} pixels or voxels a side, the network "
+                             f"needs {least}; raise RESOLUTION to at least {wanted}, or leave {arm}"
+                             " out of TASKS")
 
 
-def view_voxels(study: Study, name: str) -> int:
+def _side(tree: Tree, name: str, resolution: int) -> int:
+    """Side of the smallest view of a pretraining; without one of ours the whole image."""
+    ours = set(arms.parts(name)) <= set(tree.pretexts)
+    return joint.make(name, tree.pretexts, resolution).side if ours else resolution
+
+
+def voxels(study: Study, task: Pretext) -> float:
+    """Voxels through the downstream network that cost what a case of a pretraining costs."""
+    share = 1.0 if task.decodes else study.networks.encoder_share
+    return share * (study.settings.RESOLUTION**study.dimensions if task.labelled
+                    else view_voxels(study, task))
+
+
+def view_voxels(study: Study, task: Pretext) -> int:
     """Voxels of all views of one case of a pretext task."""
     space = (study.settings.RESOLUTION,) * study.dimensions
     batch = Batch(list(torch.zeros(2, 1, *space)), None, [0, 1])
-    views, _ = study.pretext(name).prepare(batch, generator(0, "plan"), training=False)
+    views, _ = task.prepare(batch, generator(0, "plan"), training=False)
     sizes = nested(lambda each: each[0].numel(), views)
     return sum(sizes) if isinstance(sizes, tuple) else int(sizes)

@@ -26,6 +26,7 @@ from common.files import (
     ROOT,
     Json,
     differences,
+    digest,
     file_lock,
     plain,
     read_json,
@@ -33,7 +34,18 @@ from common.files import (
     write_text,
 )
 
-NUMBERS = 4  # raise by hand when a code change alters any number a run reports
+NUMBERS = 5  # raise by hand when a code change alters any number a run reports
+
+
+@dataclass(frozen=True)
+class Records:
+    """The finished runs of a data set, from a folder of runs or from one published file."""
+
+    folder: Path          # where they were read
+    dataset: str
+    splits: Json          # who is trained, validated and tested on; {} where not on record
+    finetune: list[Json]  # as read_runs() returns them
+    pretrain: list[Json]
 
 
 @dataclass(frozen=True)
@@ -195,17 +207,36 @@ def run_folder(folder: Path, run: Json) -> Path:
 def read_runs(folder: Path, stage: str) -> list[Json]:
     """Read every finished run of a stage below a data set's folder, sorted by path.
 
-    Returns the scores.json of each with its ``identity`` from config.json added. Folders set
-    aside (<run>.old-N) are left out. Raises InputError naming a record that cannot be read.
+    Returns the scores.json of each with its "digest"; "identity" and "provenance" (without the
+    host) from config.json; "validations", (step, score) pairs of each score that is drawn; and
+    "seconds" of training, None where not on record. Folders set aside (<run>.old-N) are left out.
+    Raises InputError naming a record that cannot be read.
     """
     runs = []
     for path in sorted(folder.glob(f"{stage}/**/scores.json")):
-        if any(".old-" in part for part in path.relative_to(folder).parts):
-            continue
-        scores = read_json(path)
-        scores["identity"] = read_json(path.with_name("config.json"))["identity"]
-        runs.append(scores)
+        if not any(".old-" in part for part in path.relative_to(folder).parts):
+            scores: Json = read_json(path)
+            runs.append({**scores, **_beside(path, scores)})
     return runs
+
+
+def _beside(path: Path, scores: Json) -> Json:
+    """What is added to the scores at ``path``."""
+    config = read_json(path.with_name("config.json"))
+    made = {name: value for name, value in config.get("provenance", {}).items() if name != "host"}
+    names = scores["chance"] if "chance" in scores else [scores.get("metric")]
+    seconds = [line["seconds"] for line in read_log(path.parent, "time")] if path.with_name(
+        "time.jsonl").exists() else []
+    return {"digest": digest(scores), "identity": config["identity"], "provenance": made,
+            "validations": {name: validations(path.parent, name) for name in names if name},
+            "seconds": round(sum(seconds), 3) if seconds else None}
+
+
+def read(folder: Path) -> Records:
+    """Read all finished runs below a data set's folder."""
+    splits = read_json(folder / "splits.json") if (folder / "splits.json").exists() else {}
+    return Records(folder, splits.get("dataset", folder.name), splits,
+                   read_runs(folder, "finetune"), read_runs(folder, "pretrain"))
 
 
 def read_log(folder: Path, name: str = "log") -> list[Json]:

@@ -28,7 +28,8 @@ from common.runs import checkpoint
 from common.runs.encoders import place
 from common.runs.stages import load_cases
 from common.runs.study import Study
-from common.runs.training import Cases, autocast, even_chunks, generator
+from common.runs.training import autocast
+from common.tasks.batches import Cases, even_chunks, generator
 
 SHOWN = 2    # cases whose views are kept
 DRAW = 1     # of the views: one in which both cases are turned, in both trees
@@ -75,7 +76,7 @@ def views(study: Study, cases: Cases) -> dict[str, Array]:
             study.dimensions > 2 else "Axis 0 points down, axis 1 to the right.")
     found: dict[str, Array] = {"tasks": np.array(list(names), dtype=str), "axes": np.array(axes)}
     for name in names:
-        task = study.pretext(name)
+        task = study.task(name)
         shown, targets = task.prepare(batch, generator(DRAW, "pictures"), training=True)
         assert isinstance(shown, Tensor)
         found[f"views {name}"] = np.stack([montage(case, study.dimensions) for case in shown])
@@ -155,7 +156,7 @@ def _some(study: Study) -> list[str]:
 def _predict(study: Study, weights: Path, cases: Cases, rows: Sequence[int],
              planes: Sequence[int | None]) -> Array:
     """What a finetuned network says of the kept plane of ``rows``: (cases, ...) class numbers."""
-    model = study.make_network(study.make_encoder())
+    model = study.networks.downstream(study.networks.encoder())
     model.load_state_dict(checkpoint.load(weights))
     place(study, model, cases.device)
     model.eval()

@@ -1,12 +1,12 @@
-"""The protocol of both trees: splits first, then pretraining and finetuning runs, each one whole.
+"""What is compared: arms, splits, subsets, the identity and the recipe of every run.
 
-A tree describes itself in a Study; everything here is the same for volumes and photographs.
+A tree describes itself in a Study; everything here is the same for volumes and images.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ from common import arms
 from common.arms import BASELINE
 from common.data.cache import Cache
 from common.data.splits import Splits, subset
+from common.downstream.supervised import Supervised
 from common.files import ROOT, Json, digest
-from common.runs import checkpoint, records
-from common.runs.encoders import External, for_whole_images, shuffle
-from common.runs.records import Run
-from common.runs.training import Cases, Recipe
+from common.runs import records
+from common.runs.encoders import External
+from common.runs.records import Run, run_folder
+from common.runs.training import Recipe
 from common.settings import Settings, warmup_epochs
 from common.tasks import joint
-from common.tasks.contract import Pretext
+from common.tasks.contract import Pretext, Task
 
 PRETEXT_DRAWS = 4      # fixed draws of every validation case
 ORACLE_SEED = 2**32    # added to a seed for the oracle's own training; users' seeds are smaller
@@ -32,31 +33,55 @@ SMOOTHING = 5          # epochs of validation loss averaged before they are comp
 
 
 @dataclass(frozen=True)
+class Tree:
+    """What an exp.py says of its tree."""
+
+    name: str                                  # folder below RESULTS
+    pretexts: Mapping[str, type[Pretext]]
+    check: Callable[[Settings], None]          # of its own constants; InputError
+    smallest: Callable[[Settings], int]        # side that its network needs
+    make_study: Callable[[Settings, str, Mapping[str, Path]], "Study"]
+    """From settings, the precision, and files of encoders by the names of their arms."""
+    generate: Callable[[Path], None]           # makes the images of --demo
+    bfloat16_on_cpu: bool                      # whether it is sound there
+    decoder: bool                              # whether what is finetuned has one to be handed on
+    library: Mapping[str, External] = field(default_factory=dict)  # arms from a library's weights
+
+
+@dataclass(frozen=True)
+class Networks:
+    """How a tree's networks are made, and what a step of them costs; picklable."""
+
+    encoder: Callable[[], nn.Module]
+    decoder: Callable[[Any, int], nn.Module]        # encoder, output channels -> from its stages
+    downstream: Callable[[nn.Module], nn.Module]    # encoder -> what is finetuned
+    channels_last: torch.memory_format              # of weights, with LAYOUT = "channels_last"
+    step_bytes: float                               # activations of a finetuning step, float32
+    probe: int                                      # a small side the network takes, for timing
+    encoder_share: float                            # its part of a downstream step's operations
+
+
+@dataclass(frozen=True)
 class Study:
     """One data set under one set of constants; picklable, so that worker processes get it."""
 
     settings: Settings
+    tree: str                               # folder below RESULTS
     dataset: str
-    tree: str                                        # folder below RESULTS
     generated: bool
     cache: Cache
     splits: Splits
-    strata: Mapping[str, Any]                        # labelled case id -> stratum
-    pool: list[str]                                  # ids pretrained on
-    pretexts: Mapping[str, Callable[[int], Pretext]]
-    external: Mapping[str, External]                 # arms whose encoders were trained elsewhere
-    downstream: Callable[[], Any]                    # -> a Task with cases()
-    classes: list[str]                               # reported one by one
+    strata: Mapping[str, Any]               # labelled case id -> stratum
+    pool: list[str]                         # ids pretrained on
+    pretexts: Mapping[str, type[Pretext]]
+    external: Mapping[str, External]        # arms whose encoders were trained elsewhere
+    downstream: Callable[[], Any]           # -> a Task with cases(), decode() and plane()
+    networks: Networks
+    classes: list[str]                      # reported one by one
     channels: list[str]
-    dimensions: int                                  # spatial axes
-    probe: int                                       # a small side the network takes, for timing
-    encoder_share: float                             # its part of a downstream step's operations
-    make_encoder: Callable[[], nn.Module]
-    make_network: Callable[[nn.Module], nn.Module]   # encoder -> downstream network
-    channels_last: torch.memory_format               # of weights, with LAYOUT = "channels_last"
+    dimensions: int                         # spatial axes
     precision: str
-    rule: str                                        # how the model is chosen, for the figure
-    step_bytes: float                                # activations of a finetuning step, float32
+    rule: str                               # how the model is chosen, for the figure
 
     @property
     def folder(self) -> Path:
@@ -66,32 +91,92 @@ class Study:
     def labelled(self, fraction: float, seed: int) -> list[str]:
         """Ids of the labelled subset; the same for every task."""
         contains = {case: self.cache.facts[case]["contains"] for case in self.splits.train}
-        return subset(self.splits.train, self.strata, contains,
-                             fraction=fraction, seed=seed)
+        return subset(self.splits.train, self.strata, contains, fraction=fraction, seed=seed)
 
-    def pretrain_run(self, task: str, seed: int) -> Run:
+    def task(self, name: str) -> Pretext:
+        """The task of an arm's pretraining."""
+        known: dict[str, Callable[[int, int], Pretext]] = {
+            **self.pretexts, arms.ORACLE: partial(Supervised, downstream=self.downstream())}
+        return joint.make(arms.pretraining(name), known, self.settings.RESOLUTION,
+                          self.settings.PRETEXT_BATCH_SIZE)
+
+    def pretrain_run(self, name: str, seed: int) -> Run:
         """The run that trains an arm's start, of a task's name and seed.
 
-        That of a pretext task depends on no label, and on no constant of finetuning; that of the
-        oracle is finetuned on all labels, and depends on those alone.
+        That of a pretext task depends on no label, and on no constant of finetuning; that of a
+        task that reads labels is finetuned on all of them, and depends on those alone.
         """
-        own = {"stage": "pretrain", "task": arms.pretraining(task), "seed": seed}
-        if arms.is_oracle(task):
-            return self._run({**own, **self._of_finetuning})
-        return self._run({**own, **self._of_pretraining})
+        start = arms.pretraining(name)
+        return self._run({"stage": "pretrain", "task": start, "seed": seed,
+                          **self._of_task(start)})
 
-    def finetune_run(self, task: str, fraction: int, seed: int) -> Run:
-        """The finetuning run of a task, fraction and seed; its encoder's identity is part of it."""
-        return self._run({"stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+    def finetune_run(self, arm: str, fraction: int, seed: int) -> Run:
+        """The finetuning run of an arm, fraction and seed; its start's identity is part of it."""
+        return self._run({"stage": "finetune", "task": arm, "fraction": fraction, "seed": seed,
                           **self._of_finetuning, "labelled": self._subset(fraction, seed),
-                          "encoder": self._start(task, seed)})
+                          "encoder": self._start(arm, seed)})
+
+    def pretrained_here(self, arm: str) -> bool:
+        """Whether an arm has a pretraining run."""
+        return arm != BASELINE and arms.pretraining(arm) not in self.external
+
+    def pretrainings(self) -> list[str]:
+        """The pretraining runs that the arms need, by name; several may share one."""
+        return list(dict.fromkeys(arms.pretraining(arm) for arm in self.settings.TASKS
+                                  if self.pretrained_here(arm)))
+
+    def learnt_from(self, task: Task, seed: int) -> list[str]:
+        """Ids that a pretraining learns from: the pool, or the labelled training cases."""
+        return self.labelled(100, seed) if task.labelled else self.pool
+
+    def pretrain_recipe(self, task: Pretext, seed: int) -> Recipe:
+        """How the start of an arm is trained: as its task asks, or as the baseline is."""
+        if task.labelled:
+            return replace(self.finetune_recipe(BASELINE, 100, seed), seed=seed + ORACLE_SEED)
+        s = self.settings
+        steps = math.ceil(len(self.pool) / task.batch_size)  # an epoch
+        most = s.PRETEXT_STEPS or task.steps
+        plan = task.schedule if s.PRETEXT_SCHEDULE == "own" else s.PRETEXT_SCHEDULE
+        return Recipe(seed=seed, steps=steps, batch_size=task.batch_size,
+                      epochs=min(s.PRETEXT_EPOCHS, math.ceil(most / steps) or s.PRETEXT_EPOCHS),
+                      lr=s.PRETEXT_LR or task.lr, schedule=plan, smoothing=SMOOTHING,
+                      patience=s.PRETEXT_PATIENCE if plan == "constant" else None,
+                      patience_from=s.PRETEXT_MIN_STEPS, draws=PRETEXT_DRAWS,
+                      precision=self.precision)
+
+    def finetune_recipe(self, arm: str, fraction: int, seed: int) -> Recipe:
+        """How a labelled fraction is finetuned on; the same for every arm but for its start."""
+        s = self.settings
+        cases = self.splits.train if s.EQUAL_STEPS else self.labelled(fraction, seed)
+        return Recipe(seed=seed, epochs=s.FINETUNE_EPOCHS,
+                      steps=math.ceil(len(cases) / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
+                      lr=s.FINETUNE_LR, schedule=s.FINETUNE_SCHEDULE,
+                      decoder=arms.hands_on_decoder(arm),
+                      warmup=0 if arm == BASELINE else warmup_epochs(s),
+                      start_lr_factor=1.0 if arm == BASELINE else s.START_LR_FACTOR,
+                      clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
+                      precision=self.precision)
 
     def _run(self, identity: Json) -> Run:
-        return Run(records.run_folder(self.folder, identity), identity)
+        return Run(run_folder(self.folder, identity), identity)
+
+    @cached_property
+    def _known(self) -> dict[Any, Any]:
+        """What has been computed once: subsets' digests, and what is a task's own."""
+        return {}
+
+    def _of_task(self, name: str) -> Json:
+        """What reaches the numbers of a pretraining; of its task what the constants leave open."""
+        if name not in self._known:
+            task = self.task(name)
+            self._known[name] = self._of_finetuning if task.labelled else {
+                **self._of_pretraining, "own": {"batch": task.batch_size, "lr": task.lr,
+                                                "steps": task.steps, "schedule": task.schedule}}
+        return dict(self._known[name])
 
     @cached_property
     def _of_pretraining(self) -> Json:
-        """What reaches the numbers of every pretraining run."""
+        """What reaches the numbers of every pretraining on images alone."""
         return {"settings": self.settings.of_stage("pretrain"), "channels": self.channels,
                 "pool images": self.cache.arrays(self.pool),
                 "validation images": self.cache.arrays(self.splits.val), **self._always}
@@ -112,83 +197,33 @@ class Study:
         return {"precision": self.precision, "numbers": records.NUMBERS,
                 **({"ranks": ranks} if ranks > 1 else {})}
 
-    @cached_property
-    def _subsets(self) -> dict[tuple[int, int], str]:
-        """Digests of the labelled subsets that have been asked for, by fraction and seed."""
-        return {}
-
     def _subset(self, fraction: int, seed: int) -> str:
         """The digest of a labelled subset, computed once."""
-        if (fraction, seed) not in self._subsets:
-            self._subsets[fraction, seed] = digest(self.labelled(fraction, seed))
-        return self._subsets[fraction, seed]
+        if (fraction, seed) not in self._known:
+            self._known[fraction, seed] = digest(self.labelled(fraction, seed))
+        return str(self._known[fraction, seed])
 
-    def _start(self, task: str, seed: int) -> Json | None:
+    def _start(self, arm: str, seed: int) -> Json | None:
         """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining."""
-        if task == BASELINE:
+        if arm == BASELINE:
             return None
-        name = arms.pretraining(task)
+        name = arms.pretraining(arm)
         how = {"warmup": warmup_epochs(self.settings),
                "start lr factor": self.settings.START_LR_FACTOR,
-               **({"shuffled": True} if arms.is_shuffled(task) else {})}
+               **({"decoder": True} if arms.hands_on_decoder(arm) else {}),
+               **({"shuffled": True} if arms.is_shuffled(arm) else {})}
         if name in self.external:
             return {**self.external[name].identity, **how}
         pretrain = self.pretrain_run(name, seed)
-        weights = {"weights": pretrain.scores()["encoder"]} if pretrain.done() else {}
-        return {**pretrain.identity, **how, **weights}
+        return {**pretrain.identity, **how, **(
+            {"weights": _weights(pretrain, how)} if pretrain.done() else {})}
 
-    def load_start(self, encoder: nn.Module, task: str, seed: int, cases: Cases) -> None:
-        """Put the weights that an arm starts from into ``encoder``."""
-        if task == BASELINE:
-            return
-        name = arms.pretraining(task)
-        if name in self.external:
-            checkpoint.fit(encoder, self.external[name].load(), name)
-        else:
-            checkpoint.load_encoder(encoder, self.pretrain_run(name, seed).encoder)
-        if arms.is_shuffled(task):
-            shuffle(encoder, seed)
-            encoder.load_state_dict(for_whole_images(self, encoder, cases, seed).state_dict())
 
-    def pretrained_here(self, task: str) -> bool:
-        """Whether an arm has a pretraining run."""
-        return task != BASELINE and arms.pretraining(task) not in self.external
-
-    def pretrainings(self) -> list[str]:
-        """The pretraining runs that the arms need, by name; several may share one."""
-        return list(dict.fromkeys(arms.pretraining(task) for task in self.settings.TASKS
-                                  if self.pretrained_here(task)))
-
-    def pretext(self, task: str) -> Pretext:
-        """The pretext task of an arm."""
-        return joint.make(arms.pretraining(task), self.pretexts, self.settings.RESOLUTION)
-
-    def pretrain_recipe(self, name: str, seed: int) -> Recipe:
-        """How the start of an arm is trained: by its pretext task, or as the baseline is."""
-        if arms.is_oracle(name):
-            return replace(self.finetune_recipe(BASELINE, 100, seed), seed=seed + ORACLE_SEED)
-        return self.pretext_recipe(self.pretext(name), seed)
-
-    def pretext_recipe(self, task: Pretext, seed: int) -> Recipe:
-        """How the encoder of ``task`` is pretrained."""
-        s = self.settings
-        batch = s.PRETEXT_BATCH_SIZE or task.batch_size
-        return Recipe(seed=seed, epochs=s.PRETEXT_EPOCHS, steps=math.ceil(len(self.pool) / batch),
-                      batch_size=batch, lr=s.PRETEXT_LR, smoothing=SMOOTHING,
-                      patience=s.PRETEXT_PATIENCE, patience_from=s.PRETEXT_MIN_STEPS,
-                      draws=PRETEXT_DRAWS, precision=self.precision)
-
-    def finetune_recipe(self, task: str, fraction: int, seed: int) -> Recipe:
-        """How a labelled fraction is finetuned on; the same for every task but for the warm-up."""
-        s = self.settings
-        cases = self.splits.train if s.EQUAL_STEPS else self.labelled(fraction, seed)
-        return Recipe(seed=seed, epochs=s.FINETUNE_EPOCHS,
-                      steps=math.ceil(len(cases) / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
-                      lr=s.FINETUNE_LR, schedule=s.FINETUNE_SCHEDULE,
-                      warmup=0 if task == BASELINE else warmup_epochs(s),
-                      start_lr_factor=1.0 if task == BASELINE else s.START_LR_FACTOR,
-                      clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
-                      precision=self.precision)
+def _weights(pretrain: Run, how: Json) -> str:
+    """Digests of what a pretraining hands on: its encoder, and its decoder where asked for."""
+    scores = pretrain.scores()
+    named = ["encoder", "decoder"] if "decoder" in how else ["encoder"]
+    return "+".join(scores[part] for part in named)
 
 
 def results_folder(settings: Settings) -> Path:

@@ -52,26 +52,9 @@ def where(condition: Tensor, matrix: Tensor) -> Tensor:
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Apply matrices (B, d, d) about the centre with one linear resampling; 0 outside."""
-    return F.grid_sample(images, _places(send(matrix, images.device), images.shape[2:]),
-                         align_corners=False)
-
-
-def _places(matrix: Tensor, space: Sequence[int]) -> Tensor:
-    """Where each voxel comes from, (B, *space, d): F.affine_grid in a fifth of its time (measured).
-
-    Coordinates count from the last axis backwards, voxel centres from -1 to 1.
-    """
-    count, d = matrix.shape[:2]
-    places = matrix.new_empty(count, *space, d)
-    for row in range(d):
-        parts = []
-        for column in range(d):
-            side = space[d - 1 - column]
-            centres = torch.arange(1 - side, side, 2, device=matrix.device) / side
-            shape = [-1, *(1 if axis != d - 1 - column else side for axis in range(d))]
-            parts.append((matrix[:, row, column, None] * centres).view(shape))
-        torch.add(sum(parts[1:]), parts[0], out=places[..., row])
-    return places
+    places = F.affine_grid(F.pad(send(matrix, images.device), (0, 1)), list(images.shape),
+                           align_corners=False)
+    return F.grid_sample(images, places, align_corners=False)
 
 
 def brightness_contrast(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:

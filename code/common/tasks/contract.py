@@ -4,10 +4,10 @@ Views have one shape everywhere: (B, V, C, *space), V views a case. Views, targe
 a Tensor or a tuple of them; the loop in training.py never looks inside.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from common.machine.devices import send
+from common.tasks.siamese import Nested, Siamese
 
-Nested = Any  # a Tensor or a tuple of Tensors
 Scores = dict[str, NDArray[Any]]
 
 
@@ -34,28 +34,21 @@ class Batch:
         """All images on the device: (B, C, *space) float32."""
         return self.views(torch.stack(tuple(self.stored)))
 
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
-        """As views() of a stack of ``parts``; without the stack where they lie on the device."""
-        first = parts[0]
-        if first.device != self.device:
-            return self.views(torch.stack(tuple(parts)))
-        values = torch.empty(len(parts), *first.shape, device=first.device)
-        for place, part in zip(values, parts, strict=True):
-            place.copy_(part)
-        return values.div_(255) if first.dtype == torch.uint8 else values
-
     def views(self, stored: Tensor) -> Tensor:
         """Move what was cut or turned from ``stored`` to the device, as float32."""
         values = send(stored, self.device).float()
         return values.div_(255) if stored.dtype == torch.uint8 else values
 
 
-class Task(Protocol):
-    """What fit() and evaluate() ask of a task."""
+class Task:
+    """What is learnt: views and targets of a batch, a loss, and figures; a base class.
 
-    name: str
-    labelled: bool  # whether prepare() reads the labels
-    monitor: str  # key of the validation figures that chooses the weights; "-loss": the lowest loss
+    A task overrides what differs from these defaults.
+    """
+
+    name = ""
+    labelled = False   # whether prepare() reads the labels
+    monitor = "-loss"  # key of the validation figures that chooses weights; "-loss": lowest loss
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Nested, Nested]:
         """Make views (float32) and targets of a whole batch, on its device.
@@ -63,40 +56,75 @@ class Task(Protocol):
         ``rng`` is a CPU generator, the only source of chance. ``training=False``: centred patches
         and no augmentation beyond what the task itself needs.
         """
+        raise NotImplementedError
 
     def loss(self, outputs: Nested, targets: Nested) -> Tensor:
         """Mean loss of the batch: a scalar."""
+        raise NotImplementedError
 
     def score(self, outputs: Nested, targets: Nested) -> dict[str, Tensor]:
         """Figures of every case of the batch, each (B, ...); evaluate() joins the batches."""
+        return {}
 
     def summarise(self, scores: Scores) -> dict[str, Any]:
         """Turn the figures of all cases into what is reported: sum over cases, divide once."""
+        return means(scores)
 
+    def sums(self, outputs: Nested, targets: Nested) -> Tensor | None:
+        """Make the sums over cases that the loss is made of, as Dice is; None where it is not.
 
-@runtime_checkable
-class Summed(Protocol):
-    """What a task may add if its loss is made of sums over the batch, as Dice is.
-
-    The ranks of a run (RANKS_PER_RUN) then exchange the sums. Of any other task they exchange the
-    outputs, whose first axis is the cases: what compares cases belongs in loss(), not in a head.
-    """
-
-    def sums(self, outputs: Nested, targets: Nested) -> Tensor:
-        """The sums over some cases of a batch."""
+        The ranks of a run (RANKS_PER_RUN) exchange these sums, else their outputs, whose first
+        axis is the cases: what compares cases belongs in loss(), not in a head.
+        """
+        return None
 
     def loss_of_sums(self, sums: Tensor) -> Tensor:
         """Mean loss of the batch from its sums: a scalar."""
+        raise NotImplementedError
+
+    def after_step(self, model: nn.Module) -> None:
+        """Do what follows an optimiser step, as for a moving average of the weights."""
 
 
-class Pretext(Task, Protocol):
-    """A task that makes its targets from the images alone."""
+@dataclass(frozen=True)
+class Parts:
+    """What a pretraining's network is made of."""
 
-    batch_size: int  # cases in a training batch
-    chance: dict[str, float]  # score of a guess, by the names summarise() gives
-    guess: float  # loss of a guess, the unit of a joint loss
-    side: int  # pixels or voxels a side of the smallest view
-    stages: bool  # whether the head also gets the mean features of every encoder stage
+    encoder: nn.Module  # its stages(images) are the map of every level, then the code
+    decoder: Callable[[int], nn.Module]  # output channels -> a network from an encoder's stages
+    downstream: Callable[[], nn.Module]  # the whole downstream network, on that encoder
+    views: Nested       # of a few cases, for the sizes of heads
+
+
+class Pretext(Task):
+    """A task that makes its targets from the images alone; a base class with defaults.
+
+    ``size`` is the side of an image, ``batch_size`` the cases of a training batch; chance and guess
+    may depend on both. A constant of exp.py that is not 0 overrides batch, rate and steps.
+    """
+
+    batch_size = 32        # cases
+    lr = 1e-4              # Adam
+    steps = 0              # optimiser steps; 0: as many as PRETEXT_EPOCHS and patience give
+    schedule = "constant"  # of the rate, with patience; or "cosine" over all steps, without
+    chance: Mapping[str, float] = {}  # score of a guess, by the names summarise() gives; without
+    #                                   one nothing is compared
+    guess = 1.0            # loss of a guess, the unit of a joint loss
+    joins = True           # whether it may be joined with others, as in rotation+rpl
+    stages = False         # whether the head also gets the mean features of every encoder stage
+    decodes = False        # whether it trains the decoder too, which <task>@decoder hands on
+    side: int              # pixels or voxels a side of the smallest view
+
+    def __init__(self, size: int, batch_size: int = 0) -> None:
+        self.side = size
+        self.batch_size = batch_size or self.batch_size
+
+    def network(self, parts: Parts) -> nn.Module:
+        """Make the network to train, its encoder under the name ``encoder``.
+
+        Weights that have the name of a weight of the downstream network are handed on.
+        """
+        return Siamese(parts.encoder, self.head, parts.views, stages=self.stages)
 
     def head(self, widths: Nested) -> nn.Module:
         """Make the head: features of one case (B, V, sum(widths)) -> outputs.
@@ -104,16 +132,14 @@ class Pretext(Task, Protocol):
         ``widths`` is a sequence with the features of each stage asked for, the code last; for a
         tuple of views a tuple of such sequences.
         """
+        raise NotImplementedError
 
-    def caption(self, targets: Tensor, case: int) -> str:
-        """What is asked of one case of a batch, in a few words; for pictures of the views."""
-
-
-def nested(function: Callable[[Tensor], Any], value: Nested) -> Nested:
-    """Apply ``function`` to a tensor, or to each of a tuple."""
-    return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+    def caption(self, targets: Nested, case: int) -> str:
+        """Say what is asked of one case of a batch, in a few words; for pictures of the views."""
+        return ""
 
 
-def means(scores: Scores) -> dict[str, float]:
+
+def means(scores: Scores) -> dict[str, Any]:
     """Mean over cases of each figure."""
     return {name: float(np.mean(values)) for name, values in scores.items()}

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from common.machine.devices import send
 from common.tasks import patches
-from common.tasks.contract import Batch, Scores, means
+from common.tasks.contract import Batch, Pretext
 from common.tasks.heads import dense, full_precision
 
 CODE = 1024    # numbers in the code of a patch; official code
@@ -25,29 +25,30 @@ HIDDEN = 256   # of the GRU; official code
 AHEAD = 2      # last rows that are predicted; official code
 
 
-class ContrastivePrediction:
+class ContrastivePrediction(Pretext):
     """Which column goes on below this context? A tree adds its grid, crop and border."""
 
     name = "cpc"
-    labelled = False
-    monitor = "-loss"
-    stages = False
     chance = {"accuracy": 0.5}
     guess = math.log(2)
 
-    def __init__(self, size: int, n: int, jitter: int, crop: float, dimensions: int, *,
-                 mirror: bool, padded: bool, across: bool) -> None:
-        """``crop``: kept share of a patch's side; ``mirror``: columns beyond the grid are those on
-        the other side, else a code of zeros; ``padded``: crops are filled up to the patch again;
-        ``across``: a negative may come from another image.
-        """
-        self.grid = patches.Grid(size, n, jitter, dimensions)
-        self.crop = round(crop * self.grid.patch)
-        self.fill = self.grid.patch - self.crop if padded else 0
+    dimensions: int  # spatial axes
+    rows: int        # patches a side
+    overlap: bool    # whether patches reach into the next by a sixth of the image
+    kept: float      # share of a patch's side that is kept
+    padded: bool     # whether crops are filled up to the patch again
+    mirror: bool     # whether columns beyond the grid are those on the other side, else zeros
+    across: bool     # whether a negative may come from another image
+
+    def __init__(self, size: int, batch_size: int = 0) -> None:
+        super().__init__(size, batch_size)
+        self.grid = patches.Grid(size, self.rows, -(size // 6) if self.overlap else 0,
+                                 self.dimensions)
+        self.crop = round(self.kept * self.grid.patch)
+        self.fill = self.grid.patch - self.crop if self.padded else 0
         self.side = self.crop + self.fill
-        self.rows, self.columns = n, n ** (dimensions - 1)
-        self.around = neighbours(n, dimensions - 1, mirror=mirror)
-        self.across = across
+        self.columns = self.rows ** (self.dimensions - 1)
+        self.around = neighbours(self.rows, self.dimensions - 1, mirror=self.mirror)
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
         """Every patch, cropped at a random place, and for every column the place of its negative.
@@ -96,10 +97,6 @@ class ContrastivePrediction:
         """Share of a case's pairs that were told right."""
         own, other = self.logits(outputs, targets)
         return {"accuracy": ((own > 0).double() + (other <= 0).double()).mean(1) / 2}
-
-    def summarise(self, scores: Scores) -> dict[str, float]:
-        """Accuracy over all pairs; every case has the same number."""
-        return means(scores)
 
 
 class PredictionHead(nn.Module):

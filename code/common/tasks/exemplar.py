@@ -6,11 +6,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from common.machine.devices import send
-from common.tasks.contract import Batch, Scores, means
+from common.tasks.contract import Batch, Pretext
 from common.tasks.heads import Float32, dense
 
 
-class Exemplar:
+class Exemplar(Pretext):
     """Is the view closer to its own original than to another case? Dosovitskiy 2014; 3.5.
 
     Anchor = augmented view, positive = the original, negative = another case's original, taken
@@ -19,16 +19,10 @@ class Exemplar:
     """
 
     name = "exemplar"
-    labelled = False
-    monitor = "-loss"
-    stages = False
     chance = {"accuracy": 0.5}
     width = 1024  # of the code; official code
     margin = 1.0  # official code
     guess = margin
-
-    def __init__(self, size: int) -> None:
-        self.side = size
 
     def augment(self, images: Tensor, rng: Generator) -> Tensor:
         """Change images (B, C, *space) in ways that keep what they show."""
@@ -78,10 +72,6 @@ class Exemplar:
         """Whether the original is nearer than a random other case, in every variant."""
         near, far = self.distances(outputs)
         return {"accuracy": (near < Exemplar.negatives(self, near, far, targets)).double()}
-
-    def summarise(self, scores: Scores) -> dict[str, float]:
-        """Share of triplets in the right order."""
-        return means(scores)
 
 
 class HardestNegative:

@@ -10,47 +10,44 @@ section 3.2: log(classes)); its changing weights are left out, since a task that
 stops pulling by itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from common import arms
-from common.tasks.contract import Batch, Nested, Pretext, Scores
+from common.tasks.contract import Batch, Pretext, Scores
+from common.tasks.siamese import Nested
+
+Pretexts = Mapping[str, Callable[[int, int], Pretext]]  # by name: size, batch size -> a task
 
 
-def make(name: str, pretexts: Mapping[str, Callable[[int], Pretext]], size: int) -> Pretext:
-    """Make the pretext task of an arm: one of ``pretexts``, or several of them joined."""
+def make(name: str, pretexts: Pretexts, size: int, batch_size: int = 0) -> Pretext:
+    """Make the task of a pretraining: one of ``pretexts``, or several of them joined.
+
+    ``batch_size`` 0 is the task's own.
+    """
     if name in pretexts:
-        return pretexts[name](size)
-    return Joint(name, [pretexts[part](size) for part in arms.parts(name)],
+        return pretexts[name](size, batch_size)
+    tasks = [pretexts[part](size, batch_size) for part in arms.parts(name)]
+    # The smallest batch fits every task; two cases are what BatchNorm in a head needs.
+    smallest = max(2, min(task.batch_size for task in tasks))
+    return Joint(name, [pretexts[part](size, smallest) for part in arms.parts(name)],
                  stages=arms.sees_stages(name))
 
 
-def view_side(name: str, pretexts: Mapping[str, Callable[[int], Pretext]], size: int,
-              others: Sequence[str]) -> int:
-    """Pixels or voxels a side of an arm's smallest view; ``others`` and the oracle see all."""
-    start = arms.pretraining(name)
-    if start in others or arms.is_oracle(name):
-        return size
-    return make(start, pretexts, size).side
-
-
-class Joint:
+class Joint(Pretext):
     """Several pretext tasks as one: views, targets and outputs are tuples, one entry a task."""
 
-    labelled = False
-    monitor = "-loss"
-    guess = 1.0
-
     def __init__(self, name: str, tasks: Sequence[Pretext], *, stages: bool) -> None:
+        super().__init__(min(task.side for task in tasks), tasks[0].batch_size)
         self.name = name
         self.tasks = tasks
         self.stages = stages
-        self.side = min(task.side for task in tasks)
-        # The smallest batch fits every task; two cases are what BatchNorm in a head needs.
-        self.batch_size = max(2, min(task.batch_size for task in tasks))
+        self.lr = min(task.lr for task in tasks)
+        self.steps = max(task.steps for task in tasks)
+        self.schedule = tasks[0].schedule
         self.chance = {f"{task.name} {figure}": chance for task in tasks
                        for figure, chance in task.chance.items()}
 
@@ -89,7 +86,12 @@ class Joint:
         return "; ".join(task.caption(own, case)
                          for task, own in zip(self.tasks, targets, strict=True))
 
-    def _each(self, outputs: Nested, targets: Nested) -> "zip[tuple[Any, Any, Any]]":
+    def after_step(self, model: nn.Module) -> None:
+        """What every task does."""
+        for task in self.tasks:
+            task.after_step(model)
+
+    def _each(self, outputs: Nested, targets: Nested) -> Iterator[tuple[Any, Any, Any]]:
         return zip(self.tasks, outputs, targets, strict=True)
 
 

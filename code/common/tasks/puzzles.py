@@ -12,21 +12,20 @@ from torch.nn import functional as F
 
 from common.machine.devices import send
 from common.tasks import patches
-from common.tasks.contract import Batch, Scores, means
+from common.tasks.contract import Batch, Pretext
 from common.tasks.heads import big_head
 
 PERMUTATIONS = 100  # jigsaw classes; official code
 
 
-class Classification:
+class Classification(Pretext):
     """A pretext task whose target is one of ``classes``: big head, cross-entropy, accuracy."""
 
-    labelled = False
-    monitor = "-loss"
-    stages = False
-    views = 1  # views a case, concatenated before the head
+    dimensions: int  # spatial axes
+    views = 1        # views a case, concatenated before the head
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, size: int, batch_size: int, classes: int) -> None:
+        super().__init__(size, batch_size)
         self.classes = classes
         self.chance = {"accuracy": 1 / classes}
         self.guess = math.log(classes)
@@ -47,29 +46,23 @@ class Classification:
         """Whether each case was classified correctly."""
         return {"accuracy": (outputs.argmax(1) == targets).double()}
 
-    def summarise(self, scores: Scores) -> dict[str, float]:
-        """Accuracy over all cases."""
-        return means(scores)
-
 
 class Rotation(Classification):
     """Which quarter turn was applied? Source: Gidaris et al. 2018; Taleb et al. 2020, 3.3."""
 
     name = "rotation"
 
-    def __init__(self, size: int, dimensions: int) -> None:
-        self.side = size
-        self.dimensions = dimensions
-        self.turns = patches.quarter_turns(dimensions)
-        super().__init__(len(self.turns))
+    def __init__(self, size: int, batch_size: int = 0) -> None:
+        self.turns = patches.quarter_turns(self.dimensions)
+        super().__init__(size, batch_size, len(self.turns))
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
         """One turned view of each case, and the number of its turn."""
         targets = torch.randint(self.classes, (len(batch.cases),), generator=rng)
-        views = batch.joined([patches.turn(image, self.turns[target]) for image, target
-                              in zip(batch.stored, targets.tolist(), strict=True)])
+        views = batch.views(torch.stack([
+            patches.turn(image, self.turns[target])
+            for image, target in zip(batch.stored, targets.tolist(), strict=True)]))
         return views[:, None], send(targets, batch.device)
-
 
     def caption(self, targets: Tensor, case: int) -> str:
         """Angle and plane of the turn."""
@@ -82,17 +75,27 @@ class Rotation(Classification):
             f" in the plane of axes {axes[0]} and {axes[1]}" if several else "")
 
 
-class RelativePatch(Classification):
+class Cut(Classification):
+    """A puzzle of patches: a grid of three cells a side, in each a patch that may move a little."""
+
+    jitter: tuple[int, int]  # pixels or voxels a patch may move, at images of which side
+
+    def __init__(self, size: int, batch_size: int, classes: int) -> None:
+        super().__init__(size, batch_size, classes)
+        moved, side = self.jitter
+        self.grid = patches.Grid(size, 3, max(1, round(moved * size / side)), self.dimensions)
+        self.side = self.grid.patch
+
+
+class RelativePatch(Cut):
     """Where does the second patch lie, seen from the centre? Source: Doersch et al. 2015; 3.2."""
 
     name = "rpl"
     views = 2  # the centre patch and one other
 
-    def __init__(self, size: int, jitter: int, dimensions: int) -> None:
-        self.grid = patches.Grid(size, 3, jitter, dimensions)
-        self.side = self.grid.patch
+    def __init__(self, size: int, batch_size: int = 0) -> None:
+        super().__init__(size, batch_size, 3**self.dimensions - 1)
         self.centre = len(self.grid.cells) // 2
-        super().__init__(len(self.grid.cells) - 1)
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
         """The centre patch beside one other, whose place (the centre not counted) is the class."""
@@ -105,7 +108,6 @@ class RelativePatch(Classification):
         views = batch.views(self.grid.cut(batch.stored, pairs))
         return views, send(targets, batch.device)
 
-
     def caption(self, targets: Tensor, case: int) -> str:
         """Where the second patch lies, in cells along each axis."""
         target = int(targets[case])
@@ -113,19 +115,17 @@ class RelativePatch(Classification):
         return f"the second lies at ({', '.join(f'{step:+d}' if step else '0' for step in offset)})"
 
 
-class Jigsaw(Classification):
+class Jigsaw(Cut):
     """Which permutation shuffled the patches? Source: Noroozi and Favaro 2016; 3.4."""
 
     name = "jigsaw"
 
-    def __init__(self, size: int, jitter: int, dimensions: int) -> None:
-        self.grid = patches.Grid(size, 3, jitter, dimensions)
-        self.side = self.grid.patch
+    def __init__(self, size: int, batch_size: int = 0) -> None:
+        super().__init__(size, batch_size, PERMUTATIONS)
         self.views = len(self.grid.cells)
         # The same puzzle for every seed: the classes are part of the task, not of a run.
         rng = torch.Generator().manual_seed(0)
         self.permutations = patches.permutations(self.views, PERMUTATIONS, rng)
-        super().__init__(PERMUTATIONS)
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
         """All patches in the order of a drawn permutation, whose number is the class."""
@@ -136,7 +136,6 @@ class Jigsaw(Classification):
         shuffled = corners[torch.arange(count)[:, None], order]
         views = batch.views(self.grid.cut(batch.stored, shuffled))
         return views, send(targets, batch.device)
-
 
     def caption(self, targets: Tensor, case: int) -> str:
         """The number of the permutation."""

@@ -1,24 +1,27 @@
 """The usual network of a pretext task: one encoder shared by all views, under the task's head."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from common.tasks.contract import Nested, Pretext, nested
+Nested = Any  # a Tensor or a tuple of Tensors
 
 
-class PretextModel(nn.Module):
-    """One encoder shared by all views, under the head of a pretext task."""
+class Siamese(nn.Module):
+    """One encoder shared by all views, under a head."""
 
-    def __init__(self, encoder: nn.Module, task: Pretext, views: Nested) -> None:
-        """``views``: any batch of the task's views, for the size of the head."""
+    def __init__(self, encoder: nn.Module, head: Callable[[Nested], nn.Module], views: Nested, *,
+                 stages: bool = False) -> None:
+        """``head`` makes the head for the widths of features; ``views`` are of any few cases."""
         super().__init__()
         self.encoder = encoder
-        self.stages = task.stages
-        self.head = task.head(nested(self._widths, views))
+        self.stages = stages  # whether the head also gets the mean of every stage's map
+        self.head = head(nested(self._widths, views))
         others = len(views) - 1 if isinstance(views, tuple) else 0
         self.statistics = nn.ModuleList(Statistics(encoder) for _ in range(others))
 
@@ -94,3 +97,27 @@ class Statistics(nn.Module):
 def batch_norms(network: nn.Module) -> list[_BatchNorm]:
     """The BatchNorm layers of a network, in its order."""
     return [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+
+
+def nested(function: Callable[[Tensor], Any], value: Nested) -> Nested:
+    """Apply ``function`` to a tensor, or to each of a tuple."""
+    return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder, and a decoder from its stages: views (B, 1, C, ...) -> (B, 1, outputs, ...).
+
+    Its weights have the names that they have in a U-Net.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Decode what the encoder makes of every view."""
+        assert callable(self.encoder.stages)
+        outputs: Tensor = self.decoder(self.encoder.stages(views.flatten(0, 1)))
+        if outputs.shape[2:] != views.shape[3:]:  # where halving has rounded a side
+            outputs = F.interpolate(outputs, views.shape[3:], mode="nearest")
+        return outputs.unflatten(0, views.shape[:2])

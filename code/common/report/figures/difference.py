@@ -1,20 +1,35 @@
 """Paired differences to the baseline as a forest plot, and the labels that each arm saves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from common.arms import BASELINE
+from common.arms import BASELINE, is_control
 from common.report.curves import Curves
-from common.report.figures.style import STYLE, style_of, write
+from common.report.figures.palette import Look, look_of
+from common.report.figures.style import (
+    SMALL,
+    STYLE,
+    WIDTH,
+    footing,
+    heading,
+    lay_out,
+    write,
+)
 from common.report.savings import Reached
 from common.report.stats import MIN_SEEDS
-from common.report.tables import facts
+from common.report.tables import facts, marked
 
 OFF = 230.0  # per cent: where "not reached" is drawn
+THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
+BELOW = 0.27  # rows: the unadjusted interval and the seeds lie below an arm's mean
+CUT = 0.9     # quantile of the adjusted intervals' ends that the axis has room for
+TOP, FOOT = 0.8, 1.08  # inches
 
 
 def draw(curves: Curves, path: Path) -> bool:
@@ -24,57 +39,107 @@ def draw(curves: Curves, path: Path) -> bool:
         point.difference for point in curves.points if point.fraction == fraction)]
     if not arms or not fractions:
         return False
+    number = len(fractions) + bool(curves.reached)
+    columns = number if number <= 4 else 3
+    high = 0.2 + 0.27 * len(arms)
+    rows = -(-number // columns)
+    left = 0.3 + 0.078 * max(len(marked(arm)) for arm in arms)  # inches, for the names
     with plt.rc_context(STYLE):
-        columns = len(fractions) + bool(curves.reached)
-        height = 2.2 + 0.3 * len(arms)
-        left = 0.35 + 0.078 * max(map(len, arms))  # inches, for the names
-        width = max(8.6, left + 0.3 + 1.75 * columns)
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)
-        panels = list(axes[0])
-        for panel, fraction in zip(panels, fractions, strict=False):
+        figure = plt.figure(figsize=(WIDTH, TOP + rows * high + (rows - 1) * 0.56 + FOOT))
+        panels = lay_out(figure, number, columns, top=TOP, height=high, gap=0.56, left=left,
+                         between=0.24)
+        forest = panels[:len(fractions)]
+        limits = _limits(curves, fractions)
+        for panel, fraction in zip(forest, fractions, strict=True):
+            panel.set_xlim(limits)
             _differences(panel, curves, arms, fraction)
-        limits = [limit for panel in panels[:len(fractions)] for limit in panel.get_xlim()]
-        for panel in panels[:len(fractions)]:
-            panel.set_xlim(min(limits), max(limits))
-            panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-            panel.set_xlabel("better than the baseline →", fontsize=8, loc="right")
+            panel.xaxis.set_major_locator(MaxNLocator(5 if columns < 4 else 4, steps=[1, 2, 5, 10]))
         if curves.reached:
             _reached(panels[-1], curves, arms)
-        for panel in panels:
-            panel.set_yticks(range(len(arms)), arms if panel is panels[0] else [""] * len(arms))
-            panel.tick_params(axis="y", length=0)
-            panel.set_ylim(len(arms) - 0.4, -0.6)
-            panel.grid(False, axis="y")
-            panel.spines["left"].set_visible(False)
-        for label, task in zip(panels[0].get_yticklabels(), arms, strict=True):
-            label.set(color=style_of(task, curves.tasks)[0], fontweight="bold")
-        figure.subplots_adjust(left=left / width, right=1 - 0.2 / width, top=1 - 0.88 / height,
-                               bottom=1.2 / height, wspace=0.14)
-        _words(figure, curves, height)
+        for place, panel in enumerate(panels):
+            _rows(panel, curves, arms, named=place % columns == 0)
+        _words(figure, curves, forest)
         write(figure, path)
     return True
 
 
+def _limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
+    """One axis for all: seeds and plain intervals whole, the widest adjusted ones cut.
+
+    Controls stay out of it: they would leave the others no room.
+    """
+    points = [point for point in curves.points if point.fraction in fractions and point.difference]
+    points = [point for point in points if not is_control(point.task)] or points
+    values, lows, highs = [0.0], [], []
+    for point in points:
+        assert point.difference
+        values += [*point.difference.scores, *(point.difference.interval or ())]
+        if point.interval:
+            lows.append(point.interval[0])
+            highs.append(point.interval[1])
+    low = min([*values, *([float(np.quantile(lows, 1 - CUT))] if lows else [])])
+    high = max([*values, *([float(np.quantile(highs, CUT))] if highs else [])])
+    room = 0.06 * (high - low) or 0.05
+    return low - room, high + room
+
+
+def _rows(panel: Axes, curves: Curves, arms: list[str], *, named: bool) -> None:
+    """A row an arm, with its name in its colour where a line of panels begins."""
+    panel.set_yticks(range(len(arms)), [marked(arm) for arm in arms] if named else
+                     [""] * len(arms))
+    panel.tick_params(axis="y", length=0, pad=9)  # beside the arrow heads
+    panel.tick_params(axis="x", labelsize=8)
+    panel.set_ylim(len(arms) - 0.4, -0.6)
+    panel.grid(False, axis="y")
+    panel.spines["left"].set_visible(False)
+    for label, task in zip(panel.get_yticklabels(), arms, strict=True):
+        label.set(color=look_of(task, curves.tasks).colour, fontweight="bold", fontsize=8.5)
+
+
 def _differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) -> None:
-    """Mean paired difference, its interval (thick), the adjusted one (thin), seeds as dots."""
+    """Mean paired difference on its adjusted interval; below, thin, the plain one and the seeds."""
     panel.axvline(0, color="#000000", linewidth=1.0, zorder=1)
     for point in curves.points:
-        found = point.difference
-        if point.fraction != fraction or found is None:
+        gain = point.difference
+        if point.fraction != fraction or gain is None:
             continue
-        row = arms.index(point.task)
-        colour, marker = style_of(point.task, curves.tasks)
-        if point.interval and found.interval:
-            # an artist does not widen the axis: the adjusted interval may go on beyond it
-            panel.add_artist(Line2D(point.interval, [row, row], color=colour, linewidth=0.9,
-                                    zorder=2))
-            panel.plot(found.interval, [row, row], color=colour, linewidth=2.6, zorder=3,
-                       solid_capstyle="butt")
-        panel.plot(found.scores, [row + 0.24] * len(found.scores), ".", color=colour,
-                   markersize=3.5, alpha=0.55)
-        panel.plot([found.mean], [row], marker, color=colour, markersize=5.5, zorder=4,
-                   markeredgecolor="white", markeredgewidth=0.5)
-    panel.set_title(f"{fraction} % of the labels", fontsize=9)
+        row, look = arms.index(point.task), look_of(point.task, curves.tasks)
+        if point.interval and gain.interval:
+            _interval(panel, point.interval, row, look, THICK)
+            _interval(panel, gain.interval, row + BELOW, look, THIN)
+        panel.plot(gain.scores, [row + BELOW] * len(gain.scores), ".", color=look.colour,
+                   markersize=3.5, alpha=0.7)
+        _mark(panel, gain.mean, row, look)
+    panel.set_title(f"{fraction} % of the labels", fontsize=9, pad=3)
+
+
+def _interval(panel: Axes, ends: tuple[float, float], row: float, look: Look,
+              width: float) -> None:
+    """A line between both ends; where the axis cuts it, an arrow head."""
+    low, high = panel.get_xlim()
+    start, stop = max(ends[0], low), min(ends[1], high)
+    if start < stop:
+        panel.plot([start, stop], [row, row], color=look.colour, linewidth=width, alpha=0.55 if
+                   width == THICK else 1.0, solid_capstyle="butt", zorder=2)
+    for end, limit, marker in ((ends[0] < low, low, "<"), (ends[1] > high, high, ">")):
+        if end:
+            panel.plot([limit], [row], marker, color=look.colour, markersize=width + 3,
+                       clip_on=False, zorder=3)
+
+
+def _mark(panel: Axes, value: float, row: float, look: Look) -> None:
+    """The arm's marker; a number at the edge if it lies outside the axis."""
+    low, high = panel.get_xlim()
+    if low <= value <= high:
+        panel.plot([value], [row], look.marker, color=look.colour, markerfacecolor=look.face,
+                   markersize=5.5, zorder=4, markeredgecolor=look.colour if look.control else
+                   "white", markeredgewidth=1.0 if look.control else 0.5)
+        return
+    panel.plot([low if value < low else high], [row], "<" if value < low else ">",
+               color=look.colour, markersize=THICK + 3, clip_on=False)
+    panel.text(low + 0.05 * (high - low) if value < low else high - 0.05 * (high - low),
+               row - BELOW, f"{value:+.3f}", fontsize=SMALL, color=look.colour, va="center",
+               ha="left" if value < low else "right")
 
 
 def _reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
@@ -86,52 +151,48 @@ def _reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
                       linewidth=0)
     if base:
         panel.axvline(base.fraction or OFF, color="#000000", linewidth=1.0)
+    panel.set_xscale("log")
+    panel.set_xlim(least / 1.25, OFF * 1.4)
     for row, task in enumerate(arms):
         if (one := curves.reached.get(task)) is not None:
-            _span(panel, one, row, *style_of(task, curves.tasks))
+            _span(panel, one, row, look_of(task, curves.tasks))
         else:
             panel.text(least, row, "not all seeds yet", fontsize=7, va="center", color="#555555")
-    panel.set_xscale("log")
-    panel.set_xlim(least / 1.25, OFF * 1.15)
     ticks = [fraction for fraction in curves.fractions if fraction >= least]
-    panel.set_xticks([*ticks, OFF], [f"≤{ticks[0]}", *map(str, ticks[1:]), "not"])
+    panel.set_xticks([*ticks, OFF], [f"≤{ticks[0]}", *map(str, ticks[1:]), "not\nreached"])
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_title("as good as all labels at", fontsize=9)
-    panel.set_xlabel("labelled share, %", fontsize=8, loc="right")
+    panel.set_title("as good as all labels at", fontsize=9, pad=3)
 
 
-def _span(panel: Axes, one: Reached, row: int, colour: str, marker: str) -> None:
+def _span(panel: Axes, one: Reached, row: int, look: Look) -> None:
     """An arm's interval and estimate; what is not reached lies beyond 100 %."""
     low, middle, high = (value or OFF for value in (one.low, one.fraction, one.high))
     if one.bounded:
-        panel.plot([low, high], [row, row], color=colour, linewidth=2.6, solid_capstyle="butt")
-    panel.plot([middle], [row], marker, color=colour, markersize=5.5, zorder=4,
-               markeredgecolor="white", markeredgewidth=0.5)
+        _interval(panel, (low, high), row, look, THIN)
+    _mark(panel, middle, row, look)
     if one.fraction == one.fractions[0]:  # there or before
         panel.annotate("≤", (middle, row), (-9, 0), textcoords="offset points", fontsize=7,
-                       ha="center", va="center", color=colour)
+                       ha="center", va="center", color=look.colour)
 
 
-def _words(figure: plt.Figure, curves: Curves, height: float) -> None:
-    """Title, and what the marks are."""
-    title = f"{curves.dataset}: difference to the baseline"
-    if curves.generated:
-        title += " (generated data)"
-    if curves.missing:
-        title += " (partial)"
-    figure.text(0.008, 1 - 0.25 / height, title, fontsize=11, fontweight="bold")
-    figure.text(0.008, 1 - 0.45 / height, f"{curves.measures[0].label}; {facts(curves)[0]}",
-                fontsize=8.5, color="#333333")
+def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
+    """Title, one label for all axes, and what the marks are."""
+    heading(figure, f"{curves.dataset}: difference to the baseline, {curves.metric}", curves,
+            "; ".join([*([curves.network] if curves.network else []), facts(curves)[0]]))
+    below = forest[-1].get_position().y0 - 0.44 / figure.get_size_inches()[1]
+    figure.text(forest[0].get_position().x0, below, f"difference in {curves.metric}; right of 0: "
+                "better than the baseline →", fontsize=8.5, ha="left", va="center")
     intervals = any(point.interval for point in curves.points)
     lines = ["Paired by seed and test case. " + (
-        "Thick: 95 % intervals; thin: adjusted for the number of arms (they may go on beyond the "
-        "axis: see the table); dots: seeds." if intervals else
+        "Thick: 95 % intervals adjusted for the number of arms, the claim (arrow: goes on beyond "
+        "the axis)." if intervals else
         f"Dots: single seeds; under {MIN_SEEDS} seeds no intervals.")]
+    if intervals:
+        lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds.")
     if curves.reached:
         base = curves.reached.get(BASELINE)
         bounded = base is not None and base.bounded
-        lines.append("Right: labelled share at which an arm reaches the baseline's score on all "
-                     f"labels{', 95 % intervals, not adjusted' if bounded else ''}; line"
-                     f"{' and grey' if bounded else ''}: the baseline itself; not: not reached.")
-    figure.text(0.008, 0.08 / height, "\n".join(lines), fontsize=7.5, color="#333333",
-                va="bottom", linespacing=1.35)
+        lines.append("Last panel: labelled share, %, at which an arm reaches the baseline's score "
+                     f"on all labels{', 95 % intervals, not adjusted' if bounded else ''}; line"
+                     f"{' and grey' if bounded else ''}: the baseline itself.")
+    footing(figure, *lines)

@@ -1,4 +1,4 @@
-"""The data-efficiency curves: test score against labelled share, an arm a line."""
+"""The data-efficiency curves: test score against labelled share, each arm beside the baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,37 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from common.arms import BASELINE
 from common.report.curves import Curves
-from common.report.figures.style import STYLE, style_of, write
-from common.report.stats import Measure
-from common.report.tables import facts
+from common.report.figures.palette import look_of
+from common.report.figures.style import (
+    STYLE,
+    WIDTH,
+    footing,
+    grid_of,
+    handle,
+    heading,
+    lay_out,
+    named,
+    title,
+    write,
+)
+from common.report.stats import MIN_SEEDS, Measure
+from common.report.tables import facts, marked
 
-DODGE = 0.028  # between neighbouring arms, as a share of the axis
-WIDEST = 0.6   # of all arms of a fraction, as a share of the way to the next
+TOGETHER = 3    # arms that one panel may hold; more have a panel each
+CLASSES = 4     # small panels at most; the tables have them all
+SMALL_LETTERS = 7  # points, of the published curves' legend
+LETTERS = 0.27  # inches that a label below the axis needs
+DODGE = 0.15    # inches between neighbouring arms of a panel
+DOTS = 0.05     # inches from a bar to its seeds, which it would hide
+TOP, SMALL_HIGH, PUBLISHED_HIGH = 0.98, 1.05, 2.5  # inches
 
 
 @dataclass(frozen=True)
@@ -33,112 +51,218 @@ class Published:
 
 def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
          paper: Measure | None = None, published: Sequence[Published] = ()) -> None:
-    """Draw headline, one small panel a class and, if asked, the published curves; write a PNG.
+    """Draw every arm beside the baseline, classes small and, if asked, the published curves.
 
-    ``axis`` labels the headline; ``panels`` are drawn beside it; ``paper`` is the measure that the
+    ``axis`` labels the headline; ``panels`` are drawn small; ``paper`` is the measure that the
     published curves are in.
     """
+    arms = [task for task in curves.tasks if task != BASELINE]
+    groups = [arms] if len(arms) <= TOGETHER else [[arm] for arm in arms]
+    columns = grid_of(len(groups))
+    small = panels[:CLASSES]
+    rows = -(-len(groups) // columns)
+    high, gap = (2.7, 0.0) if len(groups) == 1 else (1.8 if rows == 1 else 1.4, 0.3)
+    block = rows * high + (rows - 1) * gap
+    lines = _words(curves, len(panels) - len(small), alone=len(groups) > 1)
     with plt.rc_context(STYLE):
-        rows = max(1, len(panels))
-        wide = bool(panels) + bool(published)
-        ratios = [1.7] + ([1.0] if panels else []) + ([1.7] if published else [])
-        width = 5.6 + 3.4 * wide + (2.2 if published else 0)
-        figure = plt.figure(figsize=(width, 5.0))
-        layout = figure.add_gridspec(rows, len(ratios), width_ratios=ratios, hspace=0.38,
-                                     wspace=0.26, left=0.86 / width, right=0.985, top=0.845,
-                                     bottom=0.245)
-        main = figure.add_subplot(layout[:, 0])
-        _panel(main, curves, curves.measures[0])
-        main.set_ylabel(axis)
-        main.set_xlabel("labelled share of the training cases (number of cases), evenly spaced")
-        for row, measure in enumerate(panels):
-            small = figure.add_subplot(layout[row, 1])
-            _panel(small, curves, measure, counts=row == len(panels) - 1)
-            small.set_title(measure.label, fontsize=9, loc="left")
+        height = (TOP + block + 0.66 + (SMALL_HIGH + 0.72) * bool(small)
+                  + (PUBLISHED_HIGH + 0.3) * bool(published) + 0.155 * len(lines) + 0.05)
+        figure = plt.figure(figsize=(WIDTH, height))
+        _arms(figure, curves, groups, axis=axis, high=high, gap=gap)
+        below = TOP + block + 0.86
+        if small:
+            _small(figure, curves, small, below)
+            below += SMALL_HIGH + 0.76
         if published and paper is not None:
-            other = figure.add_subplot(layout[:, -1])
-            _panel(other, curves, paper)
-            _published(other, curves, published)
-            other.set_ylabel(paper.label)
-        _words(figure, curves)
+            _compared(figure, curves, paper, published, below)
+        heading(figure, f"{curves.dataset}: {curves.metric}, {curves.network}".rstrip(", "), curves,
+                facts(curves)[0])
+        legend = [handle(task, curves.tasks) for task in curves.tasks
+                  if task == BASELINE or len(groups) == 1]  # other panels have their arm's name
+        figure.legend(handles=legend, loc="upper left", fontsize=8.5, columnspacing=1.4,
+                      bbox_to_anchor=(0.003, 1 - 0.47 / height), ncols=len(legend),
+                      handlelength=2.6)
+        footing(figure, *lines)
         write(figure, path)
 
 
-def _panel(axes: Axes, curves: Curves, measure: Measure, *, counts: bool = True) -> None:
-    """Mean and interval of every arm over the fractions, seeds as dots."""
-    places = {fraction: index for index, fraction in enumerate(curves.fractions)}
-    span = max(1, len(places) - 1)
-    tasks = curves.tasks
-    for number, task in enumerate(tasks):
-        colour, marker = style_of(task, tasks)
-        step = min(DODGE * (span + 0.6), WIDEST / len(tasks))
-        shift = (number - (len(tasks) - 1) / 2) * step
-        points = curves.of_task(task)
-        x = [places[point.fraction] + shift for point in points]
-        estimates = [point.means[measure.name] for point in points]
-        plain = task == BASELINE
-        axes.plot(x, [e.mean for e in estimates], color=colour, marker=marker,
-                  markersize=6 if plain else 5, linewidth=2.4 if plain else 1.3,
-                  zorder=4 if plain else 3)
-        bars = [(place, e) for place, e in zip(x, estimates, strict=True) if e.half is not None]
-        if bars:
-            axes.errorbar([place for place, _ in bars], [e.mean for _, e in bars],
-                          [e.half or 0 for _, e in bars], fmt="none", ecolor=colour,
-                          elinewidth=1.1, capsize=2, zorder=3)
+def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str, high: float,
+          gap: float) -> None:
+    """The headline's panels: one of all arms, or one an arm, on the same axes."""
+    measure = curves.measures[0]
+    columns = grid_of(len(groups))
+    drawn = lay_out(figure, len(groups), columns, top=TOP, height=high, gap=gap)
+    for place, (panel, group) in enumerate(zip(drawn, groups, strict=True)):
+        _share(panel, curves, counts=place + columns >= len(groups))
+        _baseline(panel, curves, measure)
+        for number, task in enumerate(group):
+            _arm(panel, curves, task, measure, shift=DODGE * (number - (len(group) - 1) / 2))
+        if len(groups) > 1:
+            title(panel, marked(group[0]), look_of(group[0], curves.tasks).colour)
+        if place % columns:
+            panel.tick_params(labelleft=False)
+    _alike(drawn, measure)
+    middle = (drawn[0].get_position().y1 + drawn[-1].get_position().y0) / 2
+    figure.text(0.012, middle, axis, rotation=90, va="center", ha="left", fontsize=8.5)
+    figure.text(0.5, drawn[-1].get_position().y0 - 0.5 / figure.get_size_inches()[1],
+                "labelled share of the training cases, % (number of cases), logarithmic",
+                fontsize=8.5, ha="center", va="center")
+
+
+def _baseline(panel: Axes, curves: Curves, measure: Measure) -> None:
+    """The baseline's mean and, as a band, its interval; seeds as dots if there is none."""
+    points = curves.of_task(BASELINE)
+    x = [float(point.fraction) for point in points]
+    estimates = [point.means[measure.name] for point in points]
+    _line(panel, curves, BASELINE, measure)
+    wide = [(place, e.interval) for place, e in zip(x, estimates, strict=True) if e.interval]
+    if len(wide) == 1:  # a band as wide as a mark
+        wide = [(wide[0][0] * factor, wide[0][1]) for factor in (0.98, 1.02)]
+    if wide:
+        low, high = zip(*(interval for _, interval in wide), strict=True)
+        panel.fill_between([place for place, _ in wide], low, high, color="black", alpha=0.14,
+                           linewidth=0, zorder=1)
+    else:
         for place, estimate in zip(x, estimates, strict=True):
-            axes.plot([place] * len(estimate.scores), estimate.scores, ".", color=colour,
-                      markersize=4, alpha=0.55, zorder=2)
+            panel.plot([place] * len(estimate.scores), estimate.scores, ".", color="black",
+                       markersize=3, alpha=0.5)
+
+
+def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: float) -> None:
+    """An arm's mean as a thick line, its interval as bars, seeds as dots."""
+    look = look_of(task, curves.tasks)
+    points = curves.of_task(task)
+    x = [_moved(panel, point.fraction, shift) for point in points]
+    estimates = [point.means[measure.name] for point in points]
+    panel.plot(x, [e.mean for e in estimates], color=look.colour, marker=look.marker,
+               linestyle=look.dash, markerfacecolor=look.face, markersize=4.5, linewidth=2.2,
+               zorder=4)
+    bars = [(place, e) for place, e in zip(x, estimates, strict=True) if e.half is not None]
+    if bars:
+        panel.errorbar([place for place, _ in bars], [e.mean for _, e in bars],
+                       [e.half or 0 for _, e in bars], fmt="none", ecolor=look.colour,
+                       elinewidth=1.0, capsize=2, zorder=3)
+    for place, estimate in zip(x, estimates, strict=True):
+        panel.plot([_moved(panel, place, DOTS)] * len(estimate.scores), estimate.scores, ".",
+                   color=look.colour, markersize=3.5, alpha=0.7, zorder=2)
+
+
+def _moved(panel: Axes, fraction: float, inches: float) -> float:
+    """The share that lies so many inches to the right of a fraction."""
+    low, high = panel.get_xlim()
+    return fraction * float((high / low) ** (inches / _width(panel)))
+
+
+def _width(panel: Axes) -> float:
+    """Inches."""
+    return float(panel.get_position().width * WIDTH)
+
+
+def _ends(curves: Curves) -> tuple[float, float]:
+    """Both ends of the axis of labelled shares."""
+    return curves.fractions[0] / 1.2, curves.fractions[-1] * 1.2
+
+
+def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
+    """A logarithmic axis with ticks at the fractions, labels where there is room."""
+    low, high = _ends(curves)
+    panel.set_xscale("log")
+    panel.set_xlim(low, high)
     cases = {point.fraction: point.labelled for point in curves.points}
-    axes.set_xticks(list(places.values()), [f"{fraction} %" + (f"\n({cases[fraction]})" if counts
-                                            else "") for fraction in places])
-    axes.set_xlim(-0.35, span + 0.35 if len(places) > 1 else 0.35)
-    axes.margins(y=0.08)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, measure.bounds[0] - 0.01), min(high, measure.bounds[1]))
-    axes.grid(False, axis="x")
+    places = {fraction: _width(panel) * float(np.log(fraction / low) / np.log(high / low))
+              for fraction in cases}
+    labels, taken = dict.fromkeys(cases, ""), list[float]()
+    for fraction in [min(cases), *sorted(cases, reverse=True)]:  # the ends come first
+        if all(abs(places[fraction] - other) >= LETTERS for other in taken):
+            labels[fraction] = f"{fraction}\n({cases[fraction]})" if counts else ""
+            taken.append(places[fraction])
+    panel.set_xticks(list(labels), list(labels.values()), fontsize=7.5)
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.grid(False, axis="x")
+    panel.tick_params(axis="y", labelsize=8)
 
 
-def _published(axes: Axes, curves: Curves, published: Sequence[Published]) -> None:
-    """Thin lines of others' curves, and a legend of whose they are."""
-    places = {fraction: index for index, fraction in enumerate(curves.fractions)}
-    handles = [Line2D([], [], color="#555555", marker="o", linewidth=1.3, label="this run")]
+def _alike(drawn: Sequence[Axes], measure: Measure) -> None:
+    """The same axis of scores in all panels, within what the measure can be."""
+    limits = [limit for panel in drawn for limit in panel.get_ylim()]
+    for panel in drawn:
+        panel.set_ylim(max(min(limits), measure.bounds[0] - 0.01),
+                       min(max(limits), measure.bounds[1]))
+        panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+
+
+def _means(panel: Axes, curves: Curves, measure: Measure) -> None:
+    """The means of all arms, without intervals."""
+    for task in curves.tasks:
+        _line(panel, curves, task, measure)
+
+
+def _line(panel: Axes, curves: Curves, task: str, measure: Measure) -> None:
+    """An arm's means as a thin line."""
+    look, points = look_of(task, curves.tasks), curves.of_task(task)
+    panel.plot([point.fraction for point in points],
+               [point.means[measure.name].mean for point in points], color=look.colour,
+               linestyle=look.dash, marker=look.marker, markerfacecolor=look.face, markersize=3,
+               linewidth=1.2, zorder=2.5)
+
+
+def _small(figure: Figure, curves: Curves, measures: Sequence[Measure], top: float) -> None:
+    """A small panel a measure with the means of all arms."""
+    drawn = lay_out(figure, len(measures), max(2, len(measures)), top=top,
+                    height=SMALL_HIGH, between=0.5)
+    for panel, measure in zip(drawn, measures, strict=True):
+        _means(panel, curves, measure)
+        _share(panel, curves, counts=True)
+        _alike([panel], measure)
+        panel.set_title(f"{measure.label} (means)", fontsize=8.5, loc="left", pad=3)
+
+
+def _compared(figure: Figure, curves: Curves, paper: Measure, published: Sequence[Published],
+              top: float) -> None:
+    """This run's means in the paper's measure, others' curves, and whose they are."""
+    panel, legend = lay_out(figure, 2, 2, top=top, height=PUBLISHED_HIGH - 0.6, between=0.1)
+    place = panel.get_position()
+    panel.set_position((place.x0, place.y0, 1.28 * place.width, place.height))
+    _means(panel, curves, paper)
+    handles = [Line2D([], [], color="#555555", marker="o", linewidth=1.1, label="this run")]
     for source in published:
         line: Any = (0, (3, 2)) if source.dashed else "-"
         for task, values in source.curves.items():
-            shown = [(places[f], v) for f, v in zip(source.fractions, values, strict=True)
-                     if f in places]
-            axes.plot([x for x, _ in shown], [v for _, v in shown], linestyle=line, linewidth=1,
-                      alpha=0.55, color=style_of(task, [*curves.tasks, *source.curves])[0])
+            there = [(fraction, value) for fraction, value in
+                     zip(source.fractions, values, strict=True) if fraction in curves.fractions]
+            panel.plot([x for x, _ in there], [v for _, v in there], linestyle=line, linewidth=1,
+                       alpha=0.6, color=look_of(task, [*curves.tasks, *source.curves]).colour)
         handles.append(Line2D([], [], color="#555555", alpha=0.7, linewidth=1, linestyle=line,
                               label=source.label))
-    alone = sorted({task for source in published for task in source.curves} - {*curves.tasks})
-    handles += [Line2D([], [], color=style_of(task, alone)[0], alpha=0.7, linewidth=1,
-                       label=f"{task} (published only)") for task in alone]
-    axes.relim()
-    axes.autoscale(axis="y")
-    axes.legend(handles=handles, fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.13),
-                borderaxespad=0)  # below: there is no free corner for sure
+    _share(panel, curves, counts=True)
+    panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    panel.set_title(paper.label, fontsize=8.5, loc="left", pad=3)
+    every = dict.fromkeys([*curves.tasks, *sorted({t for one in published for t in one.curves})])
+    for task in every:
+        only = "" if task in curves.tasks else " (published only)"
+        look = look_of(task, list(every))
+        handles.append(Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1,
+                              marker="" if only else look.marker, markerfacecolor=look.face,
+                              markersize=3, label=named(task) + only))
+    legend.set_axis_off()
+    legend.legend(handles=handles, fontsize=SMALL_LETTERS, loc="upper right", handlelength=2.6,
+                  borderaxespad=0, labelspacing=0.25)
 
 
-def _words(figure: Figure, curves: Curves) -> None:
-    """Title, legend of the arms, and beneath the panels what a reader has to know."""
-    title = f"{curves.dataset}: test score against labelled data"
-    if curves.generated:
-        title += " (generated data, not a result about patients)"
-    if curves.missing:
-        title += " (partial)"
-    figure.text(0.012, 0.955, title, fontsize=11, fontweight="bold")
-    handles = [Line2D([], [], color=style_of(task, curves.tasks)[0],
-                      marker=style_of(task, curves.tasks)[1],
-                      linewidth=2.4 if task == BASELINE else 1.3,
-                      label="baseline (from scratch)" if task == BASELINE else task)
-               for task in curves.tasks]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.003, 0.945),
-                  ncols=min(6, len(handles)), columnspacing=1.4, handlelength=1.8)
-    lines = facts(curves)
+def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
+    """What the marks are, how models were chosen, and what is missing."""
+    intervals = any(estimate.half is not None for point in curves.points
+                    for estimate in point.means.values())
+    where = "in every panel: the baseline" if alone else "the baseline"
+    lines = ["Thick: an arm's mean over seeds" + (
+        ", with bars of its 95 % interval over seeds and test cases; dots: seeds." if intervals else
+        f"; dots: seeds; under {MIN_SEEDS} seeds no intervals."), facts(curves)[1]]
+    if BASELINE in curves.tasks:
+        lines.insert(1, f"Black{' and grey' * intervals}, {where}"
+                     f"{' and its interval' * intervals}.")
+    if left_out > 0:
+        lines.append(f"{left_out} more classes: see the tables.")
     if curves.missing:
         more = f" and {len(curves.missing) - 3} more" if len(curves.missing) > 3 else ""
         lines.append(f"Missing: {'; '.join(curves.missing[:3])}{more}.")
-    figure.text(0.012, 0.015, "\n".join(lines), fontsize=7.5, color="#333333", va="bottom",
-                linespacing=1.35)
+    return lines

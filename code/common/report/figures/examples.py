@@ -12,17 +12,19 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from common.arms import BASELINE
-from common.files import Json, digest
+from common.files import Json
 from common.report.curves import Curves
-from common.report.figures.style import STYLE, bare, heading, write
+from common.report.figures.style import STYLE, WIDTH, bare, footing, heading, scale, write
 
 CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito 2008
-COVER = 0.6  # how much of the image a class hides
-RIGHT, WRONG = "#1B7F4B", "#B3261E"
+COVER = 0.5  # how much of the image a class hides
+RIGHT, WRONG = ("✓", "#1B7F4B"), ("✗", "#B3261E")
 
 Array = NDArray[Any]
 
@@ -83,8 +85,7 @@ def shown(saved: Mapping[str, Array], curves: Curves) -> dict[str, Json]:
         return {}
     made = {str(task): str(run) for task, run in zip(saved["tasks"], saved["runs"], strict=True)}
     return {run["task"]: run for run in curves.runs
-            if (run["fraction"], run["seed"]) == place and made.get(run["task"]) == digest(
-                {key: value for key, value in run.items() if key != "identity"})}
+            if (run["fraction"], run["seed"]) == place and made.get(run["task"]) == run["digest"]}
 
 
 def _arms(saved: Mapping[str, Array],
@@ -108,54 +109,74 @@ def _arms(saved: Mapping[str, Array],
 
 def segmentations(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
     """Image, truth and two predictions of the baseline's worst, median and best test case."""
-    shown = choose_segmentations(saved, curves)
+    choice = choose_segmentations(saved, curves)
     classes = curves.runs[0]["classes"]
-    arms = [BASELINE, *([shown.best] if shown.best else [])]
+    arms = [BASELINE, *([choice.best] if choice.best else [])]
     columns = ["image", "truth", *arms]
     with plt.rc_context(STYLE):
-        foot = 0.75 + 0.2 * -(-len(classes) // 6)
-        height = 0.4 + foot + 1.75 * len(shown.rows)
-        figure, axes = plt.subplots(len(shown.rows), len(columns), squeeze=False,
-                                    figsize=(0.9 + 1.75 * len(columns), height))
-        for line, (name, row) in zip(axes, shown.rows.items(), strict=True):
-            image = saved["images"][row]
-            maps = [None, saved["truth"][row], *(saved["predicted"][shown.index[arm]][row]
-                                                 for arm in arms)]
+        foot = 0.95 + 0.2 * -(-len(classes) // 6)
+        height = 0.4 + foot + 1.95 * len(choice.rows)
+        figure, axes = plt.subplots(len(choice.rows), len(columns), squeeze=False,
+                                    figsize=(WIDTH, height))
+        bars = []
+        for line, (name, row) in zip(axes, choice.rows.items(), strict=True):
+            image, truth = saved["images"][row], saved["truth"][row]
+            maps = [None, truth, *(saved["predicted"][choice.index[arm]][row] for arm in arms)]
             window = _window([one for one in maps if one is not None])
             for column, (panel, labels) in enumerate(zip(line, maps, strict=True)):
                 panel.imshow(_overlaid(image, labels, len(classes))[window])
                 bare(panel)
                 if column >= 2:
-                    dice = shown.cases[arms[column - 2]][str(saved["ids"][row])]["dice"]
+                    _contours(panel, truth[window], len(classes))
+                    dice = choice.cases[arms[column - 2]][str(saved["ids"][row])]["dice"]
                     panel.set_xlabel("no class" if dice is None else f"Dice {dice:.3f}", fontsize=8)
+            side = window[1].stop - window[1].start
+            bars.append(scale(line[0], side, most=side))
             line[0].set_ylabel(f"{name}\n{saved['ids'][row]}", fontsize=8)
         for panel, title in zip(axes[0], columns, strict=True):
             panel.set_title(title, fontsize=9)
         figure.legend(handles=[Patch(color=colour, label=name) for name, colour in
                                zip(classes, _colours(len(classes)), strict=True)],
                       loc="lower left", ncols=min(6, len(classes)), fontsize=8,
-                      bbox_to_anchor=(0.003, 0.42 / height))
-        figure.subplots_adjust(left=0.11, right=0.985, top=1 - 0.62 / height,
+                      bbox_to_anchor=(0.003, 0.58 / height))
+        figure.subplots_adjust(left=0.08, right=0.985, top=1 - 0.6 / height,
                                bottom=foot / height, wspace=0.06, hspace=0.2)
         heading(figure, f"{curves.dataset}: the baseline's worst, median and best test case",
-                curves, height)
-        figure.text(0.012, 0.1 / height, f"{shown.words} Axial slice with most foreground,\n"
-                    "the subject's right on the right, resampled to a cube; Dice of the whole "
-                    "volume, mean of foreground.", fontsize=7.5, va="bottom",
-                    color="#333333")
+                curves)
+        long = " or ".join(map(str, sorted(set(bars))))
+        footing(figure, choice.words, "Filled: prediction; outlined: truth. Axial slice with most "
+                f"foreground, the subject's right on the right, resampled to a cube; bar: {long} "
+                "voxels.", "Dice of the whole volume, mean of foreground.")
         write(figure, path)
+
+
+def _contours(panel: Axes, truth: Array, classes: int) -> None:
+    """The edges of every class of a map, along the sides of its voxels."""
+    for label, colour in enumerate(_colours(classes), 1):
+        lines = _edges(truth == label)
+        for ink, width in (("black", 2.6), (colour, 1.3)):
+            panel.add_collection(LineCollection(lines, colors=[ink], linewidths=width,
+                                                capstyle="projecting"), autolim=False)
+
+
+def _edges(inside: Array) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Sides between a voxel inside a mask and one outside it, as lines from (x, y) to (x, y)."""
+    padded = np.pad(inside, 1).astype(int)
+    level = np.argwhere(np.diff(padded, axis=0)[:, 1:-1])    # above row i, along column j
+    upright = np.argwhere(np.diff(padded, axis=1)[1:-1])     # left of column j, along row i
+    return ([((j - 0.5, i - 0.5), (j + 0.5, i - 0.5)) for i, j in level.tolist()]
+            + [((j - 0.5, i - 0.5), (j - 0.5, i + 0.5)) for i, j in upright.tolist()])
 
 
 def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
     """Of every true grade, a photograph that the best arm grades right, and its worst mistake."""
-    shown = choose_grades(saved, curves)
+    choice = choose_grades(saved, curves)
     names = curves.runs[0]["classes"]
-    other = shown.best or BASELINE
+    bars = []
     with plt.rc_context(STYLE):
-        height = 5.0
-        figure, axes = plt.subplots(2, len(names), squeeze=False,
-                                    figsize=(0.6 + 1.75 * len(names), height))
-        for line, (title, rows) in zip(axes, shown.grids.items(), strict=True):
+        height = 1.1 + 2 * (min((WIDTH - 0.6) / len(names), 2.2) + 0.42)
+        figure, axes = plt.subplots(2, len(names), squeeze=False, figsize=(WIDTH, height))
+        for line, (title, rows) in zip(axes, choice.grids.items(), strict=True):
             for panel, row in zip(line, rows, strict=True):
                 bare(panel)
                 if row is None:
@@ -163,22 +184,27 @@ def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
                                transform=panel.transAxes, color="#777777")
                     continue
                 panel.imshow(saved["images"][row])
-                truth = int(saved["truth"][row])
-                said = {arm: int(saved["predicted"][shown.index[arm]][row])
-                        for arm in dict.fromkeys([BASELINE, other])}
-                for place, (arm, grade) in enumerate(said.items()):
-                    panel.text(0.5, -0.05 - 0.13 * place, f"{arm}: {grade}", fontsize=8,
-                               ha="center", va="top", transform=panel.transAxes,
-                               color=RIGHT if grade == truth else WRONG)
+                side = curves.runs[0]["resolution"]
+                bars.append(scale(panel, side, most=side))
+                _said(panel, saved, row, choice)
             line[0].set_ylabel(title, fontsize=8)
         for panel, name in zip(axes[0], names, strict=True):
             panel.set_title(f"true {name}", fontsize=9)
-        figure.subplots_adjust(left=0.07, right=0.985, top=1 - 0.62 / height, bottom=0.16,
-                               wspace=0.06, hspace=0.32)
-        heading(figure, f"{curves.dataset}: predicted grades of test photographs", curves, height)
-        figure.text(0.012, 0.02, f"{shown.words} Green: right, red: wrong.", fontsize=7.5,
-                    color="#333333", va="bottom")
+        figure.subplots_adjust(left=0.05, right=0.985, top=1 - 0.6 / height,
+                               bottom=0.82 / height, wspace=0.06, hspace=0.34)
+        heading(figure, f"{curves.dataset}: predicted grades of test photographs", curves)
+        footing(figure, choice.words, f"{RIGHT[0]} right, {WRONG[0]} wrong; bar: {bars[0]} pixels "
+                "of the network's input.")
         write(figure, path)
+
+
+def _said(panel: Axes, saved: Mapping[str, Array], row: int, choice: Choice) -> None:
+    """The baseline's and the best arm's grade of a photograph, right or wrong."""
+    for place, arm in enumerate(dict.fromkeys([BASELINE, choice.best or BASELINE])):
+        grade = int(saved["predicted"][choice.index[arm]][row])
+        sign, colour = RIGHT if grade == int(saved["truth"][row]) else WRONG
+        panel.text(0.5, -0.05 - 0.13 * place, f"{arm}: {grade} {sign}", fontsize=8, color=colour,
+                   ha="center", va="top", transform=panel.transAxes)
 
 
 def _overlaid(image: Array, labels: Array | None, classes: int) -> Array:

@@ -1,107 +1,175 @@
 """Learning curves: validation score against step, and what the pretext tasks have learnt."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from common.arms import BASELINE
-from common.report.curves import Curves
-from common.report.figures.style import STYLE, heading, style_of, write
-from common.runs.records import run_folder, validations
+from common.files import Json
+from common.report.curves import Curves, order
+from common.report.figures.palette import look_of
+from common.report.figures.style import (
+    STYLE,
+    WIDTH,
+    footing,
+    grid_of,
+    heading,
+    lay_out,
+    title,
+    write,
+)
+from common.report.tables import facts, marked
 
 LINES = ("-", "--", ":")  # of the tasks of a joint arm, in the order of its name
+SMOOTH = 5  # epochs that a pretext line is the mean of
+TOP, HIGH, GAP, FOOT = 0.86, 1.25, 0.46, 0.56  # inches
+
+Log = list[tuple[float, float]]
 
 
-def learning(folder: Path, curves: Curves, path: Path) -> bool:
-    """Validation score against step, a panel a fraction; pretext accuracy; False without logs."""
-    if not any((run_folder(folder, run) / "log.jsonl").exists() for run in curves.runs):
+def learning(curves: Curves, path: Path) -> bool:
+    """A panel an arm over the baseline, and one a pretraining; False without logs."""
+    name = curves.measures[0].name
+    if not any(_log(run, name) for run in curves.runs):
         return False
+    fraction = curves.fractions[0]
+    pretext = _pretext_logs(curves)
+    columns = grid_of(len(curves.tasks))
+    block = -(-len(curves.tasks) // columns) * (HIGH + GAP)
+    more = grid_of(len(pretext)) if pretext else 1
+    second = (-(-len(pretext) // more) * (HIGH + GAP) + 0.42) if pretext else 0.0
     with plt.rc_context(STYLE):
-        panels = [*curves.fractions, *([None] if curves.pretraining else [])]
-        columns = len(panels) if len(panels) <= 4 else 3
-        rows = -(-len(panels) // columns)
-        height = 0.95 + 2.45 * rows
-        figure, axes = plt.subplots(rows, columns, squeeze=False,
-                                    figsize=(max(7.0, 0.6 + 3.2 * columns), height))
-        for number, (panel, fraction) in enumerate(zip(axes.flat, panels, strict=False)):
-            if fraction is None:
-                _pretext(panel, folder, curves)
+        figure = plt.figure(figsize=(WIDTH, TOP + block + second + FOOT))
+        drawn = lay_out(figure, len(curves.tasks), columns, top=TOP, height=HIGH, gap=GAP)
+        for panel, task in zip(drawn, curves.tasks, strict=True):
+            if task == BASELINE:
+                _convergence(panel, curves)
             else:
-                _finetuning(panel, folder, curves, fraction, labelled=number % columns == 0)
-        for panel in axes.flat[len(panels):]:
-            panel.set_visible(False)
-        _alike([panel for panel, fraction in zip(axes.flat, panels, strict=False) if fraction])
-        handles = [Line2D([], [], color=style_of(task, curves.tasks)[0], linewidth=2.2 if
-                          task == BASELINE else 1.3, label=task) for task in curves.tasks]
-        figure.legend(handles=handles, loc="upper left", ncols=min(8, len(handles)), fontsize=8,
-                      bbox_to_anchor=(0.003, 1 - 0.27 / height), columnspacing=1.2)
-        figure.subplots_adjust(left=0.075, right=0.985, top=1 - 0.85 / height,
-                               bottom=0.68 / height, wspace=0.24, hspace=0.46)
-        heading(figure, f"{curves.dataset}: learning curves on validation", curves, height)
-        joint = (" Joint arms: solid, dashed and dotted in the order of their names."
-                 if any("+" in task for task in curves.tasks) else "")
-        figure.text(0.012, 0.06 / height, "Lines: means over seeds, as far as all of them go; "
-                    f"dotted: single seeds of the baseline.{joint}", fontsize=7.5, color="#333333",
-                    va="bottom")
+                _finetuning(panel, curves, (task, fraction))
+        _alike(drawn)
+        _label(figure, drawn, columns, f"{curves.metric}, validation", "optimiser step")
+        if pretext:
+            lower = lay_out(figure, len(pretext), more, top=TOP + block + 0.42, height=HIGH,
+                            gap=GAP)
+            for panel, (task, lines) in zip(lower, pretext.items(), strict=True):
+                _pretext(panel, curves, task, lines)
+            _label(figure, lower, more, "pretext accuracy\n0: chance, 1: perfect",
+                   "pretraining step")
+        heading(figure, f"{curves.dataset}: learning curves on validation", curves,
+                "; ".join([*([curves.network] if curves.network else []), facts(curves)[0]]))
+        footing(figure, *_words(curves, fraction, pretext=bool(pretext)))
         write(figure, path)
     return True
 
 
-def _finetuning(panel: Axes, folder: Path, curves: Curves, fraction: int, *,
-                labelled: bool) -> None:
-    """Validation score of every arm at one fraction."""
-    name, label = curves.measures[0].name, curves.measures[0].label
-    for task in curves.tasks:
-        colour = style_of(task, curves.tasks)[0]
-        logs = [log for run in curves.runs if (run["task"], run["fraction"]) == (task, fraction)
-                if (log := validations(run_folder(folder, run), name))]
+def _log(run: Json, name: str) -> Log:
+    """(step, score) of every validation of a run; empty without a log."""
+    return [(step, score) for step, score in run["validations"].get(name, [])]
+
+
+def _logs(curves: Curves, place: tuple[str, int]) -> list[Log]:
+    """The headline's validations of every seed of an arm at a fraction."""
+    name = curves.measures[0].name
+    return [log for run in curves.runs if (run["task"], run["fraction"]) == place
+            if (log := _log(run, name))]
+
+
+def _convergence(panel: Axes, curves: Curves) -> None:
+    """The baseline at every fraction, the darker the more labels."""
+    for number, fraction in enumerate(curves.fractions):
+        steps, mean = _mean(_logs(curves, (BASELINE, fraction)))
+        grey = 0.72 * (1 - number / max(1, len(curves.fractions) - 1))
+        panel.plot(steps, mean, color=str(grey if len(curves.fractions) > 1 else 0), linewidth=1.4)
+    title(panel, "baseline, all fractions", "black")
+
+
+def _finetuning(panel: Axes, curves: Curves, place: tuple[str, int]) -> None:
+    """An arm's mean over the baseline's at one fraction, seeds thin."""
+    task, fraction = place
+    look = look_of(task, curves.tasks)
+    for arm, colour, width in ((BASELINE, "#8A8A8A", 1.6), (task, look.colour, 2.0)):
+        logs = _logs(curves, (arm, fraction))
+        for log in logs:
+            panel.plot(*zip(*log, strict=True), color=colour, linewidth=0.6, alpha=0.6)
+        panel.plot(*_mean(logs), color=colour, linewidth=width, zorder=3)
+    title(panel, marked(task), look.colour)
+
+
+def _pretext_logs(curves: Curves) -> dict[str, list[tuple[str, list[Log]]]]:
+    """Of each arm that has a chance level: its tasks, and the share of the way to 1 by step."""
+    logs: dict[str, dict[str, list[Log]]] = defaultdict(lambda: defaultdict(list))
+    for run in sorted(curves.pretraining, key=lambda run: order(run["task"])):
+        for name, chance in run["chance"].items():
+            if run["task"] in curves.tasks and (log := _log(run, name)):
+                logs[run["task"]][name].append([(step, (value - chance) / (1 - chance))
+                                                for step, value in log])
+    return {task: list(lines.items()) for task, lines in logs.items()}
+
+
+def _pretext(panel: Axes, curves: Curves, task: str, lines: list[tuple[str, list[Log]]]) -> None:
+    """Accuracy of an arm's pretext tasks between chance and 1: seeds thin, their mean smoothed."""
+    look = look_of(task, curves.tasks)
+    for number, (name, logs) in enumerate(lines):
+        for log in logs:
+            panel.plot(*zip(*log, strict=True), color=look.colour, linewidth=0.5, alpha=0.3)
         steps, mean = _mean(logs)
-        plain = task == BASELINE
-        if plain:
-            for log in logs:
-                panel.plot(*zip(*log, strict=True), ":", color=colour, linewidth=0.8)
-        panel.plot(steps, mean, color=colour, linewidth=2.0 if plain else 1.1,
-                   zorder=4 if plain else 3)
-    panel.set_title(f"{fraction} % of the labels", fontsize=9, loc="left")
-    panel.set_xlabel("optimiser step")
-    if labelled:
-        panel.set_ylabel(f"{label.partition(',')[0]}, validation", fontsize=8.5)
-
-
-def _pretext(panel: Axes, folder: Path, curves: Curves) -> None:
-    """Accuracy of every pretext task between chance and 1, against the share of its steps."""
-    found: dict[tuple[str, int], list[list[tuple[float, float]]]] = defaultdict(list)
-    for run in curves.pretraining:
-        for number, (name, chance) in enumerate(run["chance"].items()):
-            log = validations(run_folder(folder, run), name)
-            found[run["task"], number].append([(step, (value - chance) / (1 - chance))
-                                               for step, value in log])
-    for (task, number), logs in found.items():
-        if task in curves.tasks:
-            steps, mean = _mean(logs)
-            panel.plot(steps, mean, color=style_of(task, curves.tasks)[0], linewidth=1.1,
-                       linestyle=LINES[number % len(LINES)])
+        width = min(SMOOTH, len(mean)) or 1
+        panel.plot(steps[width - 1:], [float(np.mean(mean[end - width:end]))
+                                       for end in range(width, len(mean) + 1)], linewidth=1.8,
+                   color=look.colour, linestyle=LINES[number % len(LINES)], zorder=3,
+                   label=name.partition(" ")[0])
     panel.axhline(0, color="#555555", linewidth=0.8)
-    panel.set_title("pretext accuracy: 0 chance, 1 perfect", fontsize=9, loc="left")
-    panel.set_xlabel("pretraining step (joint: one line a task)")
+    panel.set_ylim(-0.15, 1.3)  # room for a legend
+    title(panel, marked(task), look.colour)
+    if len(lines) > 1:
+        panel.legend(fontsize=6.5, loc="upper left", handlelength=1.8, borderaxespad=0.1,
+                     ncols=3, columnspacing=0.7, handletextpad=0.4)
 
 
-def _mean(logs: list[list[tuple[float, float]]]) -> tuple[list[float], list[float]]:
+def _label(figure: Figure, drawn: Sequence[Axes], columns: int, across: str, below: str) -> None:
+    """One label a side for all panels, numbers at their rim only."""
+    for place, panel in enumerate(drawn):
+        panel.tick_params(labelsize=7.5)
+        panel.tick_params(labelleft=place % columns == 0)
+        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True, prune="upper"))
+        panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    first, last = drawn[0].get_position(), drawn[-1].get_position()
+    figure.text(0.012, (first.y1 + last.y0) / 2, across, rotation=90, va="center", fontsize=8.5,
+                ha="left")
+    figure.text(0.5, last.y0 - 0.34 / figure.get_size_inches()[1], below, ha="center", va="center",
+                fontsize=8.5)
+
+
+def _words(curves: Curves, fraction: int, *, pretext: bool) -> list[str]:
+    """What the lines are."""
+    shades = (f"; baseline alone: light grey {curves.fractions[0]} % to black "
+              f"{curves.fractions[-1]} %" if len(curves.fractions) > 1 else "")
+    lines = [f"Arms (colour) and baseline (grey) at {fraction} % of the labels: thick, means over "
+             f"seeds as far as all go; thin, seeds{shades}."]
+    if pretext:
+        lines.append(f"Below: the pretext tasks while pretraining; thick, mean over seeds and "
+                     f"{SMOOTH} epochs; thin, seeds.")
+    return lines
+
+
+def _mean(logs: list[Log]) -> tuple[list[float], list[float]]:
     """Mean over the seeds that have been validated at a step, as long as all go on."""
     values: dict[float, list[float]] = defaultdict(list)
     for log in logs:
         for step, value in log:
             values[step].append(value)
-    steps = sorted(step for step, found in values.items() if len(found) == len(logs))
+    steps = sorted(step for step, scores in values.items() if len(scores) == len(logs))
     return steps, [float(np.mean(values[step])) for step in steps]
 
 
-def _alike(panels: list[Axes]) -> None:
-    """One y axis for all: from the lowest to the highest, the first tenth of steps left out."""
+def _alike(panels: Sequence[Axes]) -> None:
+    """The same axes for all: from the lowest to the highest, the first tenth of steps left out."""
     lines = [np.asarray(line.get_ydata(), float) for panel in panels for line in panel.get_lines()]
     values = [value for line in lines for value in line[len(line) // 10:]]
     if values:

@@ -1,5 +1,6 @@
-"""One figure style, and one colour and marker an arm, in every figure."""
+"""One figure style: sizes, panels, titles, and files."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,30 +11,53 @@ matplotlib.use("Agg")  # files only; works without a screen
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
 
 from common.arms import BASELINE
 from common.report.curves import Curves
+from common.report.figures.palette import look_of
+from common.report.tables import marked
 
-# Okabe and Ito 2008: told apart with any colour vision; each task also has its own marker.
-STYLES = {BASELINE: ("#000000", "s"), "rotation": ("#0072B2", "o"), "jigsaw": ("#D55E00", "^"),
-          "rpl": ("#009E73", "D"), "exemplar": ("#CC79A7", "v"), "cpc": ("#E69F00", "P")}
-SPARE = (("#56B4E9", "X"), ("#8C6D1F", "<"), ("#7F7F7F", ">"), ("#7B3294", "*"))
+WIDTH = 8.6  # inches; a README shows it 830 pixels wide, letters of 7.5 points 10 pixels high
+LEFT, RIGHT = 0.84, 0.12  # inches beside the panels
+SMALL = 7.5  # points, of the words below a figure
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
          "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6,
          "axes.axisbelow": True, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200}
-
-
-def style_of(task: str, tasks: Sequence[str]) -> tuple[str, str]:
-    """Colour and marker of a task; one not known takes a spare pair, the same every time."""
-    unknown = [name for name in sorted(tasks) if name not in STYLES]
-    return STYLES[task] if task in STYLES else SPARE[unknown.index(task) % len(SPARE)]
+COLOURS = 128  # of a PNG; lines lose nothing that is seen, photographs little
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and forget it."""
+    """Write a figure as PNG of at most COLOURS colours and forget it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
     plt.close(figure)
+    _reduced(Image.open(drawn)).save(path, "PNG", optimize=True)
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """Return an image with a palette of COLOURS, the same every time: a quarter of the bytes."""
+    few = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
+    levels = few.getpalette() or []
+    few.putpalette([255 if level == 254 else level for level in levels])  # the tree's mean of white
+    return few
+
+
+def grid_of(number: int) -> int:
+    """How many columns that many panels have: as few holes as possible, at most four."""
+    return min(number, 4) if number % 4 in (0, 3) or number < 5 or number > 9 else 3
+
+
+def lay_out(figure: Figure, number: int, columns: int, *, top: float, height: float,
+            gap: float = 0.3, between: float = 0.12, left: float = LEFT) -> list[Axes]:
+    """Lay panels line by line from ``top`` inches down, each ``height`` inches high."""
+    width, full = figure.get_size_inches()
+    side = (width - left - RIGHT - between * (columns - 1)) / columns
+    return [figure.add_axes(((left + (place % columns) * (side + between)) / width,
+                             1 - (top + height + place // columns * (height + gap)) / full,
+                             side / width, height / full)) for place in range(number)]
 
 
 def bare(panel: Axes) -> None:
@@ -45,8 +69,55 @@ def bare(panel: Axes) -> None:
         spine.set_visible(False)
 
 
-def heading(figure: Figure, text: str, curves: Curves, height: float) -> None:
-    """Write a title at the top of a figure ``height`` inches high."""
+def handle(task: str, tasks: Sequence[str]) -> Line2D:
+    """An arm's entry in a legend."""
+    look = look_of(task, tasks)
+    return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash,
+                  markerfacecolor=look.face, linewidth=1.3 if task == BASELINE else 2.0,
+                  markersize=5, label=named(task))
+
+
+def named(task: str) -> str:
+    """An arm's name as a figure writes it."""
+    return f"{task} (from scratch)" if task == BASELINE else marked(task)
+
+
+def title(panel: Axes, text: str, colour: str) -> None:
+    """Name a panel after its arm, in letters small enough for its width."""
+    points = 72 * panel.get_position().width * WIDTH
+    panel.set_title(text, fontsize=min(9.0, points / (0.68 * len(text))), loc="left", pad=3,
+                    fontweight="bold", color=colour)
+
+
+def scale(panel: Axes, points: int, *, most: int, below: bool = False) -> int:
+    """Draw a bar into (or below) an image of ``points`` across; returns its length, a third of
+    ``most`` or less.
+    """
+    left, right = panel.get_xlim()
+    foot, top = panel.get_ylim()
+    length = next(step for step in (100, 50, 20, 10, 5, 2, 1) if step <= max(1, most / 3))
+    start, line = left + 0.04 * (right - left), foot + (-0.03 if below else 0.05) * (top - foot)
+    ends = [start, start + length * (right - left) / points]
+    for colour, width in [("black", 2.2)] if below else [("black", 4.5), ("white", 2.2)]:
+        panel.add_artist(Line2D(ends, [line, line], color=colour, linewidth=width,
+                                solid_capstyle="butt", clip_on=not below))
+    return length
+
+
+def heading(figure: Figure, text: str, curves: Curves, *lines: str) -> None:
+    """Write a title, and lines below it, at the top of a figure."""
+    height = figure.get_size_inches()[1]
     if curves.generated:
         text += " (generated data)"
-    figure.text(0.012, 1 - 0.22 / height, text, fontsize=11, fontweight="bold")
+    if curves.missing:
+        text += " (partial)"
+    figure.text(0.012, 1 - 0.24 / height, text, fontsize=11, fontweight="bold")
+    for number, line in enumerate(lines):
+        figure.text(0.012, 1 - (0.43 + 0.17 * number) / height, line, fontsize=8.5,
+                    color="#333333")
+
+
+def footing(figure: Figure, *lines: str) -> None:
+    """Write small lines at the foot of a figure."""
+    figure.text(0.012, 0.08 / figure.get_size_inches()[1], "\n".join(lines), fontsize=SMALL,
+                color="#333333", va="bottom", linespacing=1.35)

@@ -7,7 +7,8 @@ import matplotlib.pyplot as plt
 
 from common.report.curves import Curves
 from common.report.figures.examples import Array
-from common.report.figures.style import STYLE, bare, heading, style_of, write
+from common.report.figures.palette import look_of
+from common.report.figures.style import STYLE, WIDTH, bare, footing, heading, scale, write
 
 
 def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
@@ -17,22 +18,23 @@ def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
     with plt.rc_context(STYLE):
         # As many inches high as its aspect asks for, within reason.
         heights = [min(1.7, max(0.85, 3.3 * h / w)) for h, w in shapes]
-        height = sum(heights) + 0.42 * len(tasks) + 0.9
-        figure = plt.figure(figsize=(8.2, height))
+        height = sum(heights) + 0.46 * len(tasks) + 0.9
+        figure = plt.figure(figsize=(WIDTH, height))
         top = height - 0.5
         for task, inches in zip(tasks, heights, strict=True):
             images, captions = saved[f"views {task}"], saved[f"captions {task}"]
             figure.text(0.012, (top - inches / 2) / height, task, fontsize=10, fontweight="bold",
-                        color=style_of(task, tasks)[0], va="center")
+                        color=look_of(task, tasks).colour, va="center")
             for column, (image, caption) in enumerate(zip(images, captions, strict=True)):
                 panel = figure.add_axes((0.13 + 0.435 * column, (top - inches) / height, 0.42,
                                          inches / height))
                 panel.imshow(image, cmap="gray", vmin=0, vmax=255)
                 bare(panel)
-                panel.set_xlabel(str(caption), fontsize=8)
-            top -= inches + 0.42
-        heading(figure, f"{curves.dataset}: what the pretext tasks show, and ask", curves, height)
-        figure.text(0.012, 0.08 / height, "Two cases of the pretraining pool. Of volumes the "
-                    "middle axial slice of every view; a grid's layers lie side by side.\n"
-                    f"{saved['axes']}", fontsize=7.5, color="#333333", va="bottom")
+                bar = scale(panel, image.shape[1], most=min(image.shape[:2]), below=True)
+                panel.set_xlabel(f"{caption} (bar: {bar})", fontsize=8, labelpad=7)
+            top -= inches + 0.46
+        heading(figure, f"{curves.dataset}: what the pretext tasks show, and ask", curves)
+        footing(figure, "Two cases of the pretraining pool. Of volumes the middle axial slice of "
+                "every view; a grid's layers lie side by side.",
+                f"Bars: so many voxels or pixels. {saved['axes']}")
         write(figure, path)

@@ -1,0 +1,38 @@
+"""Constants of exp.py that mean the same in both trees, with the values both start from.
+
+Each is a flag of both scripts, as --workers. A line of the same name in an exp.py, below its
+import of this file, overrides one for that tree.
+"""
+
+# What is run, and where; none of these changes a number of a run.
+RESULTS = "results"            # records go to RESULTS/<tree>/<dataset>
+CACHE = "data"                 # preprocessed arrays go to CACHE/<dataset>/cache
+ENCODER: list[str] = []        # more arms, from files: NAME=encoder.pt
+DEVICE = "auto"                # auto, cpu, cuda or cuda:N
+PRECISION = "auto"             # auto: bfloat16 where the device has it, else float32 (devices.py)
+WORKERS = 0                    # runs at a time; 0: by GPUs, or as many as cores and memory allow
+RUNS_PER_GPU = 1               # runs at a time on each GPU, where its memory allows more than one
+RANKS_PER_RUN = 1              # GPUs, or processes on the CPU, that train one run together
+THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
+RERUN = False                  # set runs made with other settings aside and train them anew
+STRICT = False                 # stop at exact duplicates instead of keeping them on one side
+
+# Both stages.
+LAYOUT = "channels_last"       # of weights in memory, or contiguous; the faster on the CPU
+SPLIT_SEED = 0                 # of the test and validation split, the same for every run
+
+# Pretraining.
+UNLABELLED = True              # unlabelled images join the pretraining pool
+PRETEXT_PATIENCE = 50          # epochs without a better 5-epoch mean of the validation loss
+PRETEXT_MIN_STEPS = 2000       # patience counts from here; small pools have few steps an epoch
+PRETEXT_STEPS = 0              # optimiser steps at most; 0: the task's own, or by epochs alone
+PRETEXT_LR = 0.0               # Adam; 0: the task's own, 1e-4 for the paper's
+PRETEXT_SCHEDULE = "own"       # of the rate: the task's own, constant with patience, or cosine
+PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (pretext.py); if joint, the smallest
+
+# Finetuning.
+WARMUP_EPOCHS: int | None = None  # epochs with the start frozen; None: WARMUP_SHARE of them all
+START_LR_FACTOR = 1.0          # rate of the weights handed on, over FINETUNE_LR; not yet calibrated
+FINETUNE_SCHEDULE = "constant"  # of the rate; official. Or cosine, down to 0 at the last step
+EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper
+VALIDATIONS = 20               # evenly over a run; the best on validation is reported on test

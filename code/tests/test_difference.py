@@ -1,0 +1,113 @@
+"""The forest plot: the claim is the thick line, and what the axis cuts has an arrow head."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn import caught, texts
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from test_graph import save
+
+from common.report.curves import Curves, Point, of
+from common.report.figures import difference
+from common.report.figures.palette import look_of
+from common.report.stats import mean_of
+from common.runs import records
+
+GAINS = {"baseline": (0.0, 0.0, 0.0), "cpc": (-0.02, -0.03, -0.04), "rpl": (0.03, 0.05, 0.1),
+         "jigsaw": (0.01, 0.02, 0.01), "rotation": (0.0, 0.01, 0.01)}
+
+
+def read_arms(folder: Path, arms: dict[str, tuple[float, ...]], *fractions: int) -> Curves:
+    for task, gains in arms.items():
+        for fraction in fractions:
+            for seed, gain in enumerate(gains):
+                cases = {name: {"dice": min(1.0, 0.3 + 0.1 * place + gain)}
+                         for place, name in enumerate("abc")}
+                made: dict[str, Any] = {
+                    "stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
+                    "labelled": 4, "generated": False, "cases": cases, "steps": 9,
+                    "last": {"test": {"dice": 0.5}}, "validation": 2, "test_cases": 3,
+                    "selected": {"rule": "best"}}
+                save(folder / f"finetune/{task}/fraction{fraction:03d}/seed{seed}", made)
+    return of(records.read(folder), [mean_of("dice", "Dice")])
+
+
+def forest(data: Curves) -> list[Axes]:
+    with caught() as figures:
+        assert difference.draw(data, Path("x.png"))
+    return figures["x.png"].axes
+
+
+def lines(panel: Axes, row: float) -> list[Line2D]:
+    """Those with two ends that lie on a row."""
+    return [line for line in panel.get_lines() if len(line.get_xdata()) == 2
+            and list(line.get_ydata()) == [row, row] and line.get_linestyle() != "None"]
+
+
+def heads(panel: Axes, row: float) -> set[str]:
+    """Arrow heads on a row, at the axis' ends."""
+    return {str(line.get_marker()) for line in panel.get_lines() if line.get_marker() in "<>"
+            and list(line.get_ydata()) == [row] and line.get_xdata()[0] in panel.get_xlim()}
+
+
+def points(data: Curves, fraction: int) -> dict[str, Point]:
+    return {point.task: point for point in data.points if point.fraction == fraction}
+
+
+def test_the_adjusted_interval_is_the_thicker_line_and_holds_the_plain_one(tmp_path: Path) -> None:
+    data = read_arms(tmp_path, GAINS, 100)
+    panel = forest(data)[0]
+    arms = ["cpc", "jigsaw", "rotation", "rpl"]  # the order of the tables
+    assert [label.get_text() for label in panel.get_yticklabels()] == arms
+    low, high = panel.get_xlim()
+    for row, task in enumerate(arms):
+        point = points(data, 100)[task]
+        assert point.difference and point.interval and point.difference.interval
+        [thick], [thin] = lines(panel, row), lines(panel, row + difference.BELOW)
+        assert thick.get_linewidth() > 2 * thin.get_linewidth()
+        assert thick.get_xdata() == pytest.approx(np.clip(point.interval, low, high))
+        assert thin.get_xdata() == pytest.approx(point.difference.interval)  # never cut
+        assert thick.get_xdata()[0] < thin.get_xdata()[0] < thin.get_xdata()[1]
+        assert {thick.get_color(), thin.get_color()} == {look_of(task, data.tasks).colour}
+
+
+def test_ends_that_the_axis_cuts_have_arrow_heads_and_no_others(tmp_path: Path) -> None:
+    data = read_arms(tmp_path, GAINS | {"rpl": (-0.1, 0.05, 0.1)}, 100)
+    panel = forest(data)[0]
+    low, high = panel.get_xlim()
+    for row, task in enumerate(["cpc", "jigsaw", "rotation", "rpl"]):
+        interval = points(data, 100)[task].interval
+        assert interval
+        assert heads(panel, row) == ({"<"} if interval[0] < low else set()) | (
+            {">"} if interval[1] > high else set())
+    assert heads(panel, 3) and not heads(panel, 1)
+
+
+def test_a_control_outside_the_axis_is_an_arrow_with_its_number(tmp_path: Path) -> None:
+    without = forest(read_arms(tmp_path / "a", GAINS, 100))[0]
+    data = read_arms(tmp_path / "b", GAINS | {"oracle": (0.4, 0.42, 0.41)}, 100)
+    panel = forest(data)[0]
+    assert np.ptp(panel.get_xlim()) < 1.5 * np.ptp(without.get_xlim())  # left out of the axis
+    assert panel.get_yticklabels()[-1].get_text() == "oracle (control)"
+    assert ">" in heads(panel, 4)
+    assert "+0.410" in [text.get_text() for text in panel.texts]
+
+
+def test_words_are_said_once_and_in_full(tmp_path: Path) -> None:
+    data = read_arms(tmp_path, GAINS, 5, 25, 100)
+    with caught() as figures:
+        difference.draw(data, Path("x.png"))
+    said = texts(figures["x.png"])
+    assert said.count("better than the baseline") == 1 and "not\nreached" in said
+
+
+def test_without_intervals_or_arms(tmp_path: Path) -> None:
+    two = {task: gains[:2] for task, gains in GAINS.items()}
+    panel = forest(read_arms(tmp_path / "two", two, 5))[0]
+    assert not any(lines(panel, row + below) for row in range(4)
+                   for below in (0, difference.BELOW))
+    alone = read_arms(tmp_path / "alone", {"baseline": GAINS["baseline"]}, 5)
+    assert not difference.draw(alone, tmp_path / "y.png") and not (tmp_path / "y.png").exists()

@@ -1,0 +1,181 @@
+"""One file a study: nothing is lost, runs are added and never changed, tables come out again."""
+
+import importlib
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Result, Trial, call
+from drawn import caught, size, size_of
+
+from common.errors import InputError
+from common.files import Json
+from common.report import main, published
+from common.runs import records
+from common.runs.records import Records
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "results" / "published"
+STUDIES = sorted(str(path.parent.relative_to(PUBLISHED))
+                 for path in PUBLISHED.rglob(published.NAME))
+MOST_FILES, MOST_BYTES = 80, 3_000_000  # of results/, in every clone
+
+
+def of(trial: Trial) -> Records:
+    """The records of a finished trial."""
+    return records.read(trial.runs(trial.folder))
+
+
+def part(whole: Records, holds: Callable[[Json], bool]) -> Records:
+    """The finetuning runs of which something holds, and all pretraining."""
+    return replace(whole, finetune=[run for run in whole.finetune if holds(run)])
+
+
+def run_again(run: Json, **changed: Any) -> Json:
+    """A copy of a run with something else in it."""
+    return {**json.loads(json.dumps(run)), "validations": run["validations"], **changed}
+
+
+def graph(trial: Trial, folder: Path, *more: object) -> Result:
+    return call(f"{trial.tree}/graph.py", "--records", folder, *more)
+
+
+def test_what_is_packed_is_read_again(trial: Trial, tmp_path: Path) -> None:
+    whole, path = of(trial), tmp_path / "study" / published.NAME
+    found = published.publish(whole, path)
+    assert found == published.read(path) and found.folder == path.parent
+    assert found.pretrain == whole.pretrain and len(found.finetune) == len(whole.finetune) == 4
+    for new, old in zip(found.finetune, whole.finetune, strict=True):
+        head = old["metric"]
+        assert new == {**old, "val": {head: old["val"][head]},
+                       "last": {"test": {head: old["last"]["test"][head]}}}
+        assert new["seconds"] > 0 and new["provenance"]["torch"] and new["validations"][head]
+    assert found.splits == {name: value for name, value in whole.splits.items()
+                            if name not in published.LEFT_OUT}
+    lines = path.read_text().splitlines()
+    assert sum('"fraction":' in line for line in lines) == 4  # a run a line
+
+
+def test_tables_and_figures_of_the_file_are_those_of_the_runs(trial: Trial,
+                                                              tmp_path: Path) -> None:
+    folder = trial.runs(trial.folder)
+    published.publish(of(trial), tmp_path / "study" / published.NAME)
+    texts = []
+    for number, place in enumerate((folder, tmp_path / "study")):
+        result = graph(trial, place, "--results", tmp_path / str(number))
+        assert result.returncode == 0, result.stderr
+        texts.append({path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()
+                      if path.name.split("_")[0] in ("train", "difference", "learning")})
+    assert len(texts[0]) == 5 and texts[0] == texts[1]
+
+
+def test_arms_fractions_and_seeds_are_added_in_any_order(trial_3d: Trial, tmp_path: Path) -> None:
+    whole = of(trial_3d)
+    more = replace(whole, finetune=[one for run in whole.finetune for one in (
+        run, run_again(run, seed=1), run_again(run, draw=1), run_again(run, draw=1, fold=2))])
+    once, path = tmp_path / "once.json", tmp_path / "parts.json"
+    published.publish(more, once)
+    for holds in (lambda run: run["task"] == "rotation", lambda run: run["fraction"] == 50,
+                  lambda run: run["seed"] == 1, lambda run: "fold" in run, lambda run: True):
+        published.publish(part(more, holds), path)
+    assert path.read_text() == once.read_text()
+    assert {(run.get("draw"), run.get("fold")) for run in published.read(path).finetune} == {
+        (None, None), (1, None), (1, 2)}
+
+
+def test_a_run_that_is_there_with_another_content_is_refused(trial_2d: Trial,
+                                                             tmp_path: Path) -> None:
+    whole, path = of(trial_2d), tmp_path / published.NAME
+    published.publish(whole, path)
+    first, run = path.read_bytes(), whole.finetune[1]
+    name = str(records.run_folder(Path(), run))
+    other = {**run["identity"], "splits": "others"}
+    for changed, what in ((run_again(run, steps=7), rf"steps: {run['steps']} -> 7"),
+                          (run_again(run, identity=other), "identity.splits"),
+                          (run_again(run, validations={"kappa": [(3, 0.5)]}), "validations.kappa"),
+                          (run_again(run, seed=9, identity=other), "other settings")):
+        with pytest.raises(InputError, match=what) as error:
+            published.publish(replace(whole, finetune=[changed]), path)
+        assert "publish under another NOTE" in str(error.value)
+        assert name in str(error.value) or changed["seed"] == 9
+        assert path.read_bytes() == first
+    elsewhere = run_again(run, provenance={"commit": "another"}, seconds=0.1)
+    published.publish(replace(whole, finetune=[elsewhere]), path)
+    assert path.read_bytes() == first
+
+
+def damaged(change: Callable[[Any], Any]) -> Callable[[str], str]:
+    """Text of records.json -> the text after a change of its content."""
+    def text(before: str) -> str:
+        content = json.loads(before)
+        change(content)
+        return json.dumps(content)
+    return text
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda text: text[:-9], "not valid JSON"),
+    (lambda text: "[1]", "not the records of a study"),
+    (damaged(lambda content: content.update(format=2)), "of format 2, this code reads 1"),
+    (damaged(lambda content: content.pop("tests")), "no 'tests'"),
+    (damaged(lambda content: content["finetune_same"].pop("metric")), "no 'metric'"),
+    (damaged(lambda content: content["finetune_same"].update(classes=3)), "classes of a run is 3"),
+    (damaged(lambda content: content["finetune"][0].pop("task")), "no 'task'"),
+    (damaged(lambda content: content["finetune"][0].update(seed="0")), "seed of a run is 0"),
+    (damaged(lambda content: content["finetune"][0]["cases"]["predicted"].pop()), "shorter|longer"),
+    (damaged(lambda content: content["finetune"][0]["cases"].pop("predicted")), "no 'predicted'"),
+    (damaged(lambda content: content["pretrain_same"].update(chance=None)), "chance of a run"),
+    (damaged(lambda content: content.update(pretrain=None)), "not the records of a study"),
+])
+def test_a_damaged_file_is_named_in_one_line(change: Callable[[str], str], said: str,
+                                             trial_2d: Trial, tmp_path: Path) -> None:
+    path = tmp_path / published.NAME
+    published.publish(of(trial_2d), path)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=said) as error:
+        published.read(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+    assert any(word in str(error.value) for word in ("restore it", "take the code"))
+
+
+def test_all_studies_below_a_folder_are_drawn_by_the_graph_of_their_tree(
+        trial_2d: Trial, trial_3d: Trial, tmp_path: Path) -> None:
+    for trial in (trial_2d, trial_3d):
+        published.publish(of(trial), tmp_path / trial.tree / published.NAME)
+    for trial, other in ((trial_2d, trial_3d), (trial_3d, trial_2d)):
+        with caught() as figures:
+            result = graph(trial, tmp_path)
+        assert result.returncode == 0 and f"{tmp_path / other.tree}: of the other" in result.stdout
+        assert {path.parent for path in tmp_path.rglob("*.csv")} >= {tmp_path / trial.tree}
+        assert all(trial.runs(trial.folder).name in name for name in figures)
+        result = graph(trial, tmp_path / other.tree)
+        assert result.returncode == 2 and "take the graph.py of the other tree" in result.stderr
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_published_records_give_the_committed_tables_byte_for_byte(study: str,
+                                                                   tmp_path: Path) -> None:
+    folder = PUBLISHED / study
+    metric = published.read(folder / published.NAME).finetune[0]["metric"]
+    tree = importlib.import_module("2d.graph" if metric == "kappa" else "3d.graph").TREE
+    with caught() as figures:
+        main.run(tree, "", ["--records", str(folder), "--results", str(tmp_path)])
+    drawn = sorted(tmp_path.glob("train_*"))
+    assert {path.suffix for path in drawn} == {".md", ".csv"}
+    for path in drawn:
+        committed = folder / path.name
+        assert path.read_bytes() == committed.read_bytes(), f"draw {committed.name} again"
+    for name, figure in figures.items():
+        assert size_of(figure) == size(folder / name), f"draw {name} again"
+
+
+def test_results_are_few_files_and_small() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True,
+                            text=True, check=True).stdout.split("\0")[:-1]
+    sizes = {name: (ROOT / name).stat().st_size for name in listed if (ROOT / name).exists()}
+    assert len(STUDIES) >= 5 and len(sizes) <= MOST_FILES
+    assert sum(sizes.values()) <= MOST_BYTES, sorted(sizes.items(), key=lambda one: -one[1])[:9]
