@@ -184,7 +184,7 @@ def test_the_cache_is_made_once_and_anew_for_other_contents(scans: Path, tmp_pat
     image, label, _ = loader.preprocess(source, classes=2, channels=1, resolution=16,
                                         intensity="percentile")
     assert np.array_equal(first.images()[3], image) and np.array_equal(labels[3], label)
-    shutil.copy(folder / "imagesTr/ct_002.nii.gz", folder / "imagesTs/ct_200.nii.gz")
+    shutil.copy(folder / "imagesTr/ct_002.nii.gz", folder / "imagesTs/ct_5000.nii.gz")
     other = loader.build_cache(loader.open_dataset(folder), tmp_path / "d", **arguments)
     assert other.folder != first.folder and first.folder.exists()
     same = list(first.facts)[:10]
