@@ -101,7 +101,8 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
                  external=LIBRARY | encoders.from_files(files, networks.encoder, cache, parts),
                  downstream=partial(Grading, settings.GRADES, change), networks=networks,
                  classes=[f"grade {grade}" for grade in range(settings.GRADES)],
-                 channels=["red", "green", "blue"], dimensions=2, precision=precision,
+                 channels=["red", "green", "blue"], dimensions=2,
+                 axes="Axis 0 points down, axis 1 to the right.", precision=precision,
                  rule="highest quadratic-weighted kappa on validation")
 
 

@@ -94,6 +94,7 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
                  external=encoders.from_files(files, networks.encoder, cache, parts),
                  downstream=partial(Segmentation, dataset.classes), networks=networks,
                  classes=dataset.classes[1:], channels=dataset.channels, dimensions=3,
+                 axes="Axis 0 points to the right, axis 1 up, axis 2 to the next layer.",
                  precision=precision, rule="highest mean foreground Dice on validation")
 
 

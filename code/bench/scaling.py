@@ -132,7 +132,7 @@ def pancreas(settings: Any) -> Study:
         [*parts.train, *names[labelled:]],
         pretexts=importlib.import_module("3d.pretext").PRETEXTS, external={},
         downstream=partial(Segmentation, CLASSES), networks=networks, classes=CLASSES[1:],
-        channels=["CT"], dimensions=3, precision="bfloat16", rule="")
+        channels=["CT"], dimensions=3, axes="", precision="bfloat16", rule="")
 
 
 def step_operations(settings: Any) -> float:

@@ -116,10 +116,11 @@ class Settings(types.SimpleNamespace):
                 if name not in SCOPE and not name.startswith(other)}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse, its errors raised as InputError with the nearest flag suggested."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
         if message.startswith("unrecognized arguments: "):
             flag = message.split()[2].split("=")[0]
             near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
@@ -144,7 +145,7 @@ def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None
              if name.isupper() and isinstance(value, int | float | str | list | None)}
     comments = {**_comments(Path(str(constants.__file__))), **_comments(Path(script["__file__"]))}
     kinds = {**constants.__annotations__, **script.get("__annotations__", {})}
-    parser = _Parser(prog=Path(script["__file__"]).name, description=script["__doc__"],
+    parser = Parser(prog=Path(script["__file__"]).name, description=script["__doc__"],
                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
                      argument_default=argparse.SUPPRESS)  # so that flags hold what was given only
     if "DEMO" in script:
@@ -157,7 +158,7 @@ def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None
     return Settings(**{"DEMO": False, **known, **demo, **flags})
 
 
-def _add_flag(parser: _Parser, name: str, value: Any, annotation: Any, comment: str) -> None:
+def _add_flag(parser: Parser, name: str, value: Any, annotation: Any, comment: str) -> None:
     """Add --name, its type taken from the annotation if there is one, else from the value."""
     flag = "--" + name.lower().replace("_", "-")
     text = f"{comment} [{_shown(value)}]".replace("%", "%%")

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from common.data.cache import Source
 from common.downstream.segmentation import Segmentation
-from common.tasks import augment
 from common.tasks.batches import generator
 from common.tasks.contract import Batch
 
@@ -43,7 +42,7 @@ KINDS = {
     "finetune batch of # assembled", "its memory, as gathered from the cache",
     "Dice bookkeeping of a batch", "memory for # volumes and labels (counted)",
     "# photographs of # px, from the second command on",
-    "exp.py from start to end of a two-step run, warm cache", "graph.py on the records of the demo",
+    "exp.py from start to end of a two-step run, warm cache", "graph.py on the records of 120 runs",
     *(f"#D U-Net step, {step}, batch # at #³" for step in STEPS),
     "DenseNet-# step, finetune, batch # at # px", "default pancreas grid, one seed, all epochs",
     "default pancreas grid, one seed, each pretraining stopped at PRETEXT_MIN_STEPS + patience, "
@@ -169,14 +168,6 @@ def test_the_plain_preprocessing_shows_the_same_scan(plain: ModuleType, scans: P
     mirrored = [np.flip(image, axes) for axes in ((), 0, 1, 2, (0, 1), (0, 2), (1, 2), (0, 1, 2))]
     assert max(np.corrcoef(one.ravel(), ours[0].ravel().astype(float))[0, 1]
                for one in mirrored) > 0.95
-
-
-def test_places_are_those_of_affine_grid() -> None:
-    for space in ((5, 6, 7), (8, 9)):
-        matrix = torch.randn(3, len(space), len(space), generator=generator(0, "matrix"))
-        theta = torch.cat([matrix, torch.zeros(3, len(space), 1)], dim=2)
-        expected = F.affine_grid(theta, [3, 1, *space], align_corners=False)
-        assert torch.allclose(augment._places(matrix, space), expected, atol=1e-5)
 
 
 def test_dropout_from_bits_halves_doubles_and_repeats() -> None:

@@ -141,7 +141,7 @@ def test_graph_draws_what_is_there_without_torch(trial_3d: Trial, tmp_path: Path
     assert result.returncode == 0, result.stderr
     drawn = tmp_path / "results/train_ctphantom"
     table = drawn.with_suffix(".md").read_text()
-    assert "generated data" in table and "| rotation | 50 % | 3 | 0 |" in table
+    assert "generated data" in table and "| task | 50 % (3) | 100 % (6) |" in table
     assert "| rotation | accuracy | 0 |" in table  # pretext accuracy
     saved = table.partition("## Labels saved")[2].partition("##")[0]
     assert "| rotation | " in saved and "none under 3 seeds | 0 | 50 100 |" in saved

@@ -170,7 +170,8 @@ def test_published_records_give_the_committed_tables_byte_for_byte(study: str,
         committed = folder / path.name
         assert path.read_bytes() == committed.read_bytes(), f"draw {committed.name} again"
     for name, figure in figures.items():
-        assert size_of(figure) == size(folder / name), f"draw {name} again"
+        rounded = zip(size_of(figure), size(folder / name), strict=True)  # inches times dots
+        assert all(abs(one - other) <= 1 for one, other in rounded), f"draw {name} again"
 
 
 def test_results_are_few_files_and_small() -> None:

@@ -19,6 +19,7 @@ from common.report.figures import difference, efficiency, examples, learning, vi
 from common.report.stats import Measure
 from common.runs import records
 from common.runs.records import Records
+from common.settings import Parser
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Tree:
 
 def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) -> None:
     """Draw every data set found, or the one asked for; InputError if there is none."""
-    parser = argparse.ArgumentParser(description=description,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="where records are and figures go [results; "
                         "with --records: beside those]")
     parser.add_argument("--dataset", help="draw this data set only")

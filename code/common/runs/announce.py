@@ -56,6 +56,9 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
           f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "
           f"seeds {' '.join(map(str, s.SEEDS))}\n"
           f"device    {', '.join(map(str, places))}, {study.precision}, {_shares(study, workers)}")
+    if arms.BASELINE not in s.TASKS:
+        print(f"note      no {arms.BASELINE} among the tasks: unless one lies there already, "
+              "nothing is compared")
     print(f"memory    {_memory(study, device)}")
     if device.type == "cuda" and done < len(jobs):
         print("time      is told after the first steps; an epoch is "

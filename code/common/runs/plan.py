@@ -87,7 +87,9 @@ def check_views(settings: Settings, tree: Tree) -> None:
         name = arms.pretraining(arm)
         side = partial(_side, tree, name)
         if side(settings.RESOLUTION) < least:
-            wanted = next(resolution for resolution in count(least) if side(resolution) >= least)
+            about = settings.RESOLUTION * least * 9 // (10 * side(settings.RESOLUTION))
+            first = about if side(about) < least else least
+            wanted = next(resolution for resolution in count(first) if side(resolution) >= least)
             raise InputError(f"RESOLUTION = {settings.RESOLUTION}: the views of {arm} have "
                              f"{side(settings.RESOLUTION)} pixels or voxels a side, the network "
                              f"needs {least}; raise RESOLUTION to at least {wanted}, or leave {arm}"

@@ -72,14 +72,13 @@ def views(study: Study, cases: Cases) -> dict[str, Array]:
     names = dict.fromkeys(part for task in _arms(study) if study.pretrained_here(task)
                           for part in arms.parts(task) if part in study.pretexts)
     batch = cases.batch(cases.rows(sorted(study.pool)[:SHOWN]), labelled=False)
-    axes = ("Axis 0 points to the right, axis 1 up, axis 2 to the next layer." if
-            study.dimensions > 2 else "Axis 0 points down, axis 1 to the right.")
-    found: dict[str, Array] = {"tasks": np.array(list(names), dtype=str), "axes": np.array(axes)}
+    found: dict[str, Array] = {"tasks": np.array(list(names), dtype=str),
+                               "axes": np.array(study.axes)}
     for name in names:
         task = study.task(name)
         shown, targets = task.prepare(batch, generator(DRAW, "pictures"), training=True)
         assert isinstance(shown, Tensor)
-        found[f"views {name}"] = np.stack([montage(case, study.dimensions) for case in shown])
+        found[f"views {name}"] = np.stack([montage(case) for case in shown])
         found[f"captions {name}"] = np.array([task.caption(targets, case)
                                               for case in range(len(shown))])
     return found
@@ -197,12 +196,13 @@ def _bytes(image: Tensor, *, turned: bool) -> Array:
     return np.stack(planes, axis=2) if len(planes) == 3 else planes[0]
 
 
-def montage(patches: Tensor, dimensions: int) -> Array:
+def montage(patches: Tensor) -> Array:
     """All views of a case, (V, C, *space), in one image, (h, w) or (h, w, 3) bytes.
 
     n^d views lie as the grid they were cut from, the layers of a volume side by side; any other
     number side by side. Of each volume its middle slice.
     """
+    dimensions = patches.dim() - 2
     while patches.dim() > 4:
         patches = patches[..., patches.shape[-1] // 2]
     turned = dimensions > 2

@@ -80,6 +80,7 @@ class Study:
     classes: list[str]                      # reported one by one
     channels: list[str]
     dimensions: int                         # spatial axes
+    axes: str                               # where these point in pictures of views
     precision: str
     rule: str                               # how the model is chosen, for the figure
 
