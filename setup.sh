@@ -31,7 +31,7 @@ usage() {
                             fundus photographs (APTOS 2019, 10 GB; needs a Kaggle account)
 ./setup.sh data NAME...     environment, then single data sets: fundus, or any of the ten MSD tasks, as
                             Task04_Hippocampus
-./setup.sh demo             environment, then both experiments on generated images, minutes on a CPU
+./setup.sh demo             environment, then both experiments on generated images, five minutes on two CPU cores
 ./setup.sh test [ARGS]      environment, then lint, types and tests; ARGS go to pytest
 
 PYTHON=python3.12 ./setup.sh ...    takes this interpreter; venv/ is made anew if it has another
@@ -195,11 +195,14 @@ both() {  # the data of both trees; one alone is enough to go on with
     [ -z "$missing" ] || echo "set up:$got. Missing, see above:$missing; ./setup.sh data$missing tries again"
 }
 
-demo() {
+demo() {  # both experiments, then what they say, so that it stands together at the end
     local tree
+    echo "the demo takes up to five minutes on two idle CPU cores"
     for tree in 3d 2d; do
-        echo "demo of code/$tree (3d first, then 2d)"
+        echo "code/$tree/exp.py --demo (3d first, then 2d)"
         "$python" "$root/code/$tree/exp.py" --demo
+    done
+    for tree in 3d 2d; do
         "$python" "$root/code/$tree/graph.py" --demo
     done
     echo "the figures and tables are in $root/results/demo"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO = [f"{script} --demo" for script in ("3d/exp.py", "3d/graph.py", "2d/exp.py", "2d/graph.py")]
+DEMO = [f"{script} --demo" for script in ("3d/exp.py", "2d/exp.py", "3d/graph.py", "2d/graph.py")]
 CHECKS = ["ruff", "mypy", "mypy", "mypy", "pytest"]  # mypy: common, 3d, 2d
 TOOLS = ("bash", "cat", "cp", "dirname", "grep", "mkdir", "mv", "rm", "sed", "tail", "tr")
 CPU, CUDA = "https://index/cpu", "https://index/cuda"

@@ -39,7 +39,7 @@ def test_records_hold_what_the_figure_needs(trial_3d: Trial) -> None:
     assert {p.name for p in run.iterdir()} == {"config.json", "log.jsonl", "time.jsonl",
                                                "scores.json", "best.pt"}
     content = json.loads((run / "scores.json").read_text())
-    assert {"dice", "dice_pancreas", "dice_tumour", "dice_paper"} <= content["test"].keys()
+    assert {"dice", "dice_spleen", "dice_paper"} <= content["test"].keys()
     assert content["last"].keys() == {"test", "val"} and len(content["cases"]) == 2
     assert (content["task"], content["fraction"], content["seed"], content["labelled"]) == (
         "rotation", 50, 0, 3)

@@ -137,8 +137,8 @@ def broken_scans() -> dict[str, tuple[Callable[[Path], Any], str]]:
         "empty file": (lambda f: image(f).write_bytes(b""), "not a readable NIfTI"),
         "not gzip": (lambda f: image(f).write_bytes(b"hello" * 100), "not a readable NIfTI"),
         "shape mismatch": (relabel(lambda v: v[:-2]), "must match"),
-        "label outside the classes": (relabel(lambda v: v + 7), "declares 0 to 2"),
-        "negative label": (relabel(lambda v: v.astype(np.int16) - 1), "declares 0 to 2"),
+        "label outside the classes": (relabel(lambda v: v + 7), "declares 0 to 1"),
+        "negative label": (relabel(lambda v: v.astype(np.int16) - 1), "declares 0 to 1"),
         "label not an integer": (relabel(lambda v: v.astype(np.float32) / 2 + 0.25), "declares"),
         "NaN": (reimage(nan), "NaN or infinite"),
         "constant": (reimage(lambda v: v * 0), "constant"),
@@ -181,10 +181,10 @@ def test_the_cache_is_made_once_and_anew_for_other_contents(scans: Path, tmp_pat
     labels = first.labels()
     assert labels is not None and labels.shape == (10, 16, 16, 16) and labels.dtype == np.uint8
     source = loader.open_dataset(folder).sources[3]
-    image, label, _ = loader.preprocess(source, classes=3, channels=1, resolution=16,
+    image, label, _ = loader.preprocess(source, classes=2, channels=1, resolution=16,
                                         intensity="percentile")
     assert np.array_equal(first.images()[3], image) and np.array_equal(labels[3], label)
-    shutil.copy(folder / "imagesTr/ct_002.nii.gz", folder / "imagesTs/ct_200.nii.gz")
+    shutil.copy(folder / "imagesTr/ct_002.nii.gz", folder / "imagesTs/ct_5000.nii.gz")
     other = loader.build_cache(loader.open_dataset(folder), tmp_path / "d", **arguments)
     assert other.folder != first.folder and first.folder.exists()
     same = list(first.facts)[:10]

@@ -13,7 +13,7 @@ import numpy as np
 from common.arms import BASELINE
 from common.errors import InputError
 from common.files import ROOT, Json, write_text
-from common.report import curves, published, tables
+from common.report import brief, curves, published, tables
 from common.report.curves import Curves
 from common.report.figures import difference, efficiency, examples, learning, views
 from common.report.stats import Measure
@@ -60,6 +60,7 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
         beside = given.records is not None and given.results is None
         data = _report(tree, found, found.folder if beside else results,
                        compared=given.published)
+        print(brief.text(data))
         if given.publish:
             target = results / "published" / f"{data.dataset}-{given.publish}"
             _publish(tree, found, target, compared=given.published)
