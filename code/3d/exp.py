@@ -55,13 +55,13 @@ BATCH_SIZE = 4                 # volumes; official 2, too few for BatchNorm
 FINETUNE_LR = 1e-3             # Adam; official
 FINETUNE_CLIP = 1.0            # global norm of the gradient; official; 0: none
 
-DEMO = {                       # what --demo changes: minutes on two cores
+DEMO = {                       # what --demo changes: minutes on two cores; chosen on validation
     "DATA": "results/demo/data/Task00_CTPhantom", "RESULTS": "results/demo",
     "CACHE": "results/demo/data", "TASKS": ["baseline", "rotation", "oracle"],
     "FRACTIONS": [5, 25, 100], "SEEDS": [0, 1, 2],
     "RESOLUTION": 16, "LEVELS": 1, "FILTERS": 8, "PRETEXT_EPOCHS": 22, "PRETEXT_LR": 1e-3,
     "PRETEXT_BATCH_SIZE": 16, "FINETUNE_EPOCHS": 12, "FINETUNE_LR": 2e-2,
-    "FINETUNE_SCHEDULE": "cosine", "START_LR_FACTOR": 0.1, "VALIDATIONS": 4,
+    "FINETUNE_SCHEDULE": "cosine", "START_LR_FACTOR": 1.0, "VALIDATIONS": 4,
 }
 PHANTOMS = {"labelled": 60, "unlabelled": 120, "size": 24}  # scans of the demo: 42 train
 
