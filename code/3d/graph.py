@@ -36,9 +36,10 @@ def measures(run: Json) -> list[Measure]:
 
 
 def classes(every: list[Measure]) -> list[Measure]:
-    """The measures drawn small: each class."""
-    return [measure for measure in every
-            if measure.name not in ("dice", "dice_whole", "dice_paper")]
+    """The measures drawn small: each class, if there are several."""
+    found = [measure for measure in every
+             if measure.name not in ("dice", "dice_whole", "dice_paper")]
+    return found if len(found) > 1 else []
 
 
 def axis(run: Json) -> str:

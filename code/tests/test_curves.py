@@ -156,7 +156,7 @@ def test_network_and_size_are_those_of_the_records(tmp_path: Path) -> None:
     identity = found.runs[0]["identity"]
     assert found.network == ""
     identity["settings"] = {"RESOLUTION": 32, "LEVELS": 2, "FILTERS": 8}
-    assert found.network == "3D U-Net (2 levels, 8 filters), 32³"
+    assert found.network == "3D U-Net (levels: 2, filters: 8), 32³"
     identity["settings"] = {"RESOLUTION": 224, "BLOCKS": [6, 12]}
     assert found.network == "DenseNet [6, 12], 224²"
 

@@ -76,6 +76,11 @@ def test_the_arm_is_chosen_on_validation_and_the_cases_by_the_baseline() -> None
     assert shown.rows == {"worst": 4, "median": 2, "best": 1}
     assert examples.kept(saved, curves_of(runs)) == [1, 2, 4]
     assert "seed 0; rotation" in shown.words
+    control = run("oracle", 0, 0.99, cases)
+    with_control = {**saved, "tasks": np.array([*saved["tasks"], "oracle"]),
+                    "runs": np.array([*saved["runs"], control["digest"]])}
+    assert examples.choose_segmentations(
+        with_control, curves_of([*runs, control])).best == "rotation"  # controls do not compete
     runs[2] = {**runs[2], "digest": "another"}  # trained anew since: its predictions are not shown
     again = examples.choose_segmentations(saved, curves_of(runs))
     assert again.best == "jigsaw" and "rotation" not in again.index

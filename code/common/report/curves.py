@@ -12,7 +12,7 @@ from common.runs.records import Records
 
 SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
 SOLVED_EPOCHS = 5  # whose mean has to be there
-NETWORKS = {"LEVELS": "3D U-Net ({LEVELS} levels, {FILTERS} filters), {RESOLUTION}³",
+NETWORKS = {"LEVELS": "3D U-Net (levels: {LEVELS}, filters: {FILTERS}), {RESOLUTION}³",
             "BLOCKS": "DenseNet {BLOCKS}, {RESOLUTION}²"}  # setting that tells it -> its words
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
 OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "own", "decoder",

@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from common.arms import BASELINE
+from common.arms import BASELINE, is_control
 from common.files import Json
 from common.report.curves import Curves
 from common.report.figures.style import STYLE, WIDTH, bare, footing, heading, scale, write
@@ -99,9 +99,9 @@ def _arms(saved: Mapping[str, Array],
     means: dict[str, list[float]] = {}
     for run in here:
         means.setdefault(run["task"], []).append(run["val"][metric] or 0.0)
-    ranked = sorted((-float(np.mean(values)), task) for task, values in means.items()
-                    if task != BASELINE)
-    best = ranked[0][1] if ranked else None
+    ranked = sorted((is_control(task), -float(np.mean(values)), task)
+                    for task, values in means.items() if task != BASELINE)
+    best = ranked[0][2] if ranked else None  # a control for want of anything else
     words = f"{fraction} % of the labels, seed {seed}" + (
         f"; {best}: the best arm there on validation, mean over seeds." if best else ".")
     return best, index, runs, words
