@@ -275,7 +275,7 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
         grid: Grid, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The real evaluate(), a network without weights, and a reference of one case at a time."""
     flat = grid.study.tree == "2d"
-    classes = 5 if flat else 3
+    classes = 5 if flat else 2
     known = replace(grid.study, networks=replace(
         grid.study.networks, downstream=lambda within: Level(within, classes, flat)))
 
@@ -299,7 +299,7 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
             assert found[case] == {"truth": facts[case]["truth"], "predicted": grade}
         else:
             assert maps is not None
-            expected = metrics.dice(maps[row], outputs.argmax(1)[0], 3)
+            expected = metrics.dice(maps[row], outputs.argmax(1)[0], 2)
             for name, value in zip(known.classes, expected[1:], strict=True):
                 stated = found[case][f"dice_{name}"]
                 assert stated is None if np.isnan(value) else stated == pytest.approx(value)

@@ -141,7 +141,9 @@ class Doubles:
         self.evaluations.append(Evaluated(rows, weights(model), float(self.calls)))
         figures = {name: float(self.calls) for name in
                    (*getattr(task, "chance", {}), "loss", "dice", "kappa")}
-        table = np.zeros((len(rows), 3, 3), int)
+        segmented = getattr(task, "downstream", task)  # the oracle's is within
+        count = len(segmented.classes) if segmented.name == "segmentation" else 2
+        table = np.zeros((len(rows), count, count), int)
         table[:, 0, 0] = rows  # every case's score tells which row it is of
         return figures, {"confusion": table, "truth": np.array(rows), "predicted": np.array(rows)}
 
