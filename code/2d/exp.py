@@ -114,7 +114,8 @@ def networks_of(settings: Settings) -> Networks:
         channels_last=torch.channels_last,
         step_bytes=(model.STEP_BYTES * settings.GROWTH / 32 * settings.BATCH_SIZE
                     * settings.RESOLUTION**2),
-        probe=max(model.SMALLEST, min(96, settings.RESOLUTION)), encoder_share=1.0)
+        probe=max(model.SMALLEST, min(96, settings.RESOLUTION)),
+        smaller="--resolution 96 --blocks 2 4 4 2 --growth 16", encoder_share=1.0)
 
 
 def augmented(images: torch.Tensor, rng: torch.Generator, *, zoom: float,

@@ -130,7 +130,8 @@ def _grade(table: Path, line: int, text: str | None, grades: int) -> int:
         value = float("nan")
     if value not in range(grades):
         raise InputError(f"{table}, line {line}: grade {text!r} found, a whole number from 0 to "
-                         f"{grades - 1} expected; correct the row, or set GRADES")
+                         f"{grades - 1} expected; correct the row, set GRADES, or take the row "
+                         "out: the image is then an unlabelled one")
     return int(value)
 
 

@@ -108,7 +108,7 @@ def networks_of(settings: Settings, *, channels: int, classes: int) -> Networks:
         channels_last=torch.channels_last_3d,
         step_bytes=kept * settings.FILTERS / 16 * settings.BATCH_SIZE * settings.RESOLUTION**3,
         probe=max(model.smallest_input(settings.LEVELS), min(32, settings.RESOLUTION)),
-        encoder_share=0.3)
+        smaller="--resolution 32 --levels 2 --filters 8", encoder_share=0.3)
 
 
 TREE = Tree(name="3d", pretexts=pretext.PRETEXTS, check=check,

@@ -126,7 +126,8 @@ def pancreas(settings: Any) -> Study:
     networks = Networks(
         encoder=partial(model.Encoder, 1, settings.FILTERS, settings.LEVELS),
         decoder=model.Decoder.of, downstream=partial(model.UNet, classes=len(CLASSES)),
-        channels_last=torch.channels_last_3d, step_bytes=0.0, probe=32, encoder_share=0.3)
+        channels_last=torch.channels_last_3d, step_bytes=0.0, probe=32,
+        smaller="", encoder_share=0.3)
     return Study(
         settings, "3d", "pancreas", False, cache, parts, dict.fromkeys(names[:labelled], 0),
         [*parts.train, *names[labelled:]],

@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_named_and_leaves_no_cache(
 def test_preprocessing_is_done_by_one_while_the_other_waits_and_says_so(
         photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build(photographs, tmp_path)
-    lock = next(tmp_path.rglob("*.lock"))
+    lock = next(tmp_path.rglob("hashes.lock"))
     with FileLock(lock):  # as another process would
         other = threading.Thread(target=build, args=(photographs, tmp_path))
         other.start()

@@ -102,9 +102,8 @@ def _reports(tree: Tree, found: Records) -> bool:
     return all(run["metric"] == tree.measures(run)[0].name for run in found.finetune[:1])
 
 
-def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
-            arrays: Path | None = None) -> Curves:
-    """Draw one data set's figures and write its tables; ``arrays``: the folder of its images."""
+def _report(tree: Tree, found: Records, results: Path, *, compared: bool) -> Curves:
+    """Draw one data set's figures and write its tables."""
     if not _reports(tree, found):
         raise InputError(f"{found.folder}: runs that report {found.finetune[0]['metric']}; "
                          f"code/{tree.name}/graph.py draws "
@@ -124,7 +123,7 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
     for line in data.missing:
         print(f"{name}: missing {line}")
     print(f"{name}: {len(data.runs)} runs -> {figure}, .md and .csv beside it")
-    drawn = _pictures(tree, arrays or found.folder, data, results)
+    drawn = _pictures(tree, found.folder, data, results)
     if drawn:
         print(f"{name}: {', '.join(drawn)} beside it")
     return data
@@ -179,4 +178,5 @@ def _publish(tree: Tree, found: Records, target: Path, *, compared: bool) -> Non
     merged = published.publish(found, target / published.NAME)
     print(f"{found.dataset}: {len(found.finetune) + len(found.pretrain)} runs added or there "
           f"already -> {target / published.NAME}")
-    _report(tree, merged, target, compared=compared, arrays=found.folder)
+    _report(tree, merged, target, compared=compared)
+    print(f"{found.dataset}: pictures of images are not published; the records name every case")

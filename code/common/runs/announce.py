@@ -13,6 +13,7 @@ from common.runs.plan import Job
 from common.runs.progress import in_words
 from common.runs.study import Study
 
+FEW_STEPS = 200    # below which a note is due: the published studies' runs have 276 and 540
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
 
 
@@ -59,6 +60,11 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
     if arms.BASELINE not in s.TASKS:
         print(f"note      no {arms.BASELINE} among the tasks: unless one lies there already, "
               "nothing is compared")
+    recipe = study.finetune_recipe(arms.BASELINE, max(s.FRACTIONS), s.SEEDS[0])
+    steps = recipe.epochs * recipe.steps
+    print(f"steps     {steps} optimiser steps a finetuning run" + (
+        f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
+        f"{-(-FEW_STEPS // recipe.steps)}" if steps < FEW_STEPS else ""))
     print(f"memory    {_memory(study, device)}")
     if device.type == "cuda" and done < len(jobs):
         print("time      is told after the first steps; an epoch is "
@@ -69,7 +75,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
         if hours > CPU_HOURS and s.DEVICE != "cpu":
             raise InputError(f"no usable GPU, and on this CPU all runs would take about "
                              f"{in_words(hours)}; give --device cpu to do it all the same, or make "
-                             "it smaller: --resolution 32 --levels 2, --pretext-epochs, "
+                             f"it smaller: {study.networks.smaller}, --pretext-epochs, "
                              "--finetune-epochs, --tasks, --fractions, --seeds")
 
 
@@ -94,5 +100,6 @@ def _memory(study: Study, device: torch.device) -> str:
 def _shares(study: Study, workers: int) -> str:
     """How many runs are trained at a time, and by how many processes."""
     group, ranks = devices.place().size, study.settings.RANKS_PER_RUN
-    return (f"{workers} runs at a time" + (f" in each of {group} processes" if group > 1 else "")
+    return (f"{workers} run{'s' * (workers != 1)} at a time"
+            + (f" in each of {group} processes" if group > 1 else "")
             + (f", {ranks} ranks a run" if ranks > 1 else ""))

@@ -54,6 +54,9 @@ class Progress:
     def _advance(self, amount: float, *, worked: bool) -> None:
         if not worked:
             self.skipped += amount
+            if not self.made:  # a run begins: what came before was start-up
+                self.started = self.clock()
+                self.recent = deque([(self.started, 0.0)])
             return
         self.made += amount
         now = self.clock()

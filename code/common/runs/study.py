@@ -58,6 +58,7 @@ class Networks:
     channels_last: torch.memory_format              # of weights, with LAYOUT = "channels_last"
     step_bytes: float                               # activations of a finetuning step, float32
     probe: int                                      # a small side the network takes, for timing
+    smaller: str                                    # flags for who has no GPU
     encoder_share: float                            # its part of a downstream step's operations
 
 

@@ -66,10 +66,11 @@ def draw(curves: Curves, path: Path) -> bool:
 def _limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     """One axis for all: seeds and plain intervals whole, the widest adjusted ones cut.
 
-    Controls stay out of it: they would leave the others no room.
+    Where there are intervals controls stay out of it: they would leave the others no room.
     """
     points = [point for point in curves.points if point.fraction in fractions and point.difference]
-    points = [point for point in points if not is_control(point.task)] or points
+    bounded = any(point.interval for point in points)
+    points = [point for point in points if not bounded or not is_control(point.task)] or points
     values, lows, highs = [0.0], [], []
     for point in points:
         assert point.difference
@@ -79,7 +80,7 @@ def _limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
             highs.append(point.interval[1])
     low = min([*values, *([float(np.quantile(lows, 1 - CUT))] if lows else [])])
     high = max([*values, *([float(np.quantile(highs, CUT))] if highs else [])])
-    room = 0.06 * (high - low) or 0.05
+    room = (0.06 if bounded else 0.2) * (high - low) or 0.05
     return low - room, high + room
 
 

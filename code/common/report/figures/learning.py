@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,7 +54,7 @@ def learning(curves: Curves, path: Path) -> bool:
             else:
                 _finetuning(panel, curves, (task, fraction))
         _alike(drawn)
-        _label(figure, drawn, columns, f"{curves.metric}, validation", "optimiser step")
+        _label(figure, drawn, columns, fill(f"{curves.metric}, validation", 24), "optimiser step")
         if pretext:
             lower = lay_out(figure, len(pretext), more, top=TOP + block + 0.42, height=HIGH,
                             gap=GAP)
