@@ -13,7 +13,7 @@ from common.runs.plan import Job
 from common.runs.progress import in_words
 from common.runs.study import Study
 
-FEW_STEPS = 200    # below which a note is due: the published studies' runs have 276 and 540
+FEW_STEPS = 100    # below which a note is due; the demo's runs have 132, the published 276 and 540
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
 
 
