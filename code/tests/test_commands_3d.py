@@ -14,7 +14,9 @@ from drawn import looks_drawn
 
 def test_the_command_says_what_it_will_do(trial_3d: Trial) -> None:
     for said in ("test cases in the pretraining pool: 0", "5: 1 pretraining, 4 finetuning",
-                 "device    cpu, float32", "6 train, 2 validation, 2 test"):
+                 "device    cpu, float32", "6 train, 2 validation, 2 test",
+                 "steps     6 optimiser steps a finetuning run: too few to learn much; 100 and "
+                 "more take FINETUNE_EPOCHS = 50"):
         assert said in trial_3d.said.stdout
 
 

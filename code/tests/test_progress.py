@@ -33,6 +33,13 @@ def test_time_left_is_work_left_at_the_measured_speed(clock: Clock) -> None:
     assert shown.seconds_left() == pytest.approx(40.0)
 
 
+def test_start_up_is_no_training(clock: Clock) -> None:
+    shown = Progress(100.0, clock)
+    advance(shown, clock, 500.0, 0.0, "skip")  # a run begins; imports and data came before
+    advance(shown, clock, 10.0, 10.0)
+    assert shown.seconds_left() == pytest.approx(90.0)
+
+
 def test_what_an_earlier_process_did_is_no_speed(clock: Clock) -> None:
     shown = Progress(100.0, clock)
     advance(shown, clock, 0.0, 50.0, "skip")   # resumed from a checkpoint
