@@ -208,12 +208,15 @@ demo() {  # both experiments, then what they say, so that it stands together at 
     echo "the figures and tables are in $root/results/demo"
 }
 
-checks() {  # all three run, whatever fails
-    local failed=""
+checks() {  # all three run, whatever fails; types beside the tests, some of which only wait
+    local failed="" typed tested=0 log="$venv/mypy.log"
     cd "$root/code"
     "$python" -m ruff check . || failed=" ruff"
-    types || failed="$failed mypy"
-    "$python" -m pytest "$@" || failed="$failed pytest"
+    types >"$log" 2>&1 & typed=$!
+    "$python" -m pytest "$@" || tested=1
+    wait "$typed" || failed="$failed mypy"
+    cat "$log"
+    [ "$tested" = 0 ] || failed="$failed pytest"
     if [ -n "$failed" ]; then
         echo "setup.sh: failed:$failed" >&2
         exit 1

@@ -77,6 +77,21 @@ def test_no_file_is_named_like_a_module_of_the_standard_library() -> None:
         assert file.stem not in sys.stdlib_module_names, file
 
 
+def test_scripts_find_our_modules_before_they_import_them() -> None:
+    for file in python_files():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        if not any(line.startswith('if __name__ == "__main__"') for line in lines):
+            continue
+        path = [n for n, line in enumerate(lines) if line.startswith("sys.path.insert")]
+        ours = [n for n, line in enumerate(lines)
+                if line.startswith(("from common", "from bench", "import loader"))]
+        assert path and path[0] < ours[0], file
+    for name in ("download", "aptos"):  # as setup.sh starts them, from anywhere
+        done = subprocess.run([sys.executable, str(CODE / f"common/data/{name}.py"), "--help"],
+                              cwd="/", capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
 def test_files_and_rooms_are_small() -> None:
     for file in CODE.rglob("*.py"):
         assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, file

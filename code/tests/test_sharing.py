@@ -20,13 +20,14 @@ from common.runs.plan import Job
 MANY = ["--tasks", "baseline", "rotation", "exemplar", "--seeds", "0", "1", "2"]
 
 
+@pytest.mark.slow  # three interpreters; places are tested below
 def test_torchrun_gives_the_numbers_of_one_process(trial_3d: Trial, tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     result = shell("3d/exp.py", *trial_3d.flags(tmp_path, "--workers", 0), program=torchrun)
     assert result.returncode == 0, result.stderr
     done = [line.split(":")[0] for line in result.stdout.splitlines() if line.startswith("done ")]
     assert len(done) == len(set(done)) == 5
-    assert result.stdout.count("1 runs at a time in each of 2 processes") == 1  # said once
+    assert result.stdout.count("1 run at a time in each of 2 processes") == 1  # said once
     assert numbers(tmp_path) == numbers(trial_3d.folder)
 
 

@@ -16,10 +16,10 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from common.errors import InputError, exit_status
 from common.files import ROOT
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 COMPETITION = "aptos2019-blindness-detection"
 PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}"

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from common.errors import InputError, exit_status
 from common.files import read_json
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 CHUNK = 1 << 20  # bytes read at a time
 TRIES = 5        # connections, as long as each brings something new
