@@ -27,6 +27,7 @@ def test_from_a_shell_it_gives_the_same_numbers(trial_3d: Trial, tmp_path: Path)
     assert numbers(tmp_path) == numbers(trial_3d.folder)
 
 
+@pytest.mark.slow  # test_commands_2d.py and test_reliability.py have two workers too
 def test_two_workers_give_the_numbers_of_one(trial_3d: Trial, tmp_path: Path) -> None:
     # Forked, for speed; test_commands_2d.py and test_reliability.py start them as exp.py does.
     result = trial_3d.start(tmp_path, "--workers", 2, change=forked).wait()
