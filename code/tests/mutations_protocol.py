@@ -119,7 +119,7 @@ TABLE = {
          "nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)", "pass"),
     ],
     "test_optimiser.py::test_every_step_has_the_gradient_of_its_own_batch": [
-        ("gradients do not add up", "optimiser.zero_grad(set_to_none=True)", "pass"),
+        ("gradients do not add up", "self.optimiser.zero_grad(set_to_none=True)", "pass"),
         ("labels are those of the images",
          "self.labels[row] for row in rows]", "self.labels[row] for row in sorted(rows)]"),
     ],
