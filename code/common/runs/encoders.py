@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 STATISTICS_CASES = 512  # whole images, at most, that set BatchNorm's statistics
 STATISTICS_BATCH = 8   # of them at a time; without a gradient a ninth of a training step's memory
-
-
 PARTS = ("encoder", "decoder")  # what may be handed on, and the names of its files
 WANTED = "--encoder needs an encoder's weights, as pretrain/<task>/seed0/encoder.pt holds them"
 

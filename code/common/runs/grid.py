@@ -214,11 +214,11 @@ class Worker:
                 run.start(self.provenance)
                 yield _Report(job, run, self.put)
             except (RunFailed, InputError, OSError, RuntimeError) as error:
-                self._failed(job, run, error)
+                self._give_up(job, run, error)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # runs differ in their shapes, and others may share the card
 
-    def _failed(self, job: Job, run: Run, error: Exception) -> None:
+    def _give_up(self, job: Job, run: Run, error: Exception) -> None:
         """Record and tell why a run could not be trained; a defect of the program is raised."""
         if (text := _reason(run, error)) is None:
             raise error
