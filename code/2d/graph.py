@@ -18,7 +18,7 @@ from common.files import ROOT, Json, read_json
 from common.report.figures import examples
 from common.report.figures.efficiency import Published
 from common.report.main import Tree, run
-from common.report.stats import Measure, accuracy_of, kappa_of
+from common.stats.measures import Measure, accuracy_of, kappa_of
 
 SHORT = {"jig": "jigsaw", "rot": "rotation", "exe": "exemplar"}  # names in the paper's figure
 

@@ -25,16 +25,18 @@ import numpy as np
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench import trees
-from common.arms import BASELINE
+from common.arms import BASELINE, is_control
 from common.errors import InputError, exit_status
 from common.files import write_json
 from common.machine import devices
-from common.report.stats import Arm, difference, mean
 from common.report.tables import shown
 from common.runs import grid
 from common.runs.records import read_runs, validations
 from common.runs.study import Study
 from common.settings import from_flags
+from common.stats.estimates import Design, mean
+from common.stats.family import compare as compared
+from common.stats.measures import Arm
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,13 @@ def compare(study: Study, way: Way) -> None:
     arms = {key: {seed: arm[seed] for seed in s.SEEDS if seed in arm}
             for key, arm in arms_of(study).items()}
     for fraction in sorted(s.FRACTIONS):
+        here = {task: arms[task, fraction] for task in s.TASKS}
+        design = Design(s.FOLDS, fraction)
+        family = compared(measure, here, BASELINE, design, controls=[*filter(is_control, here)])
         for task in s.TASKS:
-            score = shown(mean(measure, arms[task, fraction]))
-            change = difference(measure, arms[task, fraction], arms[BASELINE, fraction])
-            gain = shown(change, sign=True) if change and task != BASELINE else ""
+            score = shown(mean(measure, here[task], design))
+            change = family.differences.get(task)
+            gain = shown(change, sign=True) if change else ""
             print(f"| {way.name} | {fraction} % | {task} | {score} | {gain} | "
                   f"{over_the_run(study, task, fraction, measure.name):.3f} |")
 
@@ -128,9 +133,10 @@ def over_the_run(study: Study, task: str, fraction: int, name: str) -> float:
 
 def arms_of(study: Study) -> dict[tuple[str, int], Arm]:
     """Per task and fraction: the recorded test cases of every seed."""
-    found: dict[tuple[str, int], dict[int, dict[str, dict[str, object]]]] = {}
+    found: dict[tuple[str, int], dict[int, dict[int, Any]]] = {}
     for run in read_runs(study.folder, "finetune"):
-        found.setdefault((run["task"], run["fraction"]), {})[run["seed"]] = run["cases"]
+        seeds = found.setdefault((run["task"], run["fraction"]), {})
+        seeds.setdefault(run["seed"], {})[run.get("draw", 0)] = run["cases"]
     return dict(found)
 
 

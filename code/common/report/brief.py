@@ -1,11 +1,16 @@
-"""What a data set's curves say, in one line an arm, for who has just run graph.py."""
+"""What a data set's curves say, for who has just run graph.py: a line an arm, then in words."""
+
+import textwrap
 
 from common.arms import BASELINE
+from common.report import reading
 from common.report.curves import Curves, Point
+
+WIDTH = 100  # characters
 
 
 def text(curves: Curves) -> str:
-    """The baseline's scores; of every other arm its pretext scores and its first difference."""
+    """The baseline's scores; every other arm's pretext scores and first difference; the reading."""
     head = curves.measures[0]
     base = ", ".join(f"{point.means[head.name].mean:.3f} at {point.fraction} %"
                      for point in curves.of_task(BASELINE))
@@ -15,7 +20,10 @@ def text(curves: Curves) -> str:
             continue
         parts = [_pretext(curves, task), _gain(curves.of_task(task)[0])]
         lines.append(f"{task}: {'; '.join(part for part in parts if part)}")
-    return "\n".join(f"{curves.dataset}: {line}" for line in lines)
+    words = textwrap.fill(" ".join(reading.sentences(curves)), WIDTH, initial_indent="  ",
+                          subsequent_indent="  ")
+    return "\n".join([*(f"{curves.dataset}: {line}" for line in lines),
+                      f"{curves.dataset}: in words:", words])
 
 
 def _pretext(curves: Curves, task: str) -> str:

@@ -1,22 +1,29 @@
 """The finished runs of a data set as data-efficiency curves; what is missing; what must not mix."""
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from common.arms import BASELINE, is_control
 from common.errors import InputError
 from common.files import Json, differences
-from common.report import savings, stats
-from common.report.stats import Arm, Estimate, Measure
 from common.runs.records import Records
+from common.stats import estimates, family, power, savings
+from common.stats.estimates import Design, Estimate
+from common.stats.family import Family
+from common.stats.measures import Arm, Measure
 
 SOLVED = 0.9       # of the way from chance to a perfect score, where a pretext task is solved
 SOLVED_EPOCHS = 5  # whose mean has to be there
 NETWORKS = {"LEVELS": "3D U-Net (levels: {LEVELS}, filters: {FILTERS}), {RESOLUTION}³",
             "BLOCKS": "DenseNet {BLOCKS}, {RESOLUTION}²"}  # setting that tells it -> its words
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
-OWN = ("stage", "task", "fraction", "seed", "labelled", "encoder", "weights", "own", "decoder",
-       "shuffled")
+OWN = ("stage", "task", "fraction", "seed", "fold", "draw", "labelled", "encoder", "weights", "own",
+       "decoder", "shuffled")
+OF_FOLD = ("pool images",)  # the same in all pretrainings of a fold
+
+Grid = dict[tuple[str, int], dict[int, dict[int, Json]]]  # arm, fraction -> seed -> draw -> run
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,37 @@ class Point:
 
     task: str
     fraction: int
-    labelled: int                     # labelled training cases
+    labelled: tuple[int, ...]         # labelled training cases; folds may differ by one
     means: dict[str, Estimate]        # by measure name
     last: float                       # headline of the final weights, mean over seeds
     difference: Estimate | None       # of the headline, to the baseline; None for the baseline
-    adjusted: float | None = None     # p by Holm, over the arms of the fraction
-    interval: tuple[float, float] | None = None  # of the difference, by Bonferroni over these
+    primary: bool = False             # whether this comparison was named before it was made
+
+    @property
+    def alone(self) -> bool:
+        """Whether its interval is not adjusted: the primary comparison, and controls."""
+        return self.primary or is_control(self.task)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the difference that a claim rests on."""
+        if self.difference is None:
+            return None
+        return self.difference.interval if self.alone else self.difference.adjusted
+
+    @property
+    def p(self) -> float | None:
+        """The p that a claim rests on."""
+        if self.difference is None:
+            return None
+        return self.difference.p if self.alone else self.difference.adjusted_p
+
+    @property
+    def could_show(self) -> tuple[float, float] | None:
+        """The gains that are shown in half of all repetitions, and with power.POWER."""
+        if self.difference is None or self.difference.spread is None:
+            return None
+        return power.shown(self.difference.spread, 1 if self.alone else self.difference.arms)
 
 
 @dataclass(frozen=True)
@@ -42,9 +74,12 @@ class Curves:
     pretraining: list[Json]
     measures: list[Measure]           # headline first
     points: list[Point]
+    families: dict[int, Family]       # by fraction, of the headline
+    lasts: dict[int, Family]          # the same of the final weights
     missing: list[str]
     reached: dict[str, savings.Reached]  # by arm: as good as the baseline on all labels
     solved: list[dict[str, int | None]]  # of each pretraining run: score -> epoch
+    plan: Json = field(default_factory=dict)  # what was said before training (plan.json)
 
     @property
     def tasks(self) -> list[str]:
@@ -60,6 +95,11 @@ class Curves:
     def seeds(self) -> list[int]:
         """All seeds that any arm has."""
         return sorted({run["seed"] for run in self.runs})
+
+    @property
+    def folds(self) -> int:
+        """The test folds that seeds rotate over; 1 for one fixed test set."""
+        return folds_of(self.runs[0])
 
     @property
     def generated(self) -> bool:
@@ -78,18 +118,36 @@ class Curves:
         return next((words.format(**settings) for key, words in NETWORKS.items()
                      if key in settings), "")
 
-    def smallest_gain(self, fraction: int) -> tuple[float, float] | None:
-        """Half the adjusted interval of the arm with the narrowest, and of that with the widest.
+    @cached_property
+    def test_cases(self) -> int:
+        """Different test cases."""
+        return len({case for run in self.runs for case in run["cases"]})
 
-        A gain has to be larger to be told from none. Controls are left out; None without intervals.
+    def could_show(self, fraction: int) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """Gains shown in half of the repetitions, and with power.POWER; each least and most.
+
+        Over the arms of the fraction, over controls if these are alone; None without intervals.
         """
-        halves = [(point.interval[1] - point.interval[0]) / 2 for point in self.points
-                  if point.fraction == fraction and point.interval and not is_control(point.task)]
-        return (min(halves), max(halves)) if halves else None
+        arms = [point for point in self.points if point.fraction == fraction and point.could_show]
+        found = [one for point in [arm for arm in arms if not is_control(arm.task)] or arms
+                 if (one := point.could_show)]
+        half, most = [[one[index] for one in found] for index in (0, 1)]
+        return ((min(half), max(half)), (min(most), max(most))) if found else None
 
     def of_task(self, task: str) -> list[Point]:
         """The points of one arm, by fraction."""
         return [point for point in self.points if point.task == task]
+
+    def labelled(self, fraction: int) -> str:
+        """The number of labelled cases of a fraction, as "9", or "9-10" where folds differ."""
+        numbers = sorted({number for point in self.points if point.fraction == fraction
+                          for number in point.labelled})
+        return "-".join(map(str, dict.fromkeys([numbers[0], numbers[-1]])))
+
+
+def folds_of(run: Json) -> int:
+    """FOLDS of the study that a run belongs to; 1 in records from before there were any."""
+    return int(run["identity"].get("settings", {}).get("FOLDS", 1))
 
 
 def order(task: str) -> tuple[bool, bool, str]:
@@ -106,13 +164,55 @@ def of(records: Records, measures: list[Measure]) -> Curves:
     if odd := unlike(runs):
         raise InputError(f"{records.folder}: {odd}; move old runs away, or keep them apart with "
                          "--results")
-    arms: dict[tuple[str, int], dict[int, Json]] = defaultdict(dict)
+    grid: Grid = defaultdict(lambda: defaultdict(dict))
     for run in runs:
-        arms[run["task"], run["fraction"]][run["seed"]] = run
-    points = [_point(task, fraction, arms, measures) for task, fraction in
-              sorted(arms, key=lambda one: (order(one[0]), one[1]))]
-    return Curves(records.dataset, runs, records.pretrain, measures, _adjusted(points),
-                  _missing(arms), _reached(arms, measures[0]), [*map(_solved, records.pretrain)])
+        grid[run["task"], run["fraction"]][run["seed"]][run.get("draw", 0)] = run
+    head, folds = measures[0], folds_of(runs[0])
+    families, lasts = _families(grid, head, folds)
+    cases = {key: _cases(grid, key) for key in grid}
+    primary = records.plan.get("primary") or {}
+    points = [_point(grid, (task, fraction), measures, families.get(fraction),
+                     primary=(task, fraction) == (primary.get("arm"), primary.get("fraction")))
+              for task, fraction in sorted(grid, key=lambda one: (order(one[0]), one[1]))]
+    controls = {task for task, _ in grid if is_control(task)}
+    return Curves(records.dataset, runs, records.pretrain, measures, points, families, lasts,
+                  [*_missing(grid), *_left_out(families)],
+                  savings.reached(head, cases, BASELINE, folds, controls),
+                  [*map(_solved, records.pretrain)], records.plan)
+
+
+def _cases(grid: Grid, key: tuple[str, int]) -> Arm:
+    """What the runs of an arm at a fraction recorded of their test cases."""
+    return {seed: {draw: run["cases"] for draw, run in draws.items()}
+            for seed, draws in grid[key].items()}
+
+
+def _families(grid: Grid, measure: Measure, folds: int) -> tuple[dict[int, Family],
+                                                                 dict[int, Family]]:
+    """The arms of every fraction that has a baseline: of the chosen weights, and of the last."""
+    families, lasts = {}, {}
+    for fraction in sorted({fraction for _, fraction in grid}):
+        here = {task: _cases(grid, (task, fraction)) for task, at in sorted(
+            grid, key=lambda one: order(one[0])) if at == fraction}
+        if BASELINE not in here:
+            continue
+        design, controls = Design(folds, fraction), [task for task in here if is_control(task)]
+        last = {task: {seed: _mean([run["last"]["test"][measure.name] or 0.0
+                                    for run in draws.values()])
+                       for seed, draws in grid[task, fraction].items()} for task in here}
+        families[fraction] = family.compare(measure, here, BASELINE, design, controls=controls)
+        lasts[fraction] = family.compare(measure, here, BASELINE, design, controls=controls,
+                                         scores=last)
+    return families, lasts
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _left_out(families: dict[int, Family]) -> list[str]:
+    """Cases and draws that not all runs of a fraction have."""
+    return [f"{fraction} %: {note}" for fraction, one in families.items() for note in one.notes]
 
 
 def _solved(run: Json) -> dict[str, int | None]:
@@ -130,46 +230,20 @@ def _solved(run: Json) -> dict[str, int | None]:
     return found
 
 
-def _reached(arms: dict[tuple[str, int], dict[int, Json]],
-             measure: Measure) -> dict[str, savings.Reached]:
-    """Where each arm reaches the baseline's score on all labels, if that was measured."""
-    cases = {key: {seed: run["cases"] for seed, run in runs.items()} for key, runs in arms.items()}
-    target = cases.get((BASELINE, 100))
-    if target is None:
-        return {}
-    found = {task: savings.reached(measure, {fraction: arm for (name, fraction), arm
-                                            in cases.items() if name == task}, target)
-             for task in sorted({task for task, _ in arms}, key=order)}
-    return {task: one for task, one in found.items() if one is not None}
+def _point(grid: Grid, key: tuple[str, int], measures: list[Measure], found: Family | None, *,
+           primary: bool) -> Point:
+    """An arm at a fraction."""
+    runs = [run for draws in grid[key].values() for run in draws.values()]
+    name, design = measures[0].name, Design(folds_of(runs[0]), key[1])
+    arm = _cases(grid, key)
+    return Point(*key, tuple(sorted({run["labelled"] for run in runs})),
+                 {measure.name: estimates.mean(measure, arm, design) for measure in measures},
+                 _mean([_mean([run["last"]["test"][name] or 0.0 for run in draws.values()])
+                        for draws in grid[key].values()]),
+                 found.differences.get(key[0]) if found else None, primary)
 
 
-def _point(task: str, fraction: int, arms: dict[tuple[str, int], dict[int, Json]],
-           measures: list[Measure]) -> Point:
-    runs = arms[task, fraction]
-    arm: Arm = {seed: run["cases"] for seed, run in runs.items()}
-    base: Arm = {seed: run["cases"] for seed, run in arms.get((BASELINE, fraction), {}).items()}
-    head = measures[0]
-    last = [run["last"]["test"][head.name] or 0.0 for run in runs.values()]
-    return Point(task, fraction, next(iter(runs.values()))["labelled"],
-                 {measure.name: stats.mean(measure, arm) for measure in measures},
-                 sum(last) / len(last),
-                 stats.difference(head, arm, base) if task != BASELINE and base else None)
-
-
-def _adjusted(points: list[Point]) -> list[Point]:
-    """Add p-values and intervals adjusted for the arms of a fraction, trained yet or not."""
-    arms = len({point.task for point in points} - {BASELINE})
-    result = []
-    for fraction in sorted({point.fraction for point in points}):
-        family = [point for point in points if point.fraction == fraction]
-        found = [point.difference for point in family]
-        values = stats.holm([one.p if one else None for one in found], arms)
-        result += [replace(point, adjusted=p, interval=one.adjusted(arms) if one else None)
-                   for point, one, p in zip(family, found, values, strict=True)]
-    return result
-
-
-def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
+def _missing(arms: Grid) -> list[str]:
     """Runs that some other arm, fraction or seed suggests should be there."""
     tasks, fractions = {task for task, _ in arms}, {fraction for _, fraction in arms}
     seeds = {seed for runs in arms.values() for seed in runs}
@@ -186,13 +260,15 @@ def _missing(arms: dict[tuple[str, int], dict[int, Json]]) -> list[str]:
 def unlike(runs: list[Json]) -> str | None:
     """The first run made with other settings, data, splits or code than the rest, in words."""
     first = runs[0]
-    encoders: dict[tuple[str, ...], Json] = {}  # pretext tasks and the oracle have other settings
+    encoders: dict[tuple[object, ...], Json] = {}  # of pretext tasks and of the oracle are others
     for run in runs:
         changed = differences(_common(first["identity"]), _common(run["identity"]))
         encoder = run["identity"].get("encoder") or {}
         if encoder.get("stage") == "pretrain":  # not one from elsewhere
-            reference = encoders.setdefault(tuple(sorted({*encoder} - {*OWN})), encoder)
-            changed += differences(_common(reference), _common(encoder))
+            kind = tuple(sorted({*encoder} - {*OWN}))
+            for which, skipped in ((kind, OF_FOLD), ((*kind, encoder.get("fold", 0)), ())):
+                reference = encoders.setdefault(which, encoder)
+                changed += differences(_common(reference, skipped), _common(encoder, skipped))
         if changed:
             return (f"{run['task']} at {run['fraction']} % seed {run['seed']} was made with other "
                     f"settings than {first['task']} at {first['fraction']} % "
@@ -200,6 +276,6 @@ def unlike(runs: list[Json]) -> str | None:
     return None
 
 
-def _common(identity: Json) -> Json:
+def _common(identity: Json, skipped: Collection[str] = ()) -> Json:
     """The part of an identity that all runs of a data set share."""
-    return {key: value for key, value in identity.items() if key not in OWN}
+    return {key: value for key, value in identity.items() if key not in {*OWN, *skipped}}

@@ -16,10 +16,10 @@ from common.files import ROOT, Json, write_text
 from common.report import brief, curves, published, tables
 from common.report.curves import Curves
 from common.report.figures import difference, efficiency, examples, learning, views
-from common.report.stats import Measure
 from common.runs import records
 from common.runs.records import Records
 from common.settings import Parser
+from common.stats.measures import Measure
 
 
 @dataclass(frozen=True)

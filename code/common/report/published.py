@@ -3,6 +3,7 @@
     "format"           FORMAT
     "dataset"          its name
     "splits"           splits.json less LEFT_OUT
+    "plan"             plan.json: the primary comparison and what was expected, if it was said
     "tests"            a list of test cases a line: their "ids", and the "truth" of each
     "subsets"          a list of labelled cases a line; runs have its number for "labelled_cases"
     "finetune_same"    what all finetuning runs have alike, settings and encoders key by key
@@ -68,7 +69,8 @@ def joined(old: Records, new: Records, path: Path) -> Records:
         stages.append(list(runs.values()))
     if odd := unlike(stages[0]):
         raise InputError(f"{path}: {odd}; publish under another NOTE")
-    return Records(old.folder, old.dataset, old.splits or new.splits, *stages)
+    return Records(old.folder, old.dataset, old.splits or new.splits, stages[0], stages[1],
+                   old.plan or new.plan)
 
 
 def _place(run: Json) -> tuple[object, ...]:
@@ -88,7 +90,9 @@ def packed(records: Records) -> Json:
     subsets: list[list[str]] = []
     content = {"format": FORMAT, "dataset": records.dataset,
                "splits": {name: value for name, value in records.splits.items()
-                          if name not in LEFT_OUT}, "tests": tests, "subsets": subsets}
+                          if name not in LEFT_OUT},
+               **({"plan": records.plan} if records.plan else {}), "tests": tests,
+               "subsets": subsets}
     for stage in STAGES:
         runs: list[Json] = sorted(getattr(records, stage), key=lambda run: (
             run_folder(Path(), run), *(run.get(name) or 0 for name in ("pool", "fold", "draw"))))
@@ -224,7 +228,7 @@ def unpacked(content: Json, folder: Path) -> Records:
         raise TypeError("dataset or splits of another type")
     stages = [[_checked(_run(_whole(rest, content[f"{stage}_same"]), content), stage)
                for rest in content[stage]] for stage in STAGES]
-    return Records(folder, dataset, splits, *stages)
+    return Records(folder, dataset, splits, stages[0], stages[1], content.get("plan", {}))
 
 
 def _run(row: Json, content: Json) -> Json:

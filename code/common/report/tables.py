@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from common.arms import BASELINE, is_control
+from common.report import reading
 from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
-from common.report.stats import Estimate
+from common.stats.estimates import Estimate
 
-GAIN = "smallest gain this study could show"
+COULD = ("gain shown in half of the repetitions", "gain shown with 80 % power")
 LABELS_SAVED = """\
 Labelled fraction at which an arm reaches the baseline's score on all labels, linear in the
 logarithm of the fraction. The interval goes from where it may be as good to where it is for good
@@ -23,18 +24,22 @@ def markdown(curves: Curves) -> str:
     title = f"# {curves.dataset}" + (" (generated data: says nothing about patients)"
                                      if curves.generated else "")
     parts = [title, " ".join([*([f"{curves.network}."] if curves.network else []),
-                              *facts(curves)]), *_glance(curves), *_scores(curves)]
+                              *facts(curves)]), "## Reading", " ".join(reading.sentences(curves)),
+             *_glance(curves), *_scores(curves)]
     paired = [point for point in curves.points if point.difference is not None]
     if paired:
         parts += ["## Difference to the baseline",
                   f"{curves.measures[0].label}, paired by seed and test case, with its 95 % "
-                  "interval; then interval (Bonferroni) and p (Holm) adjusted for the number of "
-                  "arms. Holm is the sharper: p may be under .05 where the interval holds zero.",
+                  "interval; then the same adjusted for the arms of the fraction (Dunnett), p "
+                  "likewise. The spread is pooled over these arms; controls have their own, and "
+                  "are not adjusted" + (", nor is the primary comparison." if any(
+                      point.primary for point in paired) else "."),
                   _table(["task", "labels", "seeds", "difference", "adjusted interval", "p",
                           "p adjusted"],
-                         [[marked(point.task), f"{point.fraction} %",
-                           _listed(point.difference.seeds), shown(point.difference, sign=True),
-                           _ends(point.interval), _p(point.difference.p), _p(point.adjusted)]
+                         [[marked(point.task) + " (primary)" * point.primary,
+                           f"{point.fraction} %", _listed(point.difference.seeds),
+                           shown(point.difference, sign=True), _ends(point.interval),
+                           _p(point.difference.p), _p(point.p)]
                           for point in paired if point.difference])]
     if curves.reached:
         parts += ["## Labels saved", LABELS_SAVED, _table(
@@ -72,25 +77,28 @@ def _glance(curves: Curves) -> list[str]:
             if one else ""
         rows.append([marked(task), *(cells.get(fraction, "") for fraction in curves.fractions),
                      saved if curves.reached else ""])
-    words = (f"{curves.measures[0].label}: the baseline's with its 95 % interval, the others' "
-             "difference to it with the interval adjusted for the number of arms.")
-    gains = [curves.smallest_gain(fraction) for fraction in curves.fractions]
-    if any(gains):
-        rows.append([GAIN, *(_span(gain) for gain in gains), ""])
-        words += (f" {GAIN[0].upper()}{GAIN[1:]}: half the adjusted interval, of the arm with the "
-                  "narrowest and of that with the widest.")
+    bounded = any(point.interval for point in curves.points)
+    words = (f"{curves.measures[0].label}: the baseline's" + " with its 95 % interval" * bounded
+             + ", the others' difference to it" + (
+                 " with the interval adjusted for the arms of the fraction, of controls their own."
+                 if bounded else "."))
+    could = [curves.could_show(fraction) for fraction in curves.fractions]
+    if any(could):
+        rows += [[name, *("" if gain is None else _span(gain[index]) for gain in could), ""]
+                 for index, name in enumerate(COULD)]
+        words += (" The last rows: gains that a study like this shows, of the arm with the "
+                  "narrowest interval and of that with the widest.")
     return ["## At a glance", words, _table(
         ["task", *columns, "as good as the baseline on all labels at"], rows)]
 
 
-def _span(gain: tuple[float, float] | None) -> str:
-    return "" if gain is None else " to ".join(dict.fromkeys(f"{half:.3f}" for half in gain))
+def _span(gain: tuple[float, float]) -> str:
+    return " to ".join(dict.fromkeys(f"{half:.3f}" for half in gain))
 
 
 def _columns(curves: Curves) -> list[str]:
     """The fractions with their numbers of cases."""
-    cases = {point.fraction: point.labelled for point in curves.points}
-    return [f"{fraction} % ({cases[fraction]})" for fraction in curves.fractions]
+    return [f"{fraction} % ({curves.labelled(fraction)})" for fraction in curves.fractions]
 
 
 def _scores(curves: Curves) -> list[str]:
@@ -126,9 +134,13 @@ def facts(curves: Curves) -> list[str]:
     runs = curves.runs
     steps = sorted({run["steps"] for run in runs})
     rule = runs[0]["selected"]["rule"]
+    number = len(curves.seeds)
+    tested = f"n = {curves.test_cases} test cases"
+    if curves.folds > 1:
+        used = len({seed % curves.folds for seed in curves.seeds})
+        tested += f" in {used} of {curves.folds} folds, each seed tested on one"
     return [
-        f"n = {runs[0]['test_cases']} test cases, {len(curves.seeds)} "
-        f"seed{'s' * (len(curves.seeds) > 1)}, {_range(steps)} optimiser steps a run.",
+        f"{tested}, {number} seed{'s' * (number > 1)}, {_range(steps)} optimiser steps a run.",
         f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
         "fraction), reported once on test.",
     ]
@@ -144,7 +156,7 @@ def csv_text(curves: Curves) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["dataset", "task", "fraction", "labelled", "measure", "seeds", "mean", "low",
                      "high", "difference", "difference_low", "difference_high", "adjusted_low",
-                     "adjusted_high", "p", "p_adjusted"])
+                     "adjusted_high", "p", "p_adjusted", "arms", "shown_half", "shown_80"])
     for point in curves.points:
         for measure in curves.measures:
             estimate = point.means[measure.name]
@@ -152,10 +164,14 @@ def csv_text(curves: Curves) -> str:
             paired = [""] * 5
             if head and point.difference:
                 paired = [*_cells(point.difference), *_numbers(point.interval or (None, None))]
-            p = [point.difference.p, point.adjusted] if head and point.difference else [None, None]
-            writer.writerow([curves.dataset, point.task, point.fraction, point.labelled,
-                             measure.name, len(estimate.seeds), *_cells(estimate), *paired,
-                             *("" if value is None else f"{value:.6g}" for value in p)])
+            p = [point.difference.p, point.p] if head and point.difference else [None, None]
+            could = (point.could_show if head else None) or (None, None)
+            writer.writerow([curves.dataset, point.task, point.fraction,
+                             curves.labelled(point.fraction), measure.name, len(estimate.seeds),
+                             *_cells(estimate), *paired,
+                             *("" if value is None else f"{value:.4g}" for value in p),
+                             point.difference.arms if head and point.difference else "",
+                             *_numbers(could)])
     return out.getvalue()
 
 

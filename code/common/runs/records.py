@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import Timeout
@@ -46,6 +46,7 @@ class Records:
     splits: Json          # who is trained, validated and tested on; {} where not on record
     finetune: list[Json]  # as read_runs() returns them
     pretrain: list[Json]
+    plan: Json = field(default_factory=dict)  # what was said before training; {} if nothing was
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ from common.report.figures.style import (
     lay_out,
     write,
 )
-from common.report.savings import Reached
-from common.report.stats import MIN_SEEDS
 from common.report.tables import facts, marked
+from common.stats.estimates import MIN_BLOCKS
+from common.stats.savings import Reached
 
 OFF = 230.0  # per cent: where "not reached" is drawn
 THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
+BAND = 0.08   # opacity of the differences that cannot be told from zero
 BELOW = 0.27  # rows: the unadjusted interval and the seeds lie below an arm's mean
 CUT = 0.9     # quantile of the adjusted intervals' ends that the axis has room for
 TOP, FOOT = 0.8, 1.08  # inches
@@ -100,6 +101,8 @@ def _rows(panel: Axes, curves: Curves, arms: list[str], *, named: bool) -> None:
 def _differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) -> None:
     """Mean paired difference on its adjusted interval; below, thin, the plain one and the seeds."""
     panel.axvline(0, color="#000000", linewidth=1.0, zorder=1)
+    if (could := curves.could_show(fraction)) is not None:
+        panel.axvspan(-could[0][0], could[0][0], color="#000000", alpha=BAND, linewidth=0, zorder=0)
     for point in curves.points:
         gain = point.difference
         if point.fraction != fraction or gain is None:
@@ -185,15 +188,16 @@ def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
                 "better than the baseline →", fontsize=8.5, ha="left", va="center")
     intervals = any(point.interval for point in curves.points)
     lines = ["Paired by seed and test case. " + (
-        "Thick: 95 % intervals adjusted for the number of arms, the claim (arrow: goes on beyond "
-        "the axis)." if intervals else
-        f"Dots: single seeds; under {MIN_SEEDS} seeds no intervals.")]
+        "Thick: 95 % intervals adjusted for the arms of the fraction, the claim (arrow: goes on "
+        "beyond the axis)." if intervals else
+        f"Dots: single seeds; under {MIN_BLOCKS} seeds no intervals.")]
     if intervals:
-        lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds.")
+        lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds. Grey: a mean in it "
+                     "cannot be told from zero.")
     if curves.reached:
         base = curves.reached.get(BASELINE)
         bounded = base is not None and base.bounded
         lines.append("Last panel: labelled share, %, at which an arm reaches the baseline's score "
                      f"on all labels{', 95 % intervals, not adjusted' if bounded else ''}; line"
-                     f"{' and grey' if bounded else ''}: the baseline itself.")
+                     f"{', grey' if bounded else ''}: the baseline itself.")
     footing(figure, *lines)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from common.arms import BASELINE
-from common.report.curves import Curves
+from common.report.curves import Curves, Point
 from common.report.figures.palette import look_of
 from common.report.figures.style import (
     STYLE,
@@ -27,8 +27,9 @@ from common.report.figures.style import (
     title,
     write,
 )
-from common.report.stats import MIN_SEEDS, Measure
 from common.report.tables import facts, marked
+from common.stats.estimates import MIN_BLOCKS
+from common.stats.measures import Measure
 
 TOGETHER = 3    # arms that one panel may hold; more have a panel each
 CLASSES = 4     # small panels at most; the tables have them all
@@ -110,16 +111,17 @@ def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str,
 
 
 def _baseline(panel: Axes, curves: Curves, measure: Measure) -> None:
-    """The baseline's mean and, as a band, its interval; seeds as dots if there is none."""
+    """The baseline's mean; as a band what cannot be told from it; seeds if there is none."""
     points = curves.of_task(BASELINE)
     x = [float(point.fraction) for point in points]
     estimates = [point.means[measure.name] for point in points]
     _line(panel, curves, BASELINE, measure)
-    wide = [(place, e.interval) for place, e in zip(x, estimates, strict=True) if e.interval]
+    wide = [(place, ends) for place, point in zip(x, points, strict=True)
+            if (ends := _band(curves, point, measure))]
     if len(wide) == 1:  # a band as wide as a mark
         wide = [(wide[0][0] * factor, wide[0][1]) for factor in (0.98, 1.02)]
     if wide:
-        low, high = zip(*(interval for _, interval in wide), strict=True)
+        low, high = zip(*(ends for _, ends in wide), strict=True)
         panel.fill_between([place for place, _ in wide], low, high, color="black", alpha=0.14,
                            linewidth=0, zorder=1)
     else:
@@ -128,8 +130,16 @@ def _baseline(panel: Axes, curves: Curves, measure: Measure) -> None:
                        markersize=3, alpha=0.5)
 
 
+def _band(curves: Curves, point: Point, measure: Measure) -> tuple[float, float] | None:
+    """The means that cannot be told from the baseline's; without other arms, its interval."""
+    estimate, could = point.means[measure.name], curves.could_show(point.fraction)
+    if could is None:
+        return estimate.interval
+    return estimate.mean - could[0][0], estimate.mean + could[0][0]
+
+
 def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: float) -> None:
-    """An arm's mean as a thick line, its interval as bars, seeds as dots."""
+    """An arm's mean as a thick line, seeds as dots; its interval as bars if it is alone."""
     look = look_of(task, curves.tasks)
     points = curves.of_task(task)
     x = [_moved(panel, point.fraction, shift) for point in points]
@@ -137,7 +147,8 @@ def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: flo
     panel.plot(x, [e.mean for e in estimates], color=look.colour, marker=look.marker,
                linestyle=look.dash, markerfacecolor=look.face, markersize=4.5, linewidth=2.2,
                zorder=4)
-    bars = [(place, e) for place, e in zip(x, estimates, strict=True) if e.half is not None]
+    bars = [(place, e) for place, point, e in zip(x, points, estimates, strict=True)
+            if e.half is not None and curves.could_show(point.fraction) is None]
     if bars:
         panel.errorbar([place for place, _ in bars], [e.mean for _, e in bars],
                        [e.half or 0 for _, e in bars], fmt="none", ecolor=look.colour,
@@ -168,7 +179,7 @@ def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
     low, high = _ends(curves)
     panel.set_xscale("log")
     panel.set_xlim(low, high)
-    cases = {point.fraction: point.labelled for point in curves.points}
+    cases = {fraction: curves.labelled(fraction) for fraction in curves.fractions}
     places = {fraction: _width(panel) * float(np.log(fraction / low) / np.log(high / low))
               for fraction in cases}
     labels, taken = dict.fromkeys(cases, ""), list[float]()
@@ -251,15 +262,18 @@ def _compared(figure: Figure, curves: Curves, paper: Measure, published: Sequenc
 
 def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
     """What the marks are, how models were chosen, and what is missing."""
+    banded = any(curves.could_show(fraction) for fraction in curves.fractions)
     intervals = any(estimate.half is not None for point in curves.points
                     for estimate in point.means.values())
     where = "in every panel: the baseline" if alone else "the baseline"
     lines = ["Thick: an arm's mean over seeds" + (
-        ", with bars of its 95 % interval over seeds and test cases; dots: seeds." if intervals else
-        f"; dots: seeds; under {MIN_SEEDS} seeds no intervals."), facts(curves)[1]]
+        "; dots: seeds. Intervals of the means: see the tables." if banded else
+        ", with bars of its 95 % interval; dots: seeds." if intervals else
+        f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals."), facts(curves)[1]]
     if BASELINE in curves.tasks:
-        lines.insert(1, f"Black{' and grey' * intervals}, {where}"
-                     f"{' and its interval' * intervals}.")
+        band = (", and what cannot be told from it" if banded else
+                " and its interval" if intervals else "")
+        lines.insert(1, f"Black{' and grey' * bool(band)}, {where}{band}.")
     if left_out > 0:
         lines.append(f"{left_out} more classes: see the tables.")
     if curves.missing:

@@ -1,0 +1,201 @@
+"""The two or three sentences a paper would have, from the records: what was shown, what was not.
+
+Every wording has its condition here and its test; nothing is worded by hand.
+"""
+
+from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts
+from common.report.curves import Curves, Point
+from common.stats.estimates import MIN_BLOCKS
+
+LEARNT = 0.1  # of the way from chance to a perfect score, under which a task was not learnt
+MOST = 3      # arms listed in one sentence
+
+
+def sentences(curves: Curves) -> list[str]:
+    """All that can be said, in the order in which it is read; each ends with a full stop."""
+    if BASELINE not in curves.tasks:
+        return ["There is no baseline: nothing is compared."]
+    compared = [point for point in curves.points if point.difference is not None]
+    if not compared:
+        return ["There is nothing beside the baseline to compare with it."]
+    if not any(point.interval for point in compared):
+        return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
+                "no intervals: nothing can be claimed.", *_learnt(curves)]
+    return [*_primary(compared), *_oracle(compared, curves), *_shown(compared, curves),
+            *_could(curves), *_planned(curves), *_saved(curves), *_shuffled(compared),
+            *_learnt(curves), *_last(compared, curves)]
+
+
+def verdict(point: Point) -> str:
+    """What an interval says: "above", "below", "not shown", or "" without one."""
+    if point.interval is None:
+        return ""
+    return ("above" if point.interval[0] > 0 else "below" if point.interval[1] < 0
+            else "not shown")
+
+
+def _primary(points: list[Point]) -> list[str]:
+    """The comparison that was named first."""
+    return [f"Primary comparison, named before it was made: {_gain(point)}, not adjusted: "
+            f"{_said(point)}." for point in points if point.primary and point.interval]
+
+
+def _said(point: Point) -> str:
+    return {"above": "a gain is shown", "below": "a loss is shown",
+            "not shown": "no difference is shown"}[verdict(point)]
+
+
+def _oracle(points: list[Point], curves: Curves) -> list[str]:
+    """Whether the study could show anything, at its smallest fraction."""
+    smallest = min(point.fraction for point in points)
+    oracles = [point for point in points if parts(point.task) == [ORACLE]
+               and not is_shuffled(point.task) and point.fraction == smallest and point.interval]
+    if not oracles:
+        return [f"No oracle was run at {smallest} %: whether this recipe lets a gain through is "
+                "not known."]
+    lines = []
+    for point in oracles:
+        if verdict(point) == "above":
+            lines.append(f"The {point.task}, which has seen all labels, lies above the baseline: "
+                         f"{_gain(point)}{_ceiling(point, curves)}.")
+        else:
+            lines.append(f"The {point.task}, which has seen all labels, is not above the baseline: "
+                         f"{_gain(point)}. At {smallest} % this study cannot judge any arm.")
+    return lines
+
+
+def _ceiling(point: Point, curves: Curves) -> str:
+    """The oracle's share of the way from the baseline to all labels."""
+    name = curves.measures[0].name
+    base = {one.fraction: one.means[name].mean for one in curves.of_task(BASELINE)}
+    if 100 not in base or point.fraction not in base or base[100] <= base[point.fraction]:
+        return ""
+    assert point.difference is not None
+    share = point.difference.mean / (base[100] - base[point.fraction])
+    return f", {100 * share:.0f} % of the way to the baseline on all labels"
+
+
+def _shown(points: list[Point], curves: Curves) -> list[str]:
+    """Arms that differ from the baseline, controls and the primary comparison apart."""
+    arms = [point for point in points if not point.alone and point.interval]
+    if not arms:
+        return []
+    lines = [f"Shown to {word} the baseline: {_all([_gain(point) for point in found])} "
+             f"({_adjusted(arms)})." for word, said in (("lie above", "above"), ("lie below",
+                                                                                "below"))
+             if (found := [point for point in arms if verdict(point) == said])]
+    if not any(verdict(point) == "above" for point in arms):
+        best = max(arms, key=lambda point: point.difference.mean if point.difference else 0)
+        lines.append(f"No {'other ' * any(point.primary for point in points)}arm is shown to lie "
+                     f"above the baseline ({_adjusted(arms)}); the largest estimate is "
+                     f"{_gain(best)}.")
+    moderated = [str(fraction) for fraction, one in curves.families.items() if one.moderated]
+    if moderated:
+        lines.append(f"At {_and(moderated)} % the arms vary unequally; there each arm's spread is "
+                     "its own, moderated towards that of all.")
+    return lines
+
+
+def _adjusted(points: list[Point]) -> str:
+    numbers = sorted({point.difference.arms for point in points if point.difference})
+    if numbers == [1]:
+        return "one arm, so not adjusted"
+    text = " to ".join(dict.fromkeys(map(str, (numbers[0], numbers[-1]))))
+    return f"95 % intervals adjusted for the {text} arms of a fraction"
+
+
+def _could(curves: Curves) -> list[str]:
+    """What could have been shown, at the smallest fraction and at all labels."""
+    fractions = [fraction for fraction in curves.fractions if curves.could_show(fraction)]
+    texts = []
+    for fraction in dict.fromkeys([fractions[0], fractions[-1]] if fractions else []):
+        assert (could := curves.could_show(fraction)) is not None
+        texts.append(f"{could[0][1]:.3f} at {fraction} % ({could[1][1]:.3f} in four of five)")
+    return [f"Repeated, this study shows in half of all cases a gain of {_and(texts)}."
+            ] if texts else []
+
+
+def _planned(curves: Curves) -> list[str]:
+    """What was expected before training, at the smallest fraction that was planned."""
+    planned = curves.plan.get("power") or []
+    for one in planned:
+        if (could := curves.could_show(one["fraction"])) is not None:
+            ratio = could[0][1] / one["half"]
+            word = "as" if 0.8 <= ratio <= 1.25 else "less than" if ratio > 1 else "more than"
+            return [f"That is {word} expected before training: {one['half']:.3f} at "
+                    f"{one['fraction']} % in half of the repetitions ({one['source']})."]
+    return []
+
+
+def _saved(curves: Curves) -> list[str]:
+    """Arms that are as good as the baseline on all labels, where the baseline is not yet."""
+    base = curves.reached.get(BASELINE)
+    arms = {task: one for task, one in curves.reached.items()
+            if task != BASELINE and not is_control(task)}
+    if base is None or not base.bounded or not arms:
+        return []
+    start = base.low if base.low is not None else float("inf")
+    found = [f"{task} at {one.estimate} of the labels ({one.interval})"
+             for task, one in arms.items() if one.high is not None and one.high < start]
+    if found:
+        return [f"As good as the baseline on all labels: {_all(found)}; the baseline itself not "
+                f"before {base.low:.0f} %." if base.low is not None else
+                f"As good as the baseline on all labels: {_all(found)}."]
+    return ["No arm is shown to save labels."]
+
+
+def _shuffled(points: list[Point]) -> list[str]:
+    """Negative controls that gain."""
+    return [f"{point.task}, whose start has lost all it had learnt, lies above the baseline too: "
+            f"{_gain(point)}. What {parts(point.task)[0]} gains there may be a matter of the "
+            "weights' scale." for point in points
+            if is_shuffled(point.task) and verdict(point) == "above"]
+
+
+def _learnt(curves: Curves) -> list[str]:
+    """Pretext tasks that an encoder guesses at."""
+    found = []
+    for task in dict.fromkeys(run["task"] for run in curves.pretraining):
+        runs = [run for run in curves.pretraining if run["task"] == task]
+        for name, chance in runs[0]["chance"].items():
+            value = sum(run["score"][name] for run in runs) / len(runs)
+            if value < chance + LEARNT * (1 - chance):
+                found.append(f"{task} ({name} {value:.3f}, chance {chance:.3f})")
+    return [f"Not learnt: {_all(found)}; what it starts from knows nothing."] if found else []
+
+
+def _last(points: list[Point], curves: Curves) -> list[str]:
+    """Whether the reading hangs on the choice of the weights on validation."""
+    changed = []
+    for point in points:
+        other = curves.lasts[point.fraction].differences.get(point.task)
+        if other is None or point.interval is None:
+            continue
+        ends = other.interval if point.alone else other.adjusted
+        if ends is None:
+            continue
+        said = "above" if ends[0] > 0 else "below" if ends[1] < 0 else "not shown"
+        if said != verdict(point):
+            changed.append(f"{point.task} at {point.fraction} % ({other.mean:+.3f}, "
+                           f"{ends[0]:+.3f} to {ends[1]:+.3f}: {said})")
+    if changed:
+        return [f"With the last weights instead of those chosen on validation it reads otherwise "
+                f"for {_all(changed)}."]
+    return ["With the last weights instead of those chosen on validation it reads the same."]
+
+
+def _gain(point: Point) -> str:
+    """An arm's difference at a fraction with the interval that a claim rests on."""
+    assert point.difference is not None and point.interval is not None
+    low, high = point.interval
+    return (f"{point.task} at {point.fraction} % {point.difference.mean:+.3f} "
+            f"({low:+.3f} to {high:+.3f})")
+
+
+def _all(items: list[str]) -> str:
+    more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
+    return ", ".join(items[:MOST]) + more if more else _and(items)
+
+
+def _and(items: list[str]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
