@@ -31,6 +31,7 @@ from common.machine import limits
 from common.runs import encoders, grid
 from common.runs.study import Networks, Study, Tree, results_folder
 from common.settings import Settings
+from common.stats.measures import kappa_of
 from common.tasks import augment
 
 # What is run; more of it, what is not said here, stands in common/constants.py.
@@ -99,7 +100,8 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
     return Study(settings, "2d", dataset.name, dataset.generated, cache, parts, strata, pool,
                  pretexts=pretext.PRETEXTS,
                  external=LIBRARY | encoders.from_files(files, networks.encoder, cache, parts),
-                 downstream=partial(Grading, settings.GRADES, change), networks=networks,
+                 downstream=partial(Grading, settings.GRADES, change),
+                 measure=partial(kappa_of, "kappa", "QWK", settings.GRADES), networks=networks,
                  classes=[f"grade {grade}" for grade in range(settings.GRADES)],
                  channels=["red", "green", "blue"], dimensions=2,
                  axes="Axis 0 points down, axis 1 to the right.", precision=precision,

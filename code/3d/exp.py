@@ -31,6 +31,7 @@ from common.machine import limits
 from common.runs import encoders, grid
 from common.runs.study import Networks, Study, Tree, results_folder
 from common.settings import Settings
+from common.stats.measures import mean_of
 
 # What is run; more of it, what is not said here, stands in common/constants.py.
 DATA = "data/Task07_Pancreas"  # folder with dataset.json; as a flag, from where you are
@@ -92,7 +93,8 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
     return Study(settings, "3d", dataset.name, dataset.generated, cache, parts, strata, pool,
                  pretexts=pretext.PRETEXTS,
                  external=encoders.from_files(files, networks.encoder, cache, parts),
-                 downstream=partial(Segmentation, dataset.classes), networks=networks,
+                 downstream=partial(Segmentation, dataset.classes),
+                 measure=partial(mean_of, "dice", "Dice"), networks=networks,
                  classes=dataset.classes[1:], channels=dataset.channels, dimensions=3,
                  axes="Axis 0 points to the right, axis 1 up, axis 2 to the next layer.",
                  precision=precision, rule="highest mean foreground Dice on validation")

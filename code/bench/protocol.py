@@ -31,12 +31,11 @@ from common.files import write_json
 from common.machine import devices
 from common.report.tables import shown
 from common.runs import grid
-from common.runs.records import read_runs, validations
+from common.runs.records import cases_of, read_runs, validations
 from common.runs.study import Study
 from common.settings import from_flags
 from common.stats.estimates import Design, mean
 from common.stats.family import compare as compared
-from common.stats.measures import Arm
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def compare(study: Study, way: Way) -> None:
     measure = trees.headline(study)
     s = study.settings
     arms = {key: {seed: arm[seed] for seed in s.SEEDS if seed in arm}
-            for key, arm in arms_of(study).items()}
+            for key, arm in cases_of(read_runs(study.folder, "finetune")).items()}
     for fraction in sorted(s.FRACTIONS):
         here = {task: arms[task, fraction] for task in s.TASKS}
         design = Design(s.FOLDS, fraction)
@@ -129,15 +128,6 @@ def over_the_run(study: Study, task: str, fraction: int, name: str) -> float:
     """Validation score, mean over all validations and seeds."""
     return float(np.mean([value for seed in study.settings.SEEDS for _, value in validations(
         study.finetune_run(task, fraction, seed).folder, name)]))
-
-
-def arms_of(study: Study) -> dict[tuple[str, int], Arm]:
-    """Per task and fraction: the recorded test cases of every seed."""
-    found: dict[tuple[str, int], dict[int, dict[int, Any]]] = {}
-    for run in read_runs(study.folder, "finetune"):
-        seeds = found.setdefault((run["task"], run["fraction"]), {})
-        seeds.setdefault(run["seed"], {})[run.get("draw", 0)] = run["cases"]
-    return dict(found)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ RUNS_PER_GPU = 1               # runs at a time on each GPU, where its memory al
 RANKS_PER_RUN = 1              # GPUs, or processes on the CPU, that train one run together
 THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
 RERUN = False                  # set runs made with other settings aside and train them anew
+DETECT = 0.0                   # a gain to be shown with 80 % power: says how many seeds it takes
+PLAN = False                   # only say what would be done, how long it takes, what it can show
 STRICT = False                 # stop at exact duplicates instead of keeping them on one side
 
 # Both stages.

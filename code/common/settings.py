@@ -23,7 +23,7 @@ from common.errors import InputError
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
          "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "RERUN",
-         "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+         "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
 # (A run's identity has the precision itself, the data that the columns lead to, the weights of an
 # encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
@@ -56,7 +56,7 @@ RANGES = {
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
     "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
     "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
-    "BLOCKS": Range(1),
+    "BLOCKS": Range(1), "DETECT": Range(0, 2, "a difference of scores; 0: none"),
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
            "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
@@ -85,6 +85,8 @@ class Settings(types.SimpleNamespace):
     DEMO: bool
     RERUN: bool
     STRICT: bool
+    DETECT: float
+    PLAN: bool
     RESOLUTION: int
     LAYOUT: str
     SPLIT_SEED: int

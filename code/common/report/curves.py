@@ -1,14 +1,14 @@
 """The finished runs of a data set as data-efficiency curves; what is missing; what must not mix."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from common.arms import BASELINE, is_control
 from common.errors import InputError
 from common.files import Json, differences
-from common.runs.records import Records
+from common.runs.records import Records, cases_of, folds_of
 from common.stats import estimates, family, power, savings
 from common.stats.estimates import Design, Estimate
 from common.stats.family import Family
@@ -145,11 +145,6 @@ class Curves:
         return "-".join(map(str, dict.fromkeys([numbers[0], numbers[-1]])))
 
 
-def folds_of(run: Json) -> int:
-    """FOLDS of the study that a run belongs to; 1 in records from before there were any."""
-    return int(run["identity"].get("settings", {}).get("FOLDS", 1))
-
-
 def order(task: str) -> tuple[bool, bool, str]:
     """The place of an arm in tables and figures."""
     return task != BASELINE, is_control(task), task
@@ -168,8 +163,8 @@ def of(records: Records, measures: list[Measure]) -> Curves:
     for run in runs:
         grid[run["task"], run["fraction"]][run["seed"]][run.get("draw", 0)] = run
     head, folds = measures[0], folds_of(runs[0])
-    families, lasts = _families(grid, head, folds)
-    cases = {key: _cases(grid, key) for key in grid}
+    cases = cases_of(runs)
+    families, lasts = _families(grid, cases, head)
     primary = records.plan.get("primary") or {}
     points = [_point(grid, (task, fraction), measures, families.get(fraction),
                      primary=(task, fraction) == (primary.get("arm"), primary.get("fraction")))
@@ -181,18 +176,14 @@ def of(records: Records, measures: list[Measure]) -> Curves:
                   [*map(_solved, records.pretrain)], records.plan)
 
 
-def _cases(grid: Grid, key: tuple[str, int]) -> Arm:
-    """What the runs of an arm at a fraction recorded of their test cases."""
-    return {seed: {draw: run["cases"] for draw, run in draws.items()}
-            for seed, draws in grid[key].items()}
-
-
-def _families(grid: Grid, measure: Measure, folds: int) -> tuple[dict[int, Family],
-                                                                 dict[int, Family]]:
+def _families(grid: Grid, cases: Mapping[tuple[str, int], Arm], measure: Measure
+              ) -> tuple[dict[int, Family], dict[int, Family]]:
     """The arms of every fraction that has a baseline: of the chosen weights, and of the last."""
     families, lasts = {}, {}
+    folds = folds_of(next(run for runs in grid.values() for draws in runs.values()
+                          for run in draws.values()))
     for fraction in sorted({fraction for _, fraction in grid}):
-        here = {task: _cases(grid, (task, fraction)) for task, at in sorted(
+        here = {task: cases[task, at] for task, at in sorted(
             grid, key=lambda one: order(one[0])) if at == fraction}
         if BASELINE not in here:
             continue
@@ -235,7 +226,7 @@ def _point(grid: Grid, key: tuple[str, int], measures: list[Measure], found: Fam
     """An arm at a fraction."""
     runs = [run for draws in grid[key].values() for run in draws.values()]
     name, design = measures[0].name, Design(folds_of(runs[0]), key[1])
-    arm = _cases(grid, key)
+    arm = cases_of(runs)[key]
     return Point(*key, tuple(sorted({run["labelled"] for run in runs})),
                  {measure.name: estimates.mean(measure, arm, design) for measure in measures},
                  _mean([_mean([run["last"]["test"][name] or 0.0 for run in draws.values()])

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 import torch
 
 from common import arms
+from common.arms import BASELINE, is_control
 from common.data.splits import duplicates
 from common.errors import InputError
 from common.machine import devices
 from common.runs.plan import Job
 from common.runs.progress import in_words
+from common.runs.records import cases_of, folds_of, read_runs
 from common.runs.study import Study
+from common.stats import power
+from common.stats.estimates import MIN_BLOCKS, Design
 
 FEW_STEPS = 100    # below which a note is due; the demo's runs have 132, the published 276 and 540
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
@@ -65,6 +69,8 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
     print(f"steps     {steps} optimiser steps a finetuning run" + (
         f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
         f"{-(-FEW_STEPS // recipe.steps)}" if steps < FEW_STEPS else ""))
+    for line in power_lines(study, expected(study)):
+        print(line)
     print(f"memory    {_memory(study, device)}")
     if device.type == "cuda" and done < len(jobs):
         print("time      is told after the first steps; an epoch is "
@@ -72,11 +78,70 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
     if device.type == "cpu" and done < len(jobs):
         hours = estimate(study, jobs, workers * devices.place().size)
         print(f"time      at most about {in_words(hours)}, estimated from one small step")
-        if hours > CPU_HOURS and s.DEVICE != "cpu":
+        if hours > CPU_HOURS and s.DEVICE != "cpu" and not s.PLAN:
             raise InputError(f"no usable GPU, and on this CPU all runs would take about "
                              f"{in_words(hours)}; give --device cpu to do it all the same, or make "
                              f"it smaller: {study.networks.smaller}, --pretext-epochs, "
                              "--finetune-epochs, --tasks, --fractions, --seeds")
+
+
+def expected(study: Study) -> list[power.Expected]:
+    """What the study will show at each of its fractions; none without arms, or under 3 seeds.
+
+    By the spreads of its own finished runs, else by those of a published study.
+    """
+    s = study.settings
+    arms = [arm for arm in s.TASKS if arm != BASELINE]
+    family = [arm for arm in arms if not is_control(arm)]
+    blocks = {Design(s.FOLDS).block(seed) for seed in s.SEEDS}
+    if not arms or len(blocks) < MIN_BLOCKS:
+        return []
+    known = _own_spreads(study) or power.published(study.dataset, study.measure().name)
+    return [power.expected(known, Design(s.FOLDS, fraction),
+                           labelled=len(study.labelled(fraction, s.SEEDS[0])),
+                           arms=1 if study.primary_fraction == fraction else max(1, len(family)),
+                           seeds=len(s.SEEDS), tested=len(study.part(s.SEEDS[0]).test),
+                           gain=s.DETECT)
+            for fraction in sorted(s.FRACTIONS)]
+
+
+def _own_spreads(study: Study) -> list[power.Known]:
+    """The spreads of the data set's own finished runs."""
+    runs = read_runs(study.folder, "finetune")
+    if not runs:
+        return []
+    controls = {run["task"] for run in runs if is_control(run["task"])}
+    return power.of_runs(study.measure(), cases_of(runs),
+                         {run["fraction"]: run["labelled"] for run in runs}, BASELINE,
+                         folds_of(runs[0]), "this data set's finished runs", controls)
+
+
+def power_lines(study: Study, found: Sequence[power.Expected]) -> list[str]:
+    """What can be shown, for the smallest and the largest fraction, and what DETECT takes."""
+    s = study.settings
+    if not found:
+        return [] if s.TASKS == [BASELINE] else [
+            f"power     under {MIN_BLOCKS} seeds{' on different folds' * (s.FOLDS > 1)} there are "
+            "no intervals: nothing can be shown"]
+    ends = list(dict.fromkeys([found[0], found[-1]]))
+    gains = "; ".join(f"{one.half:.3f}, {one.most:.3f} at {one.fraction} % ({one.labelled} cases)"
+                      for one in ends)
+    lines = [f"power     gain in {study.measure().label} that is shown in half of all repetitions, "
+             f"and in four of five: {gains}",
+             f"          for {found[0].arms} arm{'s' * (found[0].arms > 1)} at {len(s.SEEDS)} "
+             f"seeds; spreads of {found[0].source}"]
+    return lines + [f"detect    {s.DETECT:g} in four of five, at {one.fraction} %: "
+                    f"{_takes(one, study)}" for one in found if s.DETECT]
+
+
+def _takes(one: power.Expected, study: Study) -> str:
+    """What a wanted gain takes."""
+    if one.seeds is not None:
+        return f"{one.seeds} seeds"
+    there = study.settings.FOLDS * len(study.part(study.settings.SEEDS[0]).test)
+    return (f"not with {power.MOST_SEEDS} seeds" + (
+        f": it takes at least {one.cases} test cases, here are {there}" if one.cases > there else
+        ""))
 
 
 def _epochs(study: Study) -> list[str]:

@@ -13,7 +13,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,6 +238,20 @@ def read(folder: Path) -> Records:
     splits = read_json(folder / "splits.json") if (folder / "splits.json").exists() else {}
     return Records(folder, splits.get("dataset", folder.name), splits,
                    read_runs(folder, "finetune"), read_runs(folder, "pretrain"))
+
+
+def cases_of(runs: Iterable[Json]) -> dict[tuple[str, int], dict[int, dict[int, Json]]]:
+    """What finetuning runs recorded of their test cases: (arm, fraction) -> seed -> draw -> id."""
+    found: dict[tuple[str, int], dict[int, dict[int, Json]]] = {}
+    for run in runs:
+        seeds = found.setdefault((run["task"], run["fraction"]), {})
+        seeds.setdefault(run["seed"], {})[run.get("draw", 0)] = run["cases"]
+    return found
+
+
+def folds_of(run: Json) -> int:
+    """FOLDS of the study that a run belongs to; 1 in records from before there were any."""
+    return int(run["identity"].get("settings", {}).get("FOLDS", 1))
 
 
 def read_log(folder: Path, name: str = "log") -> list[Json]:

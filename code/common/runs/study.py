@@ -24,6 +24,7 @@ from common.runs.encoders import External
 from common.runs.records import Run, run_folder
 from common.runs.training import Recipe
 from common.settings import Settings, warmup_epochs
+from common.stats.measures import Measure
 from common.tasks import joint
 from common.tasks.contract import Pretext, Task
 
@@ -77,6 +78,7 @@ class Study:
     pretexts: Mapping[str, type[Pretext]]
     external: Mapping[str, External]        # arms whose encoders were trained elsewhere
     downstream: Callable[[], Any]           # -> a Task with cases(), decode() and plane()
+    measure: Callable[[], Measure]          # of the headline score, in tables and figures
     networks: Networks
     classes: list[str]                      # reported one by one
     channels: list[str]

@@ -46,6 +46,30 @@ class Known:
         return Spread((2 * (block / blocks + design.overlap * single)) ** 0.5, arms * (blocks - 1))
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a planned study will show at one labelled fraction."""
+
+    fraction: int           # percent
+    labelled: int           # cases
+    arms: int               # that intervals are adjusted for
+    half: float             # the gain shown in half of all repetitions
+    most: float             # with POWER
+    source: str             # whose spreads these are
+    seeds: int | None       # that a wanted gain takes with POWER; None: MOST_SEEDS are too few
+    cases: int              # test cases that it takes in any case; 0 without a wanted gain
+
+
+def expected(known: Sequence[Known], design: Design, *, labelled: int, arms: int, seeds: int,
+             tested: int, gain: float = 0.0) -> Expected:
+    """What to expect at a fraction of ``labelled`` cases; ``tested`` cases a fold or test set."""
+    near = nearest(known, labelled)
+    half, most = shown(near.spread(design, arms=arms, seeds=seeds, tested=tested), arms)
+    return Expected(round(design.fraction), labelled, arms, half, most, near.study,
+                    seeds_for(gain, near, design, arms=arms, tested=tested) if gain else None,
+                    cases_for(gain, near, arms=arms) if gain else 0)
+
+
 def shown(spread: Spread, arms: int) -> tuple[float, float]:
     """The gains that are shown in half of all repetitions, and with POWER."""
     half = spread.half(arms)

@@ -1,0 +1,67 @@
+"""The spreads of the published studies, from which exp.py says what a new one can show.
+
+    python code/bench/spreads.py     every records.json -> code/common/stats/known_spreads.json
+
+A study counts that has an interval: a baseline and an arm, three seeds or more, no generated data.
+Of several of a data set the one with the most runs is taken.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common.arms import BASELINE, is_control
+from common.errors import exit_status
+from common.files import ROOT, Json, write_text
+from common.report import published
+from common.runs.records import Records, cases_of, folds_of
+from common.stats import power
+from common.stats.measures import Measure, kappa_of, mean_of
+
+
+def headline(run: Json) -> Measure:
+    """The measure that a study reports first."""
+    grades = len(run["classes"])
+    return kappa_of("kappa", "", grades) if run["metric"] == "kappa" else mean_of(run["metric"], "")
+
+
+def spreads(records: Records) -> Json | None:
+    """What is known of one study; None if it has no interval."""
+    runs = records.finetune
+    labelled = {run["fraction"]: run["labelled"] for run in runs}
+    controls = [run["task"] for run in runs if is_control(run["task"])]
+    found = power.of_runs(headline(runs[0]), cases_of(runs), labelled, BASELINE, folds_of(runs[0]),
+                          f"{records.folder.relative_to(ROOT / 'results')}", controls)
+    if not found or runs[0]["generated"]:
+        return None
+    return {"dataset": records.dataset, "metric": runs[0]["metric"], "study": found[0].study,
+            "spreads": [[one.fraction, one.labelled, round(one.runs, 5), round(one.cases, 4)]
+                        for one in found]}
+
+
+def known() -> list[Json]:
+    """Every study, the largest of a data set alone."""
+    paths = sorted((ROOT / "results/published").rglob(published.NAME))
+    studies = sorted(map(published.read, paths), key=lambda one: -len(one.finetune))
+    best: dict[str, Json] = {}
+    for study in studies:
+        if (found := spreads(study)) is not None:
+            best.setdefault(study.dataset, found)
+    return [best[name] for name in sorted(best)]
+
+
+def text(found: list[Json]) -> str:
+    """The file: a study a line."""
+    return "[\n" + ",\n".join(json.dumps(one) for one in found) + "\n]\n"
+
+
+def main() -> None:
+    """Write the file."""
+    write_text(ROOT / power.KNOWN, text(known()))
+    print(text(known()), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))
