@@ -52,6 +52,7 @@ class Tree:
     study: Study
     cases: Cases
     defaults: Settings
+    sound_on_cpu: bool = False  # whether bfloat16 is
 
 
 def parser(text: str | None) -> argparse.ArgumentParser:
@@ -103,7 +104,8 @@ def _open(exp: ModuleType, data: Path, device: torch.device,
     places = ["--data", data, "--cache", folder / "cache", "--results", folder / "results"]
     settings = from_flags(vars(exp), [*map(str, places), *flags])
     study = study_of(exp, settings, device)
-    return Tree(study, load_cases(study, device), from_flags(vars(exp), []))
+    return Tree(study, load_cases(study, device), from_flags(vars(exp), []),
+                exp.TREE.bfloat16_on_cpu)
 
 
 def study_of(exp: ModuleType, settings: Settings, device: torch.device) -> Study:
@@ -140,4 +142,4 @@ def scale(tree: Tree, name: str) -> float:
         return 1.0
     if name == BASELINE:  # whole images
         return float((whole.settings.RESOLUTION / used.settings.RESOLUTION) ** used.dimensions)
-    return view_voxels(whole, name) / view_voxels(used, name)
+    return view_voxels(whole, whole.task(name)) / view_voxels(used, used.task(name))

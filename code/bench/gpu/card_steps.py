@@ -133,7 +133,7 @@ def default(tree: Tree) -> Option:
 def _sound(tree: Tree, option: Option) -> bool:
     """Whether exp.py would take this precision on this device."""
     return (tree.cases.device.type == "cuda" or option.precision == "float32"
-            or trees.SOUND_ON_CPU[tree.study.tree])
+            or tree.sound_on_cpu)
 
 
 def row(tree: Tree, wanted: Wanted, *, rounds: int) -> Json:
