@@ -207,4 +207,8 @@ def grid_of(study: Study) -> Grid:
 
 
 def ids(grid: Grid, rows: list[int]) -> list[str]:
-    return [grid.cases.ids[row] for row in rows]
+    return ids_of(grid.cases, rows)
+
+
+def ids_of(cases: Cases, rows: list[int]) -> list[str]:
+    return [cases.ids[row] for row in rows]

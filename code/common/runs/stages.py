@@ -20,7 +20,7 @@ from common.runs.encoders import (
 from common.runs.records import Run
 from common.runs.study import Study
 from common.runs.training import Fit, Recipe, evaluate
-from common.tasks.batches import Cases, generator
+from common.tasks.batches import Cases, generator, initialise
 from common.tasks.contract import Parts, Pretext
 
 
@@ -59,7 +59,7 @@ def pretraining(study: Study, run: Run, cases: Cases, report: Callable[[int], No
 
 def pretext_network(study: Study, task: Pretext, cases: Cases, recipe: Recipe) -> nn.Module:
     """A fresh network of a pretraining, on the device of ``cases``."""
-    torch.manual_seed(recipe.seed)
+    initialise(recipe.seed)
     encoder = study.networks.encoder()
     rows = cases.rows(study.splits.val[:2])
     views, _ = task.prepare(cases.batch(rows, labelled=task.labelled),
@@ -105,7 +105,7 @@ def finetuning(study: Study, run: Run, cases: Cases, report: Callable[[int], Non
     """What finetunes an arm on a labelled subset."""
     arm, fraction, seed, draw = (run.identity[key] for key in ("task", "fraction", "seed", "draw"))
     recipe = study.finetune_recipe(arm, fraction, seed, draw=draw)
-    torch.manual_seed(recipe.seed)  # encoder and decoder start alike in every arm, before loading
+    initialise(recipe.seed)  # encoder and decoder start alike in every arm, before loading
     model = study.networks.downstream(study.networks.encoder())
     load_start(study, model, arm, seed, cases)
     place(study, model, cases.device)
