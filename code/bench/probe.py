@@ -80,7 +80,7 @@ def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, floa
                          "settings; train it with exp.py and the same flags")
     place(study, encoder.eval(), cases.device)
     fit = {"dice": volumes, "kappa": photographs}[study.downstream().monitor]
-    return fit(study, cases, encoder), moved(first, encoder)
+    return fit(study, cases, encoder, seed), moved(first, encoder)
 
 
 @torch.no_grad()
@@ -92,9 +92,10 @@ def moved(before: nn.Module, after: nn.Module) -> float:
 
 
 @torch.inference_mode()
-def photographs(study: Study, cases: Cases, encoder: nn.Module) -> float:
+def photographs(study: Study, cases: Cases, encoder: nn.Module, seed: int) -> float:
     """Kappa of a ridge regression from the code to the grade, on the folds left out."""
-    rows = cases.rows([*study.splits.train, *study.splits.val])
+    part = study.part(seed)
+    rows = cases.rows([*part.train, *part.val])
     batches = [cases.batch(chunk, labelled=True) for chunk in even_chunks(rows, BATCH)]
     codes = torch.cat([encoder(batch.images) for batch in batches]).cpu().numpy()
     grades = torch.cat([batch.labels for batch in batches]).cpu().numpy()
@@ -108,9 +109,9 @@ def photographs(study: Study, cases: Cases, encoder: nn.Module) -> float:
 
 
 @torch.inference_mode()
-def volumes(study: Study, cases: Cases, encoder: nn.Module) -> float:
+def volumes(study: Study, cases: Cases, encoder: nn.Module, seed: int) -> float:
     """Dice on validation of a logistic regression on every voxel's features."""
-    rng, rows = generator(0, "voxels"), cases.rows(study.splits.train)
+    rng, rows = generator(0, "voxels"), cases.rows(study.part(seed).train)
     features, truth = [], []
     for row in rows:
         maps, labels = voxels(cases, encoder, row)

@@ -26,7 +26,7 @@ import torch
 
 from bench import measure
 from common.data.cache import Cache
-from common.data.splits import Splits
+from common.data.splits import hold_out
 from common.downstream.segmentation import Segmentation
 from common.files import Json, read_json
 from common.runs.plan import Job, in_order, plan
@@ -38,7 +38,7 @@ CODE = Path(__file__).resolve().parents[1]
 GPUS = [1, 2, 4, 8, 16, 32]
 RATE = 20e12        # operations a second in training: assumed, 2 % of an H100's peak in bfloat16
 CLASSES = ["background", "pancreas", "tumour"]
-TRAIN, VAL, TEST, UNLABELLED = 197, 28, 56, 139  # cases of MSD Task07_Pancreas
+LABELLED, UNLABELLED = 281, 139  # cases of MSD Task07_Pancreas
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def modelled(arguments: Sequence[str]) -> list[Timed]:
 
 def pancreas(settings: Any) -> Study:
     """A study of as many cases as the pancreas set has, without their images."""
-    names = [f"case_{i:03d}" for i in range(TRAIN + VAL + TEST + UNLABELLED)]
-    labelled = TRAIN + VAL + TEST
+    names = [f"case_{i:03d}" for i in range(LABELLED + UNLABELLED)]
+    strata = dict.fromkeys(names[:LABELLED], 0)
     cache = Cache(Path(), {case: {"contains": [0, 1, 2]} for case in names},
-                  dict.fromkeys(names, ""), labelled, dict.fromkeys(names, ["", ""]))
-    parts = Splits(names[:TRAIN], names[TRAIN:TRAIN + VAL], names[TRAIN + VAL:labelled], 0)
+                  dict.fromkeys(names, ""), LABELLED, dict.fromkeys(names, ["", ""]))
+    parts = hold_out(strata, seed=settings.SPLIT_SEED, folds=settings.FOLDS)
     model = importlib.import_module("3d.model")
     networks = Networks(
         encoder=partial(model.Encoder, 1, settings.FILTERS, settings.LEVELS),
@@ -129,8 +129,7 @@ def pancreas(settings: Any) -> Study:
         channels_last=torch.channels_last_3d, step_bytes=0.0, probe=32,
         smaller="", encoder_share=0.3)
     return Study(
-        settings, "3d", "pancreas", False, cache, parts, dict.fromkeys(names[:labelled], 0),
-        [*parts.train, *names[labelled:]],
+        settings, "3d", "pancreas", False, cache, parts, strata, names[LABELLED:],
         pretexts=importlib.import_module("3d.pretext").PRETEXTS, external={},
         downstream=partial(Segmentation, CLASSES), networks=networks, classes=CLASSES[1:],
         channels=["CT"], dimensions=3, axes="", precision="bfloat16", rule="")

@@ -128,11 +128,11 @@ def full(tree: Tree) -> Study:
     """The default study of exp.py as it would be with the data set of GRIDS; has no images."""
     grid = GRIDS[tree.study.tree]
     labelled = {f"labelled{n}": n % STRATA for n in range(grid.labelled)}
-    parts = hold_out(labelled, seed=tree.defaults.SPLIT_SEED)
-    pool = [*parts.train, *(f"unlabelled{n}" for n in range(grid.unlabelled))]
-    cases = [*labelled, *pool]
-    return replace(tree.study, settings=tree.defaults, splits=parts, pool=pool,
-                   cache=replace(tree.study.cache, digests=dict.fromkeys(cases, ["", ""])))
+    parts = hold_out(labelled, seed=tree.defaults.SPLIT_SEED, folds=tree.defaults.FOLDS)
+    free = [f"unlabelled{n}" for n in range(grid.unlabelled)]
+    digests = dict.fromkeys([*labelled, *free], ["", ""])
+    return replace(tree.study, settings=tree.defaults, splits=parts, unlabelled=free,
+                   cache=replace(tree.study.cache, digests=digests))
 
 
 def scale(tree: Tree, name: str) -> float:

@@ -13,6 +13,8 @@ PRECISION = "auto"             # auto: bfloat16 where the device has it, else fl
 WORKERS = 0                    # runs at a time; 0: by GPUs, or as many as cores and memory allow
 RUNS_PER_GPU = 1               # runs at a time on each GPU, where its memory allows more than one
 RANKS_PER_RUN = 1              # GPUs, or processes on the CPU, that train one run together
+PRIMARY: list[str] = []        # arm and fraction, as mae 5: the comparison that is not adjusted
+DRAWS = 1                      # labelled subsets an encoder, at PRIMARY's or the smallest fraction
 THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
 RERUN = False                  # set runs made with other settings aside and train them anew
 DETECT = 0.0                   # a gain to be shown with 80 % power: says how many seeds it takes
@@ -21,7 +23,8 @@ STRICT = False                 # stop at exact duplicates instead of keeping the
 
 # Both stages.
 LAYOUT = "channels_last"       # of weights in memory, or contiguous; the faster on the CPU
-SPLIT_SEED = 0                 # of the test and validation split, the same for every run
+FOLDS = 5                      # seed k is tested on fold k mod FOLDS; 1: one fixed test set
+SPLIT_SEED = 0                 # of validation and the test folds, the same for every run
 
 # Pretraining.
 UNLABELLED = True              # unlabelled images join the pretraining pool

@@ -23,7 +23,7 @@ from common.errors import InputError
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
          "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "RERUN",
-         "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+         "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
 # (A run's identity has the precision itself, the data that the columns lead to, the weights of an
 # encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
@@ -56,7 +56,7 @@ RANGES = {
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
     "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
     "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
-    "BLOCKS": Range(1), "DETECT": Range(0, 2, "a difference of scores; 0: none"),
+         "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
            "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
@@ -85,8 +85,7 @@ class Settings(types.SimpleNamespace):
     DEMO: bool
     RERUN: bool
     STRICT: bool
-    DETECT: float
-    PLAN: bool
+         "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
     RESOLUTION: int
     LAYOUT: str
     SPLIT_SEED: int
@@ -172,6 +171,8 @@ def _add_flag(parser: Parser, name: str, value: Any, annotation: Any, comment: s
     elif name == "ENCODER":
         parser.add_argument(flag, dest=name, nargs="+", type=_named_from_here, metavar="NAME=FILE",
                             help=text)
+    elif name == "PRIMARY":
+        parser.add_argument(flag, dest=name, nargs=2, metavar=("ARM", "FRACTION"), help=text)
     elif isinstance(value, list):
         parser.add_argument(flag, dest=name, nargs="+", type=type(value[0]), help=text)
     else:
@@ -218,9 +219,13 @@ def check_common(settings: Settings, tasks: Mapping[str, Any], others: Sequence[
     if settings.PRETEXT_BATCH_SIZE == 1:
         raise InputError("PRETEXT_BATCH_SIZE = 1: BatchNorm and negatives need at least 2 cases in "
                          "a batch; give 2 or more, or 0 for the task's own")
+    if settings.FOLDS == 2:
+        raise InputError("FOLDS = 2: two test folds never give an interval; give 3 or more, or 1 "
+                         "for one fixed test set")
     _check_lists(settings)
     for arm in settings.TASKS:
         arms.check(arm, tasks, others, decoder=decoder)
+    _check_primary(settings)
     warmup = warmup_epochs(settings)
     if not 0 <= warmup < settings.FINETUNE_EPOCHS:
         raise InputError(f"WARMUP_EPOCHS = {warmup}: must be at least 0 and smaller than "
@@ -252,6 +257,30 @@ def _check_lists(settings: Settings) -> None:
             raise InputError(f"{name}: {twice[0]} is given twice; give each once")
         if not values:
             raise InputError(f"{name} is empty; give at least one")
+
+
+def _check_primary(settings: Settings) -> None:
+    """Check that the primary comparison is one of those that are made."""
+    given = settings.PRIMARY
+    found = " ".join(map(str, given))
+    if given and not (len(given) == 2 and str(given[1]).isdecimal()):
+        raise InputError(f"PRIMARY = {found}: expected an arm and a fraction, as mae 5")
+    if (named := primary(settings)) is None:
+        return
+    arm, fraction = named
+    if arm == arms.BASELINE or arms.is_control(arm):
+        raise InputError(f"PRIMARY = {found}: expected an arm that is compared with the baseline; "
+                         f"{arm} is {'it' if arm == arms.BASELINE else 'a control'}")
+    if arm not in settings.TASKS:
+        raise InputError(f"PRIMARY = {found}: {arm} is none of TASKS; add it there, or name one")
+    if fraction not in settings.FRACTIONS:
+        raise InputError(f"PRIMARY = {found}: {fraction} is none of FRACTIONS; add it there, or "
+                         "name one")
+
+
+def primary(settings: Settings) -> tuple[str, int] | None:
+    """The arm and fraction of the primary comparison as given; None without one."""
+    return (str(settings.PRIMARY[0]), int(settings.PRIMARY[1])) if settings.PRIMARY else None
 
 
 def warmup_epochs(settings: Settings) -> int:

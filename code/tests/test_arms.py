@@ -14,6 +14,7 @@ from commands import call
 from drawn import caught, texts
 
 from common import arms
+from common.data.splits import Splits
 from common.downstream.segmentation import Segmentation
 from common.downstream.supervised import Supervised
 from common.errors import InputError
@@ -26,7 +27,7 @@ from common.tasks.siamese import Siamese
 
 model3d, model2d = (importlib.import_module(f"{tree}.model") for tree in ("3d", "2d"))
 pretexts = importlib.import_module("3d.pretext").PRETEXTS
-SMALL = {"3d": ["--resolution", "32", "--levels", "1", "--filters", "2"],
+SMALL = {"3d": ["--resolution", "32", "--levels", "1", "--filters", "2", "--folds", "3"],
          "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
                 "--batch-size", "4"]}
 SHORT = ["--pretext-epochs", "1", "--pretext-batch-size", "4", "--finetune-epochs", "1",
@@ -117,7 +118,7 @@ def test_odd_encoder_flags_are_refused(entry: str, message: str) -> None:
         encoders.named(Settings(ENCODER=[entry], TASKS=["baseline"]), ["baseline", *pretexts])
 
 
-NOBODY: Any = (SimpleNamespace(facts={}), SimpleNamespace(val=[], test=[]))  # cases and splits
+NOBODY: Any = (SimpleNamespace(facts={}), Splits(0, [], [[]], []))  # cases and splits
 
 
 def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> None:
@@ -131,18 +132,18 @@ def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> Non
                            ({"model": state}, ["not a mapping of names to tensors"])):
         checkpoint.save(tmp_path / "e.pt", content)
         with pytest.raises(InputError) as caught:
-            encoders.from_files({"mine": tmp_path / "e.pt"}, make, *NOBODY)
+            encoders.from_files({"mine": tmp_path / "e.pt"}, make, *NOBODY, seeds=[0])
         assert all(word in str(caught.value) for word in [*words, "e.pt"])
     checkpoint.save(tmp_path / "e.pt", state)
-    arm = encoders.from_files({"mine": tmp_path / "e.pt"}, make, *NOBODY)["mine"]
+    arm = encoders.from_files({"mine": tmp_path / "e.pt"}, make, *NOBODY, seeds=[0])["mine"]
     checkpoint.save(tmp_path / "e.pt", make().state_dict())  # replaced while runs are waiting
     with pytest.raises(InputError, match="e.pt: has other weights than when"):
         arm.load()
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(InputError, match="text.pt: not a file of weights.*encoder.pt holds them"):
-        encoders.from_files({"mine": tmp_path / "text.pt"}, make, *NOBODY)
+        encoders.from_files({"mine": tmp_path / "text.pt"}, make, *NOBODY, seeds=[0])
     with pytest.raises(InputError, match="no such file"):
-        encoders.from_files({"mine": tmp_path / "none.pt"}, make, *NOBODY)
+        encoders.from_files({"mine": tmp_path / "none.pt"}, make, *NOBODY, seeds=[0])
 
 
 @pytest.fixture(scope="module", params=["3d", "2d"])

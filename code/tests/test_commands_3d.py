@@ -47,8 +47,9 @@ def test_records_hold_what_the_figure_needs(trial_3d: Trial) -> None:
     assert (content["task"], content["fraction"], content["seed"], content["labelled"]) == (
         "rotation", 50, 0, 3)
     splits = json.loads((run.parents[3] / "splits.json").read_text())
-    assert set(content["cases"]) == set(splits["test"])
-    assert set(content["labelled_cases"]) <= set(splits["train"])
+    assert set(content["cases"]) == set(splits["folds"][0]) and len(splits["folds"]) == 3
+    assert set(content["labelled_cases"]) <= {*splits["folds"][1], *splits["folds"][2]}
+    assert (content["seed"], content["fold"], content["draw"]) == (0, 0, 0)
     config = json.loads((run / "config.json").read_text())
     assert config["provenance"]["torch"] and config["identity"]["encoder"]["task"] == "rotation"
     assert (run.parents[3] / "pretrain/rotation/seed0/encoder.pt").exists()

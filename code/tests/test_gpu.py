@@ -29,7 +29,7 @@ from common.tasks.batches import generator
 CODE = Path(__file__).resolve().parents[1]
 FLAGS = ["--fractions", "100", "--seeds", "0", "--tasks", "baseline", "rotation",
          "--validations", "2", "--warmup-epochs", "1"]
-TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2"],
+TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--folds", "3"],
         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
                "--batch-size", "4"]}
 SHORT = ["--pretext-epochs", "2", "--finetune-epochs", "3"]

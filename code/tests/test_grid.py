@@ -176,14 +176,16 @@ def test_files_set_aside_are_never_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("edit", "message"), [
-    ({"train": ["a", "b", "c", "e"]}, "listed twice"), ({"val": "cd"}, "not the splits"),
-    ({"test": ["e", "zzz"]}, "zzz: no labelled"), ({"val": []}, "two or more"),
+    ({"rest": ["a", "b", "c", "e"]}, "listed twice"), ({"val": "cd"}, "not the splits"),
+    ({"folds": []}, "not the splits"), ({"folds": [["e", "f"], ["g"]]}, "not the splits"),
+    ({"folds": [["e", "f"], ["a", "c"]], "rest": []}, "listed twice"), ({"rest": ["a"]}, "two or"),
+    ({"folds": [["e", "zzz"]]}, "zzz: no labelled"), ({"val": []}, "two or more"),
     ({"seed": None}, "SPLIT_SEED"),
-    ({"test": [["e"], "f"]}, "no labelled case"),
-    ({"test": ["c", "d"], "val": ["e", "f"], "digest": True}, "edited since it was made")])
+    ({"folds": [[["e"], "f"]]}, "no labelled case"),
+    ({"folds": [["c", "d"]], "val": ["e", "f"], "digest": True}, "edited since it was made")])
 def test_a_hand_edited_splits_file_is_one_line(tmp_path: Path, edit: dict[str, Any],
                                                message: str) -> None:
-    parts = Splits(["a", "b"], ["c", "d"], ["e", "f"], 0)
+    parts = Splits(0, ["c", "d"], [["e", "f"]], ["a", "b"])
     content = {**parts.to_json(), "contents": dict.fromkeys("abcdef", "x")}
     path = tmp_path / "splits.json"
     path.write_text(json.dumps({**content, **edit, **(

@@ -32,19 +32,20 @@ class Fake:
 def made(folder: Path, fake: Any = None, **given: Any) -> splits.Splits:
     cache: Any = fake or Fake()
     strata = {case: cache.facts[case]["truth"] for case in LABELLED}
-    settings = Settings(**{"SPLIT_SEED": 0, "STRICT": False, "RERUN": False, **given})
+    settings = Settings(**{"SPLIT_SEED": 0, "FOLDS": 5, "STRICT": False, "RERUN": False, **given})
     return splits.make_splits(cache, strata, folder, generated=True, settings=settings)
 
 
 def test_twins_are_on_one_side_and_contradictions_in_no_part(tmp_path: Path) -> None:
     for seed in range(12):
-        parts = made(tmp_path / str(seed), SPLIT_SEED=seed)
-        every = [*parts.train, *parts.val, *parts.test]
-        assert sorted(every) == [case for case in LABELLED if case not in ("c10", "c11")]
-        sides = [len({"c00", "c01", "c02", "c03"} & set(part))
-                 for part in (parts.train, parts.val, parts.test)]
-        assert sorted(sides) == [0, 0, 4]
-    written = json.loads((tmp_path / "0/splits.json").read_text())
+        for folds in (1, 5):
+            parts = made(tmp_path / str(seed) / str(folds), SPLIT_SEED=seed, FOLDS=folds)
+            every = [parts.val, *parts.folds, parts.rest]
+            assert sorted(case for part in every for case in part) == [
+                case for case in LABELLED if case not in ("c10", "c11")]
+            sides = [len({"c00", "c01", "c02", "c03"} & set(part)) for part in every]
+            assert sorted(sides) == [0] * (folds + 1) + [4]
+    written = json.loads((tmp_path / "0/5/splits.json").read_text())
     assert written["duplicates"]["contradicting"] == ["c10", "c11"]
     assert written["duplicates"]["unlabelled"] == ["u1"]
 
@@ -53,10 +54,31 @@ def test_the_pool_is_the_training_cases_and_the_unlabelled_that_are_no_twins(
         tmp_path: Path) -> None:
     parts = made(tmp_path)
     fake: Any = Fake()
-    assert splits.pool_of(fake, parts) == [*parts.train, "u0", "u2"]
-    wrong = splits.Splits([*parts.train, parts.test[0]], parts.val, parts.test, 0)
-    with pytest.raises(InputError, match=parts.test[0]):
-        splits.pool_of(fake, wrong)
+    free = splits.unlabelled(fake)
+    assert free == ["u0", "u2"]
+    for seed in range(7):
+        part = parts.of(seed)
+        assert splits.pool_of(part, free) == [*part.train, "u0", "u2"]
+        assert not {*part.test, *part.val} & set(splits.pool_of(part, free))
+        with pytest.raises(InputError, match=part.test[0]):
+            splits.pool_of(part._replace(train=[*part.train, part.test[0]]), free)
+
+
+def test_a_leak_in_any_fold_stops_before_training(tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were a test case of the last fold among the unlabelled, that fold alone would leak."""
+    cache, strata = Fake(), {case: int(case[1:]) % 3 for case in LABELLED}
+    settings = Settings(SPLIT_SEED=0, FOLDS=5, STRICT=False, RERUN=False)
+
+    def divide() -> Any:
+        fake: Any = cache
+        return splits.divide(fake, strata, tmp_path, generated=True, settings=settings)
+    parts, free = divide()
+    assert free == ["u0", "u2"]
+    for leaked in (parts.folds[-1][0], parts.folds[0][0], parts.val[0]):
+        monkeypatch.setattr(splits, "unlabelled", lambda cache, leaked=leaked: [leaked])
+        with pytest.raises(InputError, match=f"{leaked}: held out"):
+            divide()
 
 
 def test_strict_stops_at_any_duplicate(tmp_path: Path) -> None:
@@ -72,7 +94,8 @@ def test_strict_stops_at_any_duplicate(tmp_path: Path) -> None:
 def test_splits_are_read_as_they_were_written(tmp_path: Path) -> None:
     first = made(tmp_path)
     content = json.loads((tmp_path / "splits.json").read_text())
-    content["train"][0], content["test"][0] = content["test"][0], content["train"][0]
+    one, other, val = content["folds"][0], content["folds"][1], content["val"]
+    one[0], other[0], val[0] = other[0], val[0], one[0]
     (tmp_path / "splits.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="edited since it was made"):
         made(tmp_path)
@@ -80,14 +103,26 @@ def test_splits_are_read_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / "splits.json").write_text(json.dumps(content))
     again = made(tmp_path)
     assert again != first
-    assert (again.train, again.val, again.test) == (content["train"], content["val"],
-                                                    content["test"])
+    assert (again.folds, again.val, again.rest) == (content["folds"], val, [])
 
 
-@pytest.mark.parametrize("change", ["content", "case", "seed"])
+def test_splits_of_an_earlier_version_are_named_and_set_aside(tmp_path: Path) -> None:
+    """Those had one fixed test set, and no folds."""
+    for folds in (1, 5):
+        old = {"seed": 0, "test": ["a", "b"], "val": ["c", "d"], "train": ["e", "f"]}
+        (tmp_path / "splits.json").write_text(json.dumps(old))
+        with pytest.raises(InputError, match="made by an earlier version, with one fixed test set; "
+                                             "give --results OTHER .* or --rerun") as caught:
+            made(tmp_path, FOLDS=folds)
+        assert "\n" not in str(caught.value)
+        assert made(tmp_path, FOLDS=folds, RERUN=True) == made(tmp_path, FOLDS=folds)
+        assert json.loads((tmp_path / f"splits.json.old-{1 + (folds > 1)}").read_text()) == old
+
+
+@pytest.mark.parametrize("change", ["content", "case", "seed", "folds"])
 def test_splits_of_other_data_are_refused_or_set_aside(tmp_path: Path, change: str) -> None:
     made(tmp_path)
-    fake, seed = Fake(), 0
+    fake, seed, folds = Fake(), 0, 5
     if change == "content":
         fake.contents["c07"] = "another"
     elif change == "case":
@@ -95,15 +130,18 @@ def test_splits_of_other_data_are_refused_or_set_aside(tmp_path: Path, change: s
         fake.facts.pop("c39")
         fake.labelled -= 1
         LABELLED.remove("c39")
+    elif change == "folds":
+        folds = 4
     else:
         seed = 1
     try:
-        named = {"content": "c07", "case": "c39", "seed": "SPLIT_SEED"}[change]
+        named = {"content": "c07", "case": "c39", "seed": "SPLIT_SEED", "folds": "FOLDS"}[change]
         with pytest.raises(InputError, match=named):
-            made(tmp_path, fake, SPLIT_SEED=seed)
-        new = made(tmp_path, fake, SPLIT_SEED=seed, RERUN=True)
+            made(tmp_path, fake, SPLIT_SEED=seed, FOLDS=folds)
+        new = made(tmp_path, fake, SPLIT_SEED=seed, FOLDS=folds, RERUN=True)
         assert new.seed == seed and (tmp_path / "splits.json.old-1").exists()
-        assert made(tmp_path, fake, SPLIT_SEED=seed) == new
+        assert len(new.folds) == folds
+        assert made(tmp_path, fake, SPLIT_SEED=seed, FOLDS=folds) == new
     finally:
         if change == "case":
             LABELLED.append("c39")

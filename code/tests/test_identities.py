@@ -74,7 +74,9 @@ FINETUNED = {"oracle", "baseline", "arm"}
     ({"VALIDATIONS": 3}, FINETUNED), ({"PRETEXT_LR": 0.5}, {"pretrain", "arm"}),
     ({"PRETEXT_PATIENCE": 3}, {"pretrain", "arm"}), ({"WARMUP_EPOCHS": 2}, {"arm"}),
     ({"START_LR_FACTOR": 0.1}, {"arm"}), ({"LAYOUT": "contiguous"}, {"pretrain", *FINETUNED}),
-    ({"SEEDS": [0, 1]}, set()), ({"TASKS": ["baseline"]}, set()), ({"WORKERS": 2}, set()),
+    ({"FOLDS": 7}, {"pretrain", *FINETUNED}), ({"DRAWS": 3}, set()),
+    ({"PRIMARY": ["rotation", 50]}, set()), ({"SEEDS": [0, 1]}, set()),
+    ({"TASKS": ["baseline"]}, set()), ({"WORKERS": 2}, set()),
     ({"DEVICE": "cuda:0"}, set()), ({"CHECKPOINTING": True}, set())])
 def test_constants_change_the_runs_that_they_reach(study: Study, values: dict[str, Any],
                                                    expected: set[str]) -> None:
@@ -82,8 +84,8 @@ def test_constants_change_the_runs_that_they_reach(study: Study, values: dict[st
 
 
 def test_images_and_labels_change_the_runs_that_they_reach(study: Study) -> None:
-    train, val, test = study.splits.train[0], study.splits.val[0], study.splits.test[0]
-    free = next(case for case in study.pool if case not in study.splits.train)
+    part, free = study.part(0), study.unlabelled[0]
+    train, val, test = part.train[0], part.val[0], part.test[0]
     everything = {"pretrain", *FINETUNED}
     for case, place, expected in ((train, 0, everything), (val, 0, everything),
                                   (test, 0, FINETUNED | {"arm"}), (free, 0, {"pretrain", "arm"}),
@@ -112,8 +114,8 @@ def test_another_subset_of_the_same_cases_is_another_run(study: Study) -> None:
     seeds = [study.finetune_run("baseline", 50, seed).identity["labelled"] for seed in range(9)]
     assert len(set(seeds)) > 3  # few cases: some subsets are the same
     others = [replace(study, strata={case: (number + shift) % 2 for number, case in
-                                     enumerate(study.splits.train)}) for shift in range(2)]
-    others += [replace(study, strata=dict.fromkeys(study.splits.train, 0))]
+                                     enumerate(study.part(0).train)}) for shift in range(2)]
+    others += [replace(study, strata=dict.fromkeys(study.part(0).train, 0))]
     drawn = [other for other in others if other.labelled(50, 0) != study.labelled(50, 0)]
     assert drawn and all("baseline" in changed(study, other) for other in drawn)
 
@@ -155,7 +157,7 @@ def test_arrays_name_a_run_and_not_the_files_or_the_version(
     assert changed(study, study_of(script, data, tmp_path / "a")) == FINETUNED
     content["labels"] = labels
     (data / "dataset.json").write_text(json.dumps(content))
-    file = data / "labelsTr" / f"{study.splits.train[0]}.nii.gz"
+    file = data / "labelsTr" / f"{study.part(0).train[0]}.nii.gz"
     label = nib.load(file)
     voxels = np.asarray(label.dataobj).copy()
     voxels = np.roll(voxels, 1, axis=0)  # as much foreground as before: the same splits
@@ -199,19 +201,19 @@ def test_an_encoder_that_has_seen_held_out_cases_is_refused(
     pixels = {case: fact["pixels"] for case, fact in study.cache.facts.items()}
     file = tmp_path / "encoder.pt"
     file.touch()
-    train, val, test = ([pixels[case] for case in part] for part in
-                        (study.splits.train, study.splits.val, study.splits.test))
+    part = study.part(0)
+    train, val, test = ([pixels[case] for case in cases] for cases in
+                        (part.train, part.val, part.test))
 
     def check() -> None:
-        encoders.check_origins({"mine": file}, pixels, val=study.splits.val,
-                               test=study.splits.test)
+        encoders.check_origins({"mine": file}, pixels, val=part.val, test=part.test)
     check()
     assert "nobody knows" in capsys.readouterr().out
     encoders.write_origin(file, "other", learnt_from=train, chosen_on=val)
     check()
     assert not capsys.readouterr().out
     for learnt_from, chosen_on, what in (
-            ([*train, test[0]], val, f"1 of the test cases.*{study.splits.test[0]}"),
+            ([*train, test[0]], val, f"1 of the test cases.*{part.test[0]}"),
             (train, [test[1]], "1 of the test cases"), ([*train, *val], val, "validation cases")):
         encoders.write_origin(file, "other", learnt_from=learnt_from, chosen_on=chosen_on)
         with pytest.raises(InputError, match=what):

@@ -257,7 +257,7 @@ def test_the_decoders_statistics_are_those_of_whole_images(trial: Trial) -> None
     seen: list[Tensor] = []
     norm = network.decoder.blocks[0][2]
     norm.register_forward_pre_hook(lambda layer, given: seen.append(given[0].detach()))
-    images = cases.batch(cases.rows(trial.study.pool), labelled=False).images
+    images = cases.batch(cases.rows(trial.study.pool(0)), labelled=False).images
     network.eval()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm3d):
@@ -319,7 +319,7 @@ def test_in_2d_there_is_no_decoder_to_hand_on(trial: Trial) -> None:
 def test_a_reconstruction_is_learnt_by_both_networks(trial: Trial) -> None:
     torch.manual_seed(0)
     task, cases = trial.study.task("filling"), load_cases(trial.study, CPU)
-    rows = cases.rows(trial.study.pool)[:3]
+    rows = cases.rows(trial.study.pool(0))[:3]
     views, targets = task.prepare(cases.batch(rows, labelled=False), Generator().manual_seed(0),
                                   training=True)
     encoder = trial.study.networks.encoder()

@@ -24,27 +24,32 @@ CONTAINS = {case: [0, 1, 2] if i % 10 == 0 else [0, 1] for i, case in enumerate(
 
 
 def test_the_hold_out_is_disjoint_stratified_and_independent_of_listing_order() -> None:
-    parts = splits.hold_out(STRATA, seed=0)
-    assert (len(parts.test), len(parts.val), len(parts.train)) == (20, 10, 70)
-    assert sorted(parts.train + parts.val + parts.test) == IDS
     shuffled = dict(sorted(STRATA.items(), key=lambda item: item[0][::-1]))
-    assert splits.hold_out(shuffled, seed=0) == parts
-    assert splits.hold_out(STRATA, seed=1) != parts
-    counts = np.bincount([STRATA[case] for case in parts.test])
-    assert counts.max() - counts.min() <= 2
+    for folds, sizes in ((1, (20, 10, 70)), (5, (18, 10, 72))):
+        made = splits.hold_out(STRATA, seed=0, folds=folds)
+        assert splits.hold_out(shuffled, seed=0, folds=folds) == made
+        assert splits.hold_out(STRATA, seed=1, folds=folds) != made
+        for part in made.every():
+            assert (len(part.test), len(part.val), len(part.train)) == sizes
+            assert sorted(part.train + part.val + part.test) == IDS
+            counts = np.bincount([STRATA[case] for case in part.test])
+            assert counts.max() - counts.min() <= 2
 
 
 def test_duplicates_stay_on_one_side() -> None:
     groups = dict.fromkeys(IDS[:30:3], IDS[0])
     for seed in range(10):
-        parts = splits.hold_out(STRATA, groups, seed=seed)
+        made = splits.hold_out(STRATA, groups, seed=seed, folds=1)
         sides = [sum(case in part for case in groups)
-                 for part in (parts.train, parts.val, parts.test)]
+                 for part in (made.rest, made.val, made.folds[0])]
         assert sorted(sides) == [0, 0, len(groups)]
+        made = splits.hold_out(STRATA, groups, seed=seed, folds=3)
+        sides = [sum(case in part for case in groups) for part in (made.val, *made.folds)]
+        assert sorted(sides) == [0, 0, 0, len(groups)]
 
 
 def test_subsets_are_nested_stratified_seeded_and_hold_every_class() -> None:
-    train = splits.hold_out(STRATA, seed=0).train
+    train = splits.hold_out(STRATA, seed=0, folds=1).rest
 
     def draw(fraction: float, seed: int) -> list[str]:
         return splits.subset(train, STRATA, CONTAINS, fraction=fraction, seed=seed)
@@ -58,14 +63,13 @@ def test_subsets_are_nested_stratified_seeded_and_hold_every_class() -> None:
     assert draw(5, 0) == draw(5, 0) != draw(5, 1)
 
 
-def test_too_few_cases_is_an_input_error_and_leakage_is_caught() -> None:
-    with pytest.raises(InputError, match="at least 6"):
-        splits.hold_out({"a": 0, "b": 0}, seed=0)
-    parts = splits.hold_out(STRATA, seed=0)
-    splits.check_no_leakage(parts, parts.train)
-    for part in (parts.test, parts.val):
-        with pytest.raises(InputError, match=part[0]):
-            splits.check_no_leakage(parts, [*parts.train, part[0]])
+def test_leakage_is_caught_in_every_fold() -> None:
+    for folds in (1, 5):
+        for part in splits.hold_out(STRATA, seed=0, folds=folds).every():
+            splits.check_no_leakage(part, part.train)
+            for held_out in (part.test, part.val):
+                with pytest.raises(InputError, match=held_out[0]):
+                    splits.check_no_leakage(part, [*part.train, held_out[0]])
 
 
 @pytest.mark.parametrize(("count", "size"), [(9, 4), (8, 4), (3, 4), (5, 2)])

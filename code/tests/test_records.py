@@ -74,7 +74,8 @@ def test_validations_are_read_in_order_and_a_torn_log_is_named(tmp_path: Path) -
     run.log("time", {"epoch": 6, "seconds": 2.25})
     run.finish({"stage": "finetune", "metric": "dice"})
     found = records.read(tmp_path)
-    assert found.dataset == tmp_path.name and found.splits == {} and found.pretrain == []
+    assert found.dataset == tmp_path.name and found.splits == found.plan == {}
+    assert found.pretrain == []
     assert found.finetune == [{
         "stage": "finetune", "metric": "dice", "identity": IDENTITY, "seconds": 3.75,
         "provenance": {"commit": "c"}, "validations": {"dice": [(3, 0.5), (9, 0.7)]},

@@ -57,6 +57,8 @@ def test_every_word_has_its_choices(script: ModuleType) -> None:
     ({"PRETEXT_BATCH_SIZE": 1}, "PRETEXT_BATCH_SIZE = 1: .* at least 2"),
     ({"PRETEXT_BATCH_SIZE": -1}, "PRETEXT_BATCH_SIZE = -1: must be at least 0"),
     ({"FINETUNE_CLIP": -1.0}, "FINETUNE_CLIP = -1"), ({"START_LR_FACTOR": -0.1}, "START_LR_FACTOR"),
+    ({"FOLDS": 2}, "FOLDS = 2: .* never give an interval; give 3 or more, or 1"),
+    ({"FOLDS": 0}, "FOLDS = 0"), ({"DRAWS": 0}, "DRAWS = 0: must be at least 1"),
     ({"SEEDS": []}, "SEEDS is empty"), ({"FRACTIONS": [5, 5]}, "5 is given twice"),
     ({"WARMUP_EPOCHS": 10**6}, "smaller than FINETUNE_EPOCHS")])
 def test_what_would_go_wrong_in_mid_grid_is_refused(script: ModuleType, values: dict[str, Any],

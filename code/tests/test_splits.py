@@ -48,30 +48,89 @@ def test_terciles_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("count", "test", "val"), [(6, 2, 2), (30, 6, 3), (47, 9, 5)])
-def test_a_fifth_is_tested_on_and_a_tenth_chooses(count: int, test: int, val: int) -> None:
-    parts = splits.hold_out({f"c{i:02d}": i % 2 for i in range(count)}, seed=0)
-    assert (len(parts.test), len(parts.val)) == (test, val)
-    assert len(parts.train) == count - test - val
-    for part in (parts.test, parts.val, parts.train):
-        assert part == sorted(part)
+def test_with_one_fold_a_fifth_is_tested_on_and_a_tenth_chooses(count: int, test: int,
+                                                                val: int) -> None:
+    strata = {f"c{i:02d}": i % 2 for i in range(count)}
+    for seed in range(5):
+        made = splits.hold_out(strata, seed=seed, folds=1)
+        order = splits.stratified_order(strata, seed=seed, purpose="hold-out")
+        expected = splits.Part(sorted(order[test + val:]), sorted(order[test:test + val]),
+                               sorted(order[:test]), 0)
+        assert [made.of(k) for k in (0, 1, 7)] == [expected] * 3 and made.every() == [expected]
+
+
+def test_one_fold_is_the_test_set_that_the_code_without_folds_made() -> None:
+    strata = {f"c{i:02d}": i % 2 for i in range(12)}
+    for seed, test, val in ((0, ["c01", "c04"], ["c00", "c11"]),
+                            (1, ["c07", "c08"], ["c02", "c03"])):
+        made = splits.hold_out(strata, seed=seed, folds=1)
+        assert made == splits.Splits(seed, val, [test], sorted({*strata} - {*test, *val}))
+
+
+@pytest.mark.parametrize(("count", "folds", "val", "sizes"), [
+    (12, 5, 2, [2, 2, 2, 2, 2]), (60, 5, 6, [10, 11, 11, 11, 11]), (20, 3, 2, [6, 6, 6]),
+    (47, 4, 5, [10, 11, 10, 11])])
+def test_a_tenth_chooses_and_every_other_case_is_tested_once_in_as_many_seeds(
+        count: int, folds: int, val: int, sizes: list[int]) -> None:
+    strata = {f"c{i:02d}": i % 2 for i in range(count)}
+    made = splits.hold_out(strata, seed=3, folds=folds)
+    order = splits.stratified_order(strata, seed=3, purpose="hold-out")
+    assert made.val == sorted(order[:val]) and made.rest == [] and made.seed == 3
+    assert [len(fold) for fold in made.folds] == sizes
+    assert made.folds[0] == sorted(order[val:val + sizes[0]])  # blocks of the stratified order
+    for first in (0, 7):
+        parts = [made.of(seed) for seed in range(first, first + folds)]
+        assert sorted(case for part in parts for case in part.test) == sorted(order[val:])
+        assert [part.fold for part in parts] == [seed % folds
+                                                 for seed in range(first, first + folds)]
+    for part in parts:
+        assert part.val == made.val and part.test == made.folds[part.fold]
+        assert part.train == sorted({*strata} - {*part.val, *part.test})
+    assert made.every() == [made.of(k) for k in range(folds)]
 
 
 def test_every_stratum_has_its_share_of_the_test_set() -> None:
     for seed in range(20):
         counts = dict.fromkeys(SIZES, 0)
-        for case in splits.hold_out(STRATA, seed=seed).test:
+        for case in splits.hold_out(STRATA, seed=seed, folds=1).folds[0]:
             counts[STRATA[case]] += 1
         assert abs(counts["usual"] - 12) <= 2 and abs(counts["frequent"] - 27) <= 2
 
 
-def test_a_group_is_never_parted_and_counts_as_one() -> None:
+def test_every_stratum_has_its_share_of_validation_and_of_each_fold() -> None:
+    for seed in range(20):
+        made = splits.hold_out(STRATA, seed=seed, folds=5)
+        shares = [(made.val, 0.1), *((fold, 0.18) for fold in made.folds)]
+        for part, share in shares:
+            for stratum, size in SIZES.items():
+                assert abs(sum(STRATA[case] == stratum for case in part) - share * size) <= 2
+
+
+@pytest.mark.parametrize("folds", [1, 5])
+def test_a_group_is_never_parted_and_counts_as_one(folds: int) -> None:
     groups = {f"usual_{i:03d}": f"pair{i // 2}" for i in range(60)}
-    parted = [splits.hold_out(STRATA, groups, seed=seed) for seed in range(10)]
-    for parts in parted:
-        for part in (parts.train, parts.val, parts.test):
+    for made in (splits.hold_out(STRATA, groups, seed=seed, folds=folds) for seed in range(10)):
+        sides = [made.val, *made.folds, made.rest]
+        for part in sides:
             inside = [case for case in part if case in groups]
             assert all(f"usual_{int(case[-3:]) ^ 1:03d}" in inside for case in inside)
-        assert sorted(parts.train + parts.val + parts.test) == sorted(STRATA)
+        assert sorted(case for part in sides for case in part) == sorted(STRATA)
+
+
+@pytest.mark.parametrize(("count", "folds", "message"), [
+    (5, 1, "5 different labelled cases; at least 6 are needed"), (11, 5, "at least 12 .*or give --"
+                                                                  "folds 1"),
+    (5, 5, "at least 12 are needed: 2 for validation and 2 for each of 5 test folds; add labelled "
+           "cases$"), (43, 20, "at least 44 .*--folds 1")])
+def test_too_few_cases_are_refused_with_the_number_needed_and_the_way_out(
+        count: int, folds: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        splits.hold_out({f"c{i:02d}": 0 for i in range(count)}, seed=0, folds=folds)
+    twins = {f"c{i:02d}": "all" for i in range(count + 1)}  # a group counts as one
+    with pytest.raises(InputError, match="^1 different"):
+        splits.hold_out({f"c{i:02d}": 0 for i in range(count + 1)}, twins, seed=0, folds=folds)
+    made = splits.hold_out({f"c{i:02d}": 0 for i in range(count + 40)}, seed=0, folds=folds)
+    assert min(map(len, [made.val, *made.folds, made.of(0).train])) >= 2
 
 
 def test_a_subset_is_the_beginning_of_the_order_after_the_cases_with_new_classes() -> None:
@@ -100,7 +159,7 @@ def test_subsets_have_the_stated_size_and_hold_each_other() -> None:
 
 def test_a_case_in_two_parts_or_held_out_and_pretrained_on_is_caught() -> None:
     def check(train: str, val: str, test: str, pool: str) -> None:
-        splits.check_no_leakage(splits.Splits(list(train), list(val), list(test), 0), list(pool))
+        splits.check_no_leakage(splits.Part(list(train), list(val), list(test), 0), list(pool))
     check("ab", "cd", "ef", "abxy")
     for wrong in (("abc", "cd", "ef", "ab"), ("abe", "cd", "ef", "ab"), ("ab", "cde", "ef", "ab"),
                   ("ab", "cd", "ef", "abc"), ("ab", "cd", "ef", "abf")):

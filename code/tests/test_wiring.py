@@ -50,13 +50,15 @@ def grid(request: pytest.FixtureRequest, scans: Path, photographs: Path,
 
 def test_weights_are_chosen_on_the_validation_cases_and_on_no_other(grid: Grid) -> None:
     for one in grid.runs.values():
-        assert ids(grid, one.fit.val) == grid.study.splits.val
+        assert ids(grid, one.fit.val) == grid.study.splits.val  # the same for every seed
 
 
 def test_no_test_case_is_anywhere_but_in_the_last_evaluations_of_finetuning(grid: Grid) -> None:
-    test = set(grid.cases.rows(grid.study.splits.test))
-    assert len(test) >= 2
+    folds = grid.study.splits.folds
     for key, one in grid.runs.items():
+        fold = int(key[-1]) % len(folds)
+        test = set(grid.cases.rows(folds[fold]))
+        assert one.run.identity["fold"] == one.scores["fold"] == fold and len(test) >= 2
         assert not test & {*one.fit.train, *one.fit.val}
         seen = [evaluation for evaluation in one.evaluations if test & set(evaluation.rows)]
         assert len(seen) == (2 if key[0] == "finetune" else 0)  # best and, beside it, last weights
@@ -64,38 +66,41 @@ def test_no_test_case_is_anywhere_but_in_the_last_evaluations_of_finetuning(grid
 
 
 def test_pretraining_sees_the_training_cases_and_the_unlabelled_and_nobody_else(grid: Grid) -> None:
-    parts = grid.study.splits
+    parts, labelled = grid.study.splits, grid.cases.ids[:grid.study.cache.labelled]
     unlabelled = grid.cases.ids[grid.study.cache.labelled:]
     assert len(unlabelled) == 2
     for seed in SEEDS:
+        train = {*labelled} - {*parts.val, *parts.folds[seed % len(parts.folds)]}
         for task in ("rotation", "exemplar"):
             seen = ids(grid, grid.pretrained(task, seed).fit.train)
-            assert sorted(seen) == sorted([*parts.train, *unlabelled])
+            assert sorted(seen) == sorted([*train, *unlabelled])
         oracle = ids(grid, grid.pretrained("oracle", seed).fit.train)
-        assert sorted(oracle) == sorted(parts.train)
+        assert sorted(oracle) == sorted(train)
 
 
 def test_a_labelled_subset_is_the_same_for_every_arm_and_another_for_every_seed(grid: Grid) -> None:
     found = grid.finetuned()
-    parts, subsets = grid.study.splits, {}
+    subsets: dict[tuple[int, int], list[int]] = {}
     for (_, fraction, seed), one in found.items():
         rows = subsets.setdefault((fraction, seed), one.fit.train)
         assert one.fit.train == rows
         assert one.scores["labelled_cases"] == sorted(ids(grid, rows))
         assert one.scores["labelled"] == len(rows) == len(set(rows))
-        assert len(rows) == max(2, round(len(parts.train) * fraction / 100))
-        assert set(ids(grid, rows)) <= set(parts.train)
+        train = grid.study.part(seed).train
+        assert len(rows) == max(2, round(len(train) * fraction / 100))
+        assert set(ids(grid, rows)) <= set(train)
     for seed in SEEDS:
         small, large = (set(subsets[fraction, seed]) for fraction in FRACTIONS)
-        assert small < large == set(grid.cases.rows(parts.train))
+        assert small < large == set(grid.cases.rows(grid.study.part(seed).train))
     assert set(subsets[50, SEEDS[0]]) != set(subsets[50, SEEDS[1]])
 
 
 def test_the_smallest_subset_that_can_has_every_class_for_every_seed(grid: Grid) -> None:
-    facts, train = grid.study.cache.facts, grid.study.splits.train
-    classes = {label for case in train for label in facts[case]["contains"]}
+    facts = grid.study.cache.facts
     enough = 34 if grid.study.tree == "3d" else 36  # percent: two scans, five photographs
     for seed in range(12):
+        train = grid.study.part(seed).train
+        classes = {label for case in train for label in facts[case]["contains"]}
         drawn = grid.study.labelled(enough, seed)
         assert {label for case in drawn for label in facts[case]["contains"]} == classes
 
@@ -105,7 +110,9 @@ def test_the_smallest_subset_that_can_has_every_class_for_every_seed(grid: Grid)
 def test_every_arm_has_the_same_recipe_and_steps_and_the_baseline_is_never_frozen(
         grid: Grid) -> None:
     batch = grid.study.settings.BATCH_SIZE
-    steps = -(-len(grid.study.splits.train) // batch)
+    parts = [grid.study.part(seed) for seed in range(5)]
+    steps = -(-max(len(part.train) for part in parts) // batch)
+    assert len({len(part.train) for part in parts}) > 1  # and yet as many steps in every fold
     for (task, _, seed), one in grid.finetuned().items():
         baseline = task == "baseline"
         assert one.fit.recipe == Recipe(
@@ -122,26 +129,12 @@ def test_pretext_tasks_are_trained_as_set_and_the_oracle_as_the_baseline(grid: G
         for task in ("rotation", "exemplar"):
             one = grid.pretrained(task, seed)
             assert one.fit.recipe == Recipe(
-                seed=seed, epochs=7, steps=-(-len(grid.study.pool) // 3), batch_size=3, lr=0.02,
-                smoothing=5, patience=6, patience_from=11, draws=4)
-            assert one.fit.task == task and one.scores["pool"] == len(grid.study.pool)
+                seed=seed, epochs=7, steps=-(-len(grid.study.pool(seed)) // 3), batch_size=3,
+                lr=0.02, smoothing=5, patience=6, patience_from=11, draws=4)
+            assert one.fit.task == task and one.scores["pool"] == len(grid.study.pool(seed))
         oracle = grid.pretrained("oracle", seed).fit.recipe
         assert oracle.seed not in SEEDS  # another initialisation than the baseline's
         assert replace(oracle, seed=seed) == finetuned["baseline", 100, seed].fit.recipe
-
-
-@pytest.mark.parametrize("tree", ["3d"])
-def test_without_equal_steps_an_epoch_is_a_pass_over_the_subset(
-        tree: str, grid: Grid, scans: Path, tmp_path: Path) -> None:
-    if grid.study.tree != tree:
-        pytest.skip("the same code in both trees")
-    study = study_of(tree, scans, tmp_path, "--no-equal-steps", "--finetune-clip", "0",
-                     "--pretext-batch-size", "0")
-    for fraction in FRACTIONS:
-        recipe = study.finetune_recipe("baseline", fraction, 0)
-        assert recipe.steps == -(-len(study.labelled(fraction, 0)) // 2) and recipe.clip is None
-    rotation = study.task("rotation")
-    assert study.pretrain_recipe(rotation, 0).batch_size == type(rotation).batch_size == 4
 
 
 # With which weights.
@@ -166,6 +159,9 @@ def test_encoders_start_alike_in_every_pretext_task_of_a_seed(grid: Grid) -> Non
         fresh = weights(grid.study.networks.encoder())
         for task in ("rotation", "exemplar"):
             assert equal(encoder(grid.pretrained(task, seed).fit.start), fresh)
+        oracle = encoder(grid.pretrained("oracle", seed).fit.start)
+        assert not any(torch.equal(oracle[name], value) for name, value in fresh.items()
+                       if value.numel() > 9 and value.std() > 0)  # not the baseline's start
 
 
 def test_every_arm_starts_from_the_encoder_of_its_own_task_and_seed(grid: Grid) -> None:
@@ -196,10 +192,11 @@ def test_a_shuffled_start_has_the_values_of_its_task_and_not_their_places(grid: 
 
 def test_a_handed_on_encoder_has_the_statistics_of_whole_images_of_the_pool(grid: Grid) -> None:
     """Those of the views would normalise wrongly; taken from the images, batch by batch."""
-    rows = grid.cases.rows(grid.study.pool)
+    seed = SEEDS[1]
+    rows = grid.cases.rows(grid.study.pool(seed))
     images = grid.cases.batch(rows, labelled=False).images
     for task in PRETRAININGS:
-        one = grid.pretrained(task, 3)
+        one = grid.pretrained(task, seed)
         made = grid.study.networks.encoder()
         made.load_state_dict(encoder(one.fit.best))
         seen: list[Tensor] = []
@@ -215,11 +212,10 @@ def test_a_handed_on_encoder_has_the_statistics_of_whole_images_of_the_pool(grid
 
 
 def test_what_is_reported_is_that_of_the_best_weights_and_beside_it_of_the_last(grid: Grid) -> None:
-    test, val = (grid.cases.rows(part) for part in (grid.study.splits.test,
-                                                    grid.study.splits.val))
     metric = {"3d": "dice", "2d": "kappa"}[grid.study.tree]
-    for one in grid.finetuned().values():
-        scores = one.scores
+    for (_, _, seed), one in grid.finetuned().items():
+        scores, part = one.scores, grid.study.part(seed)
+        test, val = (grid.cases.rows(cases) for cases in (part.test, part.val))
         for rows, state, reported in (
                 (test, one.fit.best, scores["test"]), (val, one.fit.best, scores["val"]),
                 (test, one.fit.last, scores["last"]["test"]),
@@ -248,9 +244,10 @@ def test_a_pretext_tasks_figures_are_those_of_the_best_weights_on_validation(gri
 # Whose score is whose.
 
 def test_every_cases_score_is_written_under_its_own_name(grid: Grid) -> None:
-    for one in grid.finetuned().values():
+    folds = grid.study.splits.folds
+    for (_, _, seed), one in grid.finetuned().items():
         kept = one.scores["cases"]
-        assert list(kept) == grid.study.splits.test
+        assert list(kept) == folds[seed % len(folds)]
         for case, score in kept.items():
             row = score["both"][0] if grid.study.tree == "3d" else score["truth"]
             assert grid.cases.ids[row] == case
@@ -284,13 +281,14 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
                        task=task, cases=cases, **given)
     monkeypatch.setattr(stages, "Fit", fit)
     run = Run(tmp_path / "finetune/baseline/fraction100/seed0",
-              {"stage": "finetune", "task": "baseline", "fraction": 100, "seed": 0})
+              {"stage": "finetune", "task": "baseline", "fraction": 100, "seed": 0,
+               "fold": 0, "draw": 0})
     run.start({})
     stages.train(known, run, grid.cases, lambda steps: None)
     network, found = Level(nn.Identity(), classes, flat), run.scores()["cases"]
     images, maps, facts = (known.cache.images(), known.cache.labels(), known.cache.facts)
     assert len({str(score) for score in found.values()}) > 1
-    for case in known.splits.test:
+    for case in known.part(0).test:
         row = list(facts).index(case)
         image = torch.from_numpy(np.array(images[row]))[None].float() / (255 if flat else 1)
         outputs = network(image)
@@ -307,8 +305,9 @@ def test_with_known_answers_every_case_has_the_score_that_it_should(
 
 def test_cases_that_change_sides_make_other_runs(grid: Grid) -> None:
     parts = grid.study.splits
-    swapped = replace(grid.study, splits=replace(parts, val=parts.test, test=parts.val))
-    assert swapped.finetune_run("baseline", 50, 0).changes()
+    for swapped in (replace(parts, val=parts.folds[0], folds=[parts.val, *parts.folds[1:]]),
+                    replace(parts, folds=[parts.folds[1], parts.folds[0], *parts.folds[2:]])):
+        assert replace(grid.study, splits=swapped).finetune_run("baseline", 50, 0).changes()
     assert not grid.study.finetune_run("baseline", 50, 0).changes()
 
 
@@ -331,7 +330,8 @@ def test_an_encoder_that_is_not_the_one_trained_is_noticed(grid: Grid, tmp_path:
     assert mending.encoder_damage(one) is None
     copy = Run(tmp_path / "pretrain" / "exemplar" / "seed0", one.identity)
     shutil.copytree(one.folder, copy.folder)
-    checkpoint.save(copy.encoder, checkpoint.load(grid.pretrained("exemplar", 3).run.encoder))
+    other = grid.pretrained("exemplar", SEEDS[1]).run
+    checkpoint.save(copy.encoder, checkpoint.load(other.encoder))
     assert "not the weights" in str(mending.encoder_damage(copy))
     copy.encoder.unlink()
     assert "missing" in str(mending.encoder_damage(copy))
@@ -339,6 +339,6 @@ def test_an_encoder_that_is_not_the_one_trained_is_noticed(grid: Grid, tmp_path:
 
 def test_a_run_waits_for_its_own_encoder(grid: Grid) -> None:
     assert all(job.ready() and job.make().done() for job in plan.plan(grid.study))
-    fewer = replace(grid.study, pool=grid.study.pool[:-1])  # not pretrained on yet
+    fewer = replace(grid.study, unlabelled=grid.study.unlabelled[:-1])  # not pretrained on yet
     waits = {job.make().identity["task"] for job in plan.plan(fewer) if not job.ready()}
     assert waits == {"rotation", "exemplar", "rotation@shuffled"}

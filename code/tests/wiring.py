@@ -26,12 +26,13 @@ from common.runs.training import Recipe, State
 from common.tasks.batches import Cases, generator
 
 CODE = Path(__file__).resolve().parents[1]
-SMALL = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--batch-size", "2"],
+SMALL = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--batch-size", "2",
+                "--folds", "3"],
          "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
                 "--batch-size", "3"]}
 TASKS = ["baseline", "rotation", "exemplar", "oracle", "rotation@shuffled"]
 PRETRAININGS = ["rotation", "exemplar", "oracle"]
-FRACTIONS, SEEDS = (50, 100), (0, 3)  # seeds whose subsets of six scans differ
+FRACTIONS, SEEDS = (50, 100), (0, 4)  # of two folds, in both trees
 GIVEN = ["--tasks", *TASKS, "--fractions", *map(str, FRACTIONS), "--seeds", *map(str, SEEDS),
          "--pretext-batch-size", "3", "--pretext-epochs", "7", "--pretext-lr", "0.02",
          "--pretext-patience", "6", "--pretext-min-steps", "11", "--finetune-epochs", "5",
@@ -206,4 +207,8 @@ def grid_of(study: Study) -> Grid:
 
 
 def ids(grid: Grid, rows: list[int]) -> list[str]:
-    return [grid.cases.ids[row] for row in rows]
+    return ids_of(grid.cases, rows)
+
+
+def ids_of(cases: Cases, rows: list[int]) -> list[str]:
+    return [cases.ids[row] for row in rows]

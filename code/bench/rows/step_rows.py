@@ -64,7 +64,7 @@ class Step:
         self.cases, self.recipe, self.task, model = tree.cases, *made(tree, name)
         self.model = compiled(model) if compiled else model
         self.rng = generator(SEED, "bench")
-        labelled = tree.cases.rows(tree.study.splits.train)
+        labelled = tree.cases.rows(tree.study.part(SEED).train)
         # Few generated scans serve any batch; a case twice in it costs what another would.
         self.rows = (labelled * self.recipe.batch_size)[:self.recipe.batch_size]
         self.fit = training.Fit(model, self.task, self.cases, train=self.rows, val=self.rows,
@@ -122,7 +122,7 @@ def _inputs(tree: Tree, name: str) -> tuple[Recipe, Any, Tensor, Tensor]:
     task: Any = study.downstream() if name == BASELINE else study.task(name)
     recipe = (study.finetune_recipe(BASELINE, 100, SEED) if name == BASELINE
               else study.pretrain_recipe(task, SEED))
-    rows = (tree.cases.rows(study.splits.train) * recipe.batch_size)[:recipe.batch_size]
+    rows = (tree.cases.rows(study.part(SEED).train) * recipe.batch_size)[:recipe.batch_size]
     views, targets = task.prepare(tree.cases.batch(rows, labelled=task.labelled),
                                   generator(SEED, "bench"), training=True)
     if name == "exemplar":  # the plain way encodes the negative once more
@@ -214,7 +214,7 @@ def plans(study: Study, name: str, *, stopped: bool) -> Plan:
     if name == BASELINE:
         recipe = study.finetune_recipe(name, 100, SEED)
         assert recipe.validations is not None
-        at_the_end = 2 * (val + len(study.splits.test))  # best and last weights
+        at_the_end = 2 * (val + len(study.part(SEED).test))  # best and last weights
         return Plan(name, recipe.epochs * recipe.steps, recipe.validations * val + at_the_end)
     recipe = study.pretrain_recipe(study.task(name), SEED)
     epochs = recipe.epochs

@@ -1,14 +1,15 @@
 """Who is tested on, who chooses the model, who is learnt from; made once, kept in splits.json.
 
-Splits come before everything else. The labelled subsets of a seed are nested: one stratified order
-of the training cases, of which every fraction takes the beginning. Exact duplicates stay on one
-side; nothing held out is pretrained on.
+Splits come before everything else. A tenth of the labelled cases is validation, for every seed; the
+others lie in FOLDS folds: a seed is tested on one of them and trains on the rest. The labelled
+subsets of a seed are nested: one stratified order of its training cases, of which every fraction
+takes the beginning. Exact duplicates stay on one side; nothing held out is pretrained on.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,46 +20,88 @@ from common.errors import InputError, few
 from common.files import Json, differences, digest, read_json, set_aside, starting, write_json
 from common.settings import Settings
 
-TEST = 0.2        # share of the labelled cases
+TEST = 0.2        # share of the labelled cases, where there is one fold
 VALIDATION = 0.1  # share of the labelled cases
-MINIMUM = 6       # labelled cases: two each for test, validation and training
+LEAST = 2         # different cases in validation, in each fold, and in training
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The case ids of each part, sorted, and what was left out and why."""
+class Part(NamedTuple):
+    """The labelled cases as one seed has them: ids, sorted, and the number of its test fold."""
 
     train: list[str]
     val: list[str]
     test: list[str]
-    seed: int
+    fold: int
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The case ids of validation and of every test fold, sorted."""
+
+    seed: int               # SPLIT_SEED
+    val: list[str]          # of every seed; tested in no fold
+    folds: list[list[str]]  # seed k is tested on fold k mod FOLDS, and trains on the others
+    rest: list[str]         # training cases of every seed, tested in no fold; only with one fold
+
+    def of(self, seed: int) -> Part:
+        """Who a seed learns from, is chosen on and is tested on."""
+        fold = seed % len(self.folds)
+        others = [case for number, cases in enumerate(self.folds) if number != fold
+                  for case in cases]
+        return Part(sorted([*self.rest, *others]), self.val, self.folds[fold], fold)
+
+    def every(self) -> list[Part]:
+        """What there is to a seed, once for each fold."""
+        return [self.of(fold) for fold in range(len(self.folds))]
 
     def to_json(self) -> dict[str, Any]:
         """As kept in splits.json."""
-        return {"seed": self.seed, "test": self.test, "val": self.val, "train": self.train}
+        return {"seed": self.seed, "val": self.val, "folds": self.folds, "rest": self.rest}
 
 
 def hold_out(strata: Mapping[str, Any], groups: Mapping[str, str] | None = None, *,
-             seed: int) -> Splits:
-    """Split labelled cases into test (20 %), validation (10 %) and train (the rest), stratified.
+             seed: int, folds: int) -> Splits:
+    """Split labelled cases into validation (10 %) and test folds, stratified.
 
-    ``strata`` maps case id -> stratum; ``groups`` maps ids of exact duplicates to a common name,
-    so that one group stays on one side. Raises InputError if there are too few cases.
+    Several folds share all other cases, their sizes within one of each other; a single one has
+    20 %, and the rest is trained on by every seed. ``strata`` maps case id -> stratum; ``groups``
+    maps ids of exact duplicates to a common name, so that one group stays on one side. Raises
+    InputError if there are too few cases.
     """
     groups = groups or {}
     members: dict[str, list[str]] = {}
     for case in sorted(strata):
         members.setdefault(groups.get(case, case), []).append(case)
-    if len(members) < MINIMUM:
-        raise InputError(f"{len(members)} different labelled cases; at least {MINIMUM} are needed "
-                         "for test, validation and training: add labelled cases")
+    _check_enough(len(members), folds)
     order = stratified_order({name: strata[cases[0]] for name, cases in members.items()},
                              seed=seed, purpose="hold-out")
-    test = max(2, round(TEST * len(order)))
-    val = max(2, round(VALIDATION * len(order)))
-    parts = order[:test], order[test:test + val], order[test + val:]
-    ids = [sorted(case for name in part for case in members[name]) for part in parts]
-    return Splits(test=ids[0], val=ids[1], train=ids[2], seed=seed)
+    val = _validation(len(order))
+    if folds == 1:
+        test = max(LEAST, round(TEST * len(order)))
+        parts = [order[test:test + val], order[:test], order[test + val:]]
+    else:
+        edges = [val + (len(order) - val) * fold // folds for fold in range(folds + 1)]
+        parts = [order[:val], *(order[a:b] for a, b in pairwise(edges)), []]
+    first, *tested, rest = [sorted(case for name in part for case in members[name])
+                            for part in parts]
+    return Splits(seed, first, tested, rest)
+
+
+def _validation(count: int) -> int:
+    """How many of ``count`` different labelled cases choose the model."""
+    return max(LEAST, round(VALIDATION * count))
+
+
+def _check_enough(found: int, folds: int) -> None:
+    """Check that every part has LEAST different cases; InputError says how many that takes."""
+    least = {number: next(n for n in count(LEAST) if n - _validation(n) >= LEAST * max(2, number))
+             for number in (1, folds)}  # one fold: training takes the place of a second
+    if found < least[folds]:
+        way_out = ", or give --folds 1" if found >= least[1] else ""
+        raise InputError(f"{found} different labelled cases; at least {least[folds]} are needed: "
+                         f"{LEAST} for validation and {LEAST} for " + (
+                             "each of test and training" if folds == 1 else
+                             f"each of {folds} test folds") + f"; add labelled cases{way_out}")
 
 
 def stratified_order(strata: Mapping[str, Any], *, seed: int, purpose: str) -> list[str]:
@@ -99,17 +142,17 @@ def terciles(values: Mapping[str, float]) -> dict[str, int]:
     return {case: 3 * rank // len(ranked) for rank, case in enumerate(ranked)}
 
 
-def check_no_leakage(splits: Splits, pool: Sequence[str]) -> None:
-    """Check that the parts are disjoint and no test or validation case is pretrained on.
+def check_no_leakage(part: Part, pool: Sequence[str]) -> None:
+    """Check that a seed's parts are disjoint and it pretrains on no test or validation case.
 
     Raises InputError naming a case: the parts may have been edited by hand.
     """
-    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    parts = {"train": part.train, "val": part.val, "test": part.test}
     for one, other in combinations(parts, 2):
         if both := sorted(set(parts[one]) & set(parts[other])):
             raise InputError(f"splits.json: {few(both)}: in {one} and in {other}; a case must be "
                              "in one of them. Move the file away, it is made anew")
-    held_out = {*splits.val, *splits.test}
+    held_out = {*part.val, *part.test}
     if leaked := sorted(held_out & set(pool)):
         raise InputError(f"{few(leaked)}: held out for validation or test, and in the pretraining "
                          "pool; no score would be honest. Move splits.json away, it is made anew")
@@ -121,17 +164,23 @@ def _number(text: str) -> int:
 
 def divide(cache: Cache, strata: Mapping[str, Any], folder: Path, *, generated: bool,
            settings: Settings) -> tuple[Splits, list[str]]:
-    """Read or make the splits of a data set, kept in ``folder``; and the ids pretrained on."""
-    parts = make_splits(cache, strata, folder, generated=generated, settings=settings)
-    return parts, pool_of(cache, parts)
+    """Read or make the splits of a data set, kept in ``folder``; and the unlabelled ids to use.
+
+    Raises InputError if any fold would leak.
+    """
+    made = make_splits(cache, strata, folder, generated=generated, settings=settings)
+    free = unlabelled(cache)
+    for part in made.every():
+        pool_of(part, free)
+    return made, free
 
 
 def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,
                 generated: bool, settings: Settings) -> Splits:
-    """Read splits.json, or make it once from ids, strata and SPLIT_SEED.
+    """Read splits.json, or make it once from ids, strata, SPLIT_SEED and FOLDS.
 
-    Raises InputError naming what changed if the data set is not the one the splits were made for
-    (with --rerun the old file is moved aside), or for duplicates under --strict.
+    Raises InputError naming what changed if the splits were made for another data set, seed or
+    number of folds (with --rerun the old file is moved aside), or for duplicates under --strict.
     """
     path, dataset = folder / "splits.json", folder.name
     labelled = list(cache.facts)[:cache.labelled]
@@ -143,7 +192,7 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,
                          "leave --strict out to keep each group on one side")
     made = hold_out({case: strata[case] for case in labelled
                             if case not in twins.contradicting}, twins.groups,
-                           seed=settings.SPLIT_SEED)
+                           seed=settings.SPLIT_SEED, folds=settings.FOLDS)
     content = {"dataset": dataset, "generated": generated, **made.to_json(),
                "digest": digest(made.to_json()),
                "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
@@ -156,38 +205,57 @@ def _read_or_write(path: Path, made: Splits, content: Json, *,
     """The splits on disk if they are those of this data set, else ``made``, written."""
     if path.exists():
         old = read_json(path)
-        _check_file(path, old, content["contents"])
-        changed = [*differences(old.get("contents", {}), content["contents"]),
-                   *differences(old["seed"], made.seed, "SPLIT_SEED")]
-        if not changed:
-            return Splits(old["train"], old["val"], old["test"], old["seed"])
+        why = _unlike(path, old, made, content["contents"])
+        if why is None:
+            return Splits(old["seed"], old["val"], old["folds"], old["rest"])
         if not rerun:
-            names = few([line.split(":")[0] for line in changed])
-            raise InputError(f"{path}: made for other data; changed, added or removed: {names}; "
-                             "give --results OTHER to keep both, or --rerun to set the old aside")
+            raise InputError(f"{path}: {why}; give --results OTHER to keep both, or --rerun to set "
+                             "the old aside")
         print(f"set aside: {path.name} -> {set_aside(path).name}")
     write_json(path, content)
     return made
 
 
+def _unlike(path: Path, old: Any, made: Splits, contents: Mapping[str, str]) -> str | None:
+    """Why the splits on disk are not those of this data set and these constants, if they are not.
+
+    InputError if they cannot be used at all.
+    """
+    if isinstance(old, dict) and "train" in old and "folds" not in old:
+        return "made by an earlier version, with one fixed test set"
+    _check_file(path, old, contents)
+    changed = [*differences(old.get("contents", {}), contents),
+               *differences(old["seed"], made.seed, "SPLIT_SEED"),
+               *differences(len(old["folds"]), len(made.folds), "FOLDS")]
+    names = few([line.split(":")[0] for line in changed])
+    return f"made for other data; changed, added or removed: {names}" if changed else None
+
+
 def _check_file(path: Path, old: Any, contents: Mapping[str, str]) -> None:
     """Check that a file holds splits that can be used; it may have been edited by hand."""
     remedy = "move it away, it is made anew"
-    parts = ("train", "val", "test")
-    if not isinstance(old, dict) or not {*parts, "seed"} <= old.keys() or not all(
-            isinstance(old[part], list) and len(old[part]) >= 2 for part in parts):
-        raise InputError(f"{path}: not the splits of a data set, with two or more cases in each of "
-                         f"train, val and test; {remedy}")
-    listed = [case for part in parts for case in old[part]]
+    if not _is_splits(old):
+        raise InputError(f"{path}: not the splits of a data set, with two or more cases in val and "
+                         f"in each of its folds; {remedy}")
+    listed = [case for part in (old["val"], *old["folds"], old["rest"]) for case in part]
     if len(listed) != len(set(map(str, listed))):
         raise InputError(f"{path}: a case is listed twice; {remedy}")
-    parts_digest = digest({key: old[key] for key in ("seed", *parts)})
+    parts_digest = digest({key: old[key] for key in ("seed", "val", "folds", "rest")})
     if old.get("digest", parts_digest) != parts_digest:
         raise InputError(f"{path}: edited since it was made: a case is on another side than the "
                          f"runs beside it were made with; put it back, or {remedy}")
     known = old["contents"] if isinstance(old.get("contents"), dict) else contents
     if strange := [case for case in map(str, listed) if case not in known]:
         raise InputError(f"{path}: {few(strange)}: no labelled case of this data set; {remedy}")
+
+
+def _is_splits(old: Any) -> bool:
+    """Whether what a file holds has the form of splits."""
+    if not isinstance(old, dict) or not {"seed", "val", "folds", "rest"} <= old.keys() or not (
+            isinstance(old["folds"], list) and isinstance(old["rest"], list) and old["folds"]):
+        return False
+    needed = [old["val"], *old["folds"], *([old["rest"]] if len(old["folds"]) == 1 else [])]
+    return all(isinstance(part, list) and len(part) >= LEAST for part in needed)
 
 
 class Duplicates(NamedTuple):
@@ -214,10 +282,14 @@ def duplicates(cache: Cache) -> Duplicates:
          if cache.facts[case]["pixels"] in same])
 
 
-def pool_of(cache: Cache, parts: Splits) -> list[str]:
-    """Ids pretrained on: training cases and unlabelled ones; checked against the held-out."""
+def unlabelled(cache: Cache) -> list[str]:
+    """Ids without a label that may be pretrained on: those that equal no labelled image."""
     dropped = set(duplicates(cache).unlabelled)
-    rest = [case for case in list(cache.facts)[cache.labelled:] if case not in dropped]
-    pool = [*parts.train, *rest]
-    check_no_leakage(parts, pool)
+    return [case for case in list(cache.facts)[cache.labelled:] if case not in dropped]
+
+
+def pool_of(part: Part, free: Sequence[str]) -> list[str]:
+    """Ids that a seed is pretrained on: its training cases and the unlabelled ones, checked."""
+    pool = [*part.train, *free]
+    check_no_leakage(part, pool)
     return pool

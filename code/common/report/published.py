@@ -70,7 +70,7 @@ def joined(old: Records, new: Records, path: Path) -> Records:
     if odd := unlike(stages[0]):
         raise InputError(f"{path}: {odd}; publish under another NOTE")
     return Records(old.folder, old.dataset, old.splits or new.splits, stages[0], stages[1],
-                   old.plan or new.plan)
+                   plan=old.plan or new.plan)
 
 
 def _place(run: Json) -> tuple[object, ...]:
@@ -228,7 +228,7 @@ def unpacked(content: Json, folder: Path) -> Records:
         raise TypeError("dataset or splits of another type")
     stages = [[_checked(_run(_whole(rest, content[f"{stage}_same"]), content), stage)
                for rest in content[stage]] for stage in STAGES]
-    return Records(folder, dataset, splits, stages[0], stages[1], content.get("plan", {}))
+    return Records(folder, dataset, splits, stages[0], stages[1], plan=content.get("plan", {}))
 
 
 def _run(row: Json, content: Json) -> Json:

@@ -1,7 +1,7 @@
 """What will be done, on what, and how long it will take; said before it is done."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -10,7 +10,7 @@ from common.arms import BASELINE, is_control
 from common.data.splits import duplicates
 from common.errors import InputError
 from common.machine import devices
-from common.runs.plan import Job
+from common.runs.plan import Job, primary
 from common.runs.progress import in_words
 from common.runs.records import cases_of, folds_of, read_runs
 from common.runs.study import Study
@@ -40,26 +40,27 @@ def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
 def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
              workers: int) -> None:
     """Say what will be done before doing it; InputError if that is a day or more unasked for."""
-    s, parts = study.settings, study.splits
+    s = study.settings
     device = places[0]
     done = sum(job.make().done() for job in jobs)
     first = sum(not job.finetunes for job in jobs)
-    leaked = len(set(study.pool) & {*parts.test, *parts.val})
+    pools = {study.part(seed).fold: study.pool(seed) for seed in s.SEEDS}
+    leaked = sum(len({*study.part(fold).test, *study.part(fold).val}.intersection(pool))
+                 for fold, pool in pools.items())
     twins = duplicates(study.cache)
     print(f"data      {study.dataset}{' (generated)' if study.generated else ''}: "
           f"{study.cache.labelled} labelled, {len(study.cache.facts) - study.cache.labelled} "
           f"unlabelled cases; classes {', '.join(study.classes)}\n"
-          f"splits    {len(parts.train)} train, {len(parts.val)} validation, {len(parts.test)} test"
-          f" ({study.folder / 'splits.json'})\n"
+          f"splits    {_splits(study)} ({study.folder / 'splits.json'})\n"
           f"twins     exact duplicates: {len(twins.groups)} cases kept on one side, "
           f"{len(twins.contradicting)} left out for contradicting labels, "
           f"{len(twins.unlabelled)} unlabelled left out\n"
-          f"pool      {len(study.pool)} cases to pretrain on; "
+          f"pool      {_range(map(len, pools.values()))} cases to pretrain on; "
           f"test cases in the pretraining pool: {leaked}; encoders are chosen on validation\n"
           f"runs      {len(jobs)}: {first} pretraining, {len(jobs) - first} finetuning; "
           f"{done} done, {len(jobs) - done} to do\n"
           f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "
-          f"seeds {' '.join(map(str, s.SEEDS))}\n"
+          f"seeds {' '.join(map(str, s.SEEDS))}{_design(study)}\n"
           f"device    {', '.join(map(str, places))}, {study.precision}, {_shares(study, workers)}")
     if arms.BASELINE not in s.TASKS:
         print(f"note      no {arms.BASELINE} among the tasks: unless one lies there already, "
@@ -85,6 +86,33 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
                              "--finetune-epochs, --tasks, --fractions, --seeds")
 
 
+def _splits(study: Study) -> str:
+    """Who is tested on: one fixed set, or a fold a seed."""
+    splits, seeds = study.splits, study.settings.SEEDS
+    parts, val = splits.every(), len(splits.val)
+    if len(parts) == 1:
+        return f"{len(parts[0].train)} train, {val} validation, {len(parts[0].test)} test"
+    used = len({study.part(seed).fold for seed in seeds})
+    return (f"{val} validation, {sum(map(len, splits.folds))} in {len(parts)} folds of "
+            f"{_range(map(len, splits.folds))}: each seed is tested on one, trains on the others "
+            f"({_range(len(part.train) for part in parts)})"
+            + (f"; these seeds test {used} of the folds" if used < len(parts) else ""))
+
+
+def _design(study: Study) -> str:
+    """The primary comparison, and what is drawn more than once."""
+    named, smallest = primary(study), min(study.settings.FRACTIONS)
+    fraction = named[1] if named else smallest
+    return (f"; primary: {named[0]} at {named[1]} %" if named else "") + (
+        f"; {study.settings.DRAWS} draws at {fraction} %" if study.settings.DRAWS > 1 else "")
+
+
+def _range(numbers: Iterable[int]) -> str:
+    """Numbers as one, or as least to most."""
+    found = sorted(numbers)
+    return str(found[0]) if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
 def expected(study: Study) -> list[power.Expected]:
     """What the study will show at each of its fractions; none without arms, or under 3 seeds.
 
@@ -96,10 +124,11 @@ def expected(study: Study) -> list[power.Expected]:
     blocks = {Design(s.FOLDS).block(seed) for seed in s.SEEDS}
     if not arms or len(blocks) < MIN_BLOCKS:
         return []
+    named = (primary(study) or ("", 0))[1]
     known = _own_spreads(study) or power.published(study.dataset, study.measure().name)
     return [power.expected(known, Design(s.FOLDS, fraction),
                            labelled=len(study.labelled(fraction, s.SEEDS[0])),
-                           arms=1 if study.primary_fraction == fraction else max(1, len(family)),
+                           arms=1 if fraction == named else max(1, len(family)),
                            seeds=len(s.SEEDS), tested=len(study.part(s.SEEDS[0]).test),
                            gain=s.DETECT)
             for fraction in sorted(s.FRACTIONS)]

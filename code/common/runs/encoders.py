@@ -20,7 +20,7 @@ from common import arms
 from common.arms import BASELINE
 from common.data.cache import Cache
 from common.data.splits import Splits
-from common.errors import InputError, few
+from common.errors import InputError, RunFailed, few
 from common.files import ROOT, Json, read_json, write_json
 from common.runs import checkpoint
 from common.runs.records import Run
@@ -60,7 +60,7 @@ def for_whole_images(study: "Study", weights: Mapping[str, Tensor], cases: Cases
     """The weights handed on, their BatchNorm with the running statistics of whole images.
 
     Those of the views (patches, turned images) would normalise wrongly what a frozen encoder is
-    shown in finetuning. One pass over the pool, or STATISTICS_CASES of it, without dropout.
+    shown in finetuning. One pass over the seed's pool, or STATISTICS_CASES of it, without dropout.
     Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, sections 3 and 5.
     """
     network = study.networks.downstream(study.networks.encoder())
@@ -76,9 +76,10 @@ def for_whole_images(study: "Study", weights: Mapping[str, Tensor], cases: Cases
         layer.reset_running_stats()
         layer.momentum = None  # the mean over all batches
         layer.train()
-    rows = cases.rows(study.pool)
+    rows = cases.rows(study.pool(seed))
     order = torch.randperm(len(rows), generator=generator(seed, "statistics")).tolist()
     chosen = [rows[index] for index in order[:STATISTICS_CASES]]
+    check_rows(study, cases, seed, train=chosen)
     with torch.inference_mode():
         for chunk in even_chunks(chosen, STATISTICS_BATCH):
             images = cases.batch(chunk, labelled=False).images  # not within autocast: it stacks
@@ -86,6 +87,23 @@ def for_whole_images(study: "Study", weights: Mapping[str, Tensor], cases: Cases
                 seen(images)
     state = network.state_dict()
     return {name: state[name].detach().cpu().contiguous() for name in weights}
+
+
+def check_rows(study: "Study", cases: Cases, seed: int, *, train: Sequence[int],
+               val: Sequence[int] = ()) -> None:
+    """Check, at the last moment and on rows, that nothing held out for a seed is learnt from.
+
+    No row of ``train`` may be a validation or test case, no row of ``val`` a test case. Raises
+    RunFailed naming them.
+    """
+    part = study.part(seed)
+    test, chooses = set(cases.rows(part.test)), set(cases.rows(part.val))
+    for rows, held_out, what in ((train, test | chooses, "learnt from"), (val, test, "chosen on")):
+        if leaked := sorted(held_out & set(rows)):
+            names = few([cases.ids[row] for row in leaked])
+            raise RunFailed(f"seed {seed}, fold {part.fold}: {names}: held out, and would be "
+                            f"{what}; no score would be honest. This is a defect of the program: "
+                            "report it")
 
 
 def keep(weights: Mapping[str, Tensor], run: Run) -> dict[str, str]:
@@ -160,10 +178,14 @@ def named(settings: Settings, taken: Collection[str]) -> dict[str, Path]:
 
 
 def from_files(files: Mapping[str, Path], make_encoder: Callable[[], nn.Module], cache: Cache,
-               parts: Splits) -> dict[str, External]:
-    """Check every file against the encoder, and what it has seen, before anything is trained."""
+               splits: Splits, *, seeds: Sequence[int]) -> dict[str, External]:
+    """Check every file against the encoder, and what it has seen, before anything is trained.
+
+    One encoder serves all seeds: it may have seen no test case of any.
+    """
+    folds = {part.fold: part.test for part in map(splits.of, seeds)}
     check_origins(files, {case: fact["pixels"] for case, fact in cache.facts.items()},
-                  val=parts.val, test=parts.test)
+                  val=splits.val, test=[case for test in folds.values() for case in test])
     found = {}
     for name, file in files.items():
         if not file.is_file():

@@ -28,7 +28,7 @@ from common.runs import records, snapshots
 from common.runs.announce import announce
 from common.runs.encoders import named
 from common.runs.mending import check_stale, mend
-from common.runs.plan import Job, check_ranks, check_views, plan
+from common.runs.plan import Job, check_ranks, check_views, plan, record_primary
 from common.runs.progress import Progress
 from common.runs.records import Run, SilentRun
 from common.runs.stages import load_cases, train
@@ -100,6 +100,7 @@ def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
     jobs = plan(study)
     check_ranks(study)
     with starting(study.folder):
+        record_primary(study)
         mend(jobs)
         check_stale(jobs, rerun=study.settings.RERUN)
     quiet = devices.place().rank > 0  # one of those started together says it for all

@@ -1,5 +1,6 @@
-"""Which runs there are, in which order they are claimed, and what each will cost."""
+"""Which runs there are, in which order they are claimed, what each costs, which one is primary."""
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +10,12 @@ import torch
 
 from common import arms
 from common.errors import InputError
+from common.files import write_json
+from common.runs import records
 from common.runs.records import Run
 from common.runs.study import Study, Tree
 from common.settings import Settings
+from common.settings import primary as given_primary
 from common.tasks import joint
 from common.tasks.batches import generator
 from common.tasks.contract import Batch, Pretext
@@ -42,21 +46,65 @@ def plan(study: Study) -> list[Job]:
     jobs = []
     for name in study.pretrainings():
         task = study.task(name)
-        recipe = study.pretrain_recipe(task, 0)
-        steps = recipe.epochs * recipe.steps
-        work = steps * recipe.batch_size * voxels(study, task)
-        jobs += [Job(partial(study.pretrain_run, name, seed), None, steps, work)
-                 for seed in s.SEEDS]
+        each = voxels(study, task)
+        for seed in s.SEEDS:
+            recipe = study.pretrain_recipe(task, seed)
+            steps = recipe.epochs * recipe.steps
+            jobs.append(Job(partial(study.pretrain_run, name, seed), None, steps,
+                            steps * recipe.batch_size * each))
     for fraction in sorted(s.FRACTIONS):
         for arm in s.TASKS:
             recipe = study.finetune_recipe(arm, fraction, s.SEEDS[0])
             steps = recipe.epochs * recipe.steps
             work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
-            jobs += [Job(partial(study.finetune_run, arm, fraction, seed),
+            jobs += [Job(partial(study.finetune_run, arm, fraction, seed, draw=draw),
                          partial(study.pretrain_run, arm, seed)
                          if study.pretrained_here(arm) else None,
-                         steps, work, finetunes=True) for seed in s.SEEDS]
+                         steps, work, finetunes=True)
+                     for seed in s.SEEDS for draw in range(draws(study, fraction))]
     return in_order(jobs)
+
+
+def draws(study: Study, fraction: int) -> int:
+    """How many labelled subsets a seed has: DRAWS at the primary's or the smallest fraction."""
+    named = primary(study)
+    drawn = named[1] if named else min(study.settings.FRACTIONS)
+    return study.settings.DRAWS if fraction == drawn else 1
+
+
+def primary(study: Study) -> tuple[str, int] | None:
+    """The primary comparison, arm and fraction: as given, else as recorded before."""
+    if named := given_primary(study.settings):
+        return named
+    recorded = records.read_plan(study.folder).get("primary")
+    return (recorded["arm"], recorded["fraction"]) if recorded else None
+
+
+def record_primary(study: Study) -> None:
+    """Write down which comparison is primary, before any of its arm's test scores exists.
+
+    Runs that have been set aside count: their scores were there to be seen. Raises InputError if it
+    is named too late, or if another was named before. Only one process at a time may do this.
+    """
+    if (named := given_primary(study.settings)) is None:
+        return
+    arm, fraction = named
+    if plan := records.read_plan(study.folder):
+        before = plan["primary"]["arm"], plan["primary"]["fraction"]
+        if before != named:
+            raise InputError(f"PRIMARY = {arm} {fraction}: {study.folder / 'plan.json'} names "
+                             f"{before[0]} {before[1]}; there is one primary comparison a data "
+                             "set: leave PRIMARY out, or start with --results OTHER")
+        return
+    if any((study.folder / "finetune" / arm).rglob("scores.json")):
+        raise InputError(f"PRIMARY = {arm} {fraction}: named after test scores of {arm} exist, it "
+                         "can't be primary; leave PRIMARY out (all comparisons are adjusted), or "
+                         "start with --results OTHER")
+    write_json(study.folder / "plan.json", {"primary": {
+        "arm": arm, "fraction": fraction,
+        "scores_then": len(list((study.folder / "finetune").rglob("scores.json"))),
+        "commit": records.commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}})
 
 
 def in_order(jobs: Sequence[Job]) -> list[Job]:

@@ -2,9 +2,10 @@
 
 Needs no torch, so that graph.py starts at once and works where torch is not installed.
 
-    results/3d/<dataset>/splits.json
+    results/3d/<dataset>/splits.json plan.json
     results/3d/<dataset>/pretrain/<task>/seed0/               encoder.pt and the records
     results/3d/<dataset>/finetune/<task>/fraction005/seed0/   best.pt and the records
+    results/3d/<dataset>/finetune/<task>/fraction005/seed0-draw1/    another draw of its labels
 
 The records of a run: config.json log.jsonl time.jsonl scores.json; last.pt while it trains.
 """
@@ -34,7 +35,7 @@ from common.files import (
     write_text,
 )
 
-NUMBERS = 5  # raise by hand when a code change alters any number a run reports
+NUMBERS = 6  # raise by hand when a code change alters any number a run reports
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Records:
     splits: Json          # who is trained, validated and tested on; {} where not on record
     finetune: list[Json]  # as read_runs() returns them
     pretrain: list[Json]
-    plan: Json = field(default_factory=dict)  # what was said before training; {} if nothing was
+    plan: Json = field(default_factory=dict, kw_only=True)  # as read_plan() has it
 
 
 @dataclass(frozen=True)
@@ -189,17 +190,27 @@ def provenance(device: str, threads: int, card: Json) -> Json:
     """What a run was made with; recorded, never compared. ``card`` is devices.described()."""
     from importlib.metadata import version
 
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
-                            capture_output=True, check=False).stdout.strip()
     packages = ("torch", "torchvision", "numpy", "nibabel", "scipy")
-    return {"commit": commit or None, "python": sys.version.split()[0],
+    return {"commit": commit(), "python": sys.version.split()[0],
             **{name: version(name) for name in packages},
             "device": device, **card, "threads": threads, "host": platform.node()}
 
 
+def commit() -> str | None:
+    """What git says of the code; None without git."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
+                          capture_output=True, check=False).stdout.strip()
+    return said or None
+
+
 def run_folder(folder: Path, run: Json) -> Path:
-    """Where a run's records lie below its data set's folder: by stage, task, fraction and seed."""
-    parts = [run["stage"], run["task"], f"seed{run['seed']}"]
+    """Where a run's records lie below its data set's folder: by stage, task, fraction and seed.
+
+    Further draws lie beside the first; below it they would be set aside with it. Records of earlier
+    versions have no draw.
+    """
+    draw = run.get("draw", 0)
+    parts = [run["stage"], run["task"], f"seed{run['seed']}" + (f"-draw{draw}" if draw else "")]
     if run["stage"] == "finetune":
         parts.insert(2, f"fraction{run['fraction']:03d}")
     return folder.joinpath(*parts)
@@ -237,7 +248,22 @@ def read(folder: Path) -> Records:
     """Read all finished runs below a data set's folder."""
     splits = read_json(folder / "splits.json") if (folder / "splits.json").exists() else {}
     return Records(folder, splits.get("dataset", folder.name), splits,
-                   read_runs(folder, "finetune"), read_runs(folder, "pretrain"))
+                   read_runs(folder, "finetune"), read_runs(folder, "pretrain"),
+                   plan=read_plan(folder))
+
+
+def read_plan(folder: Path) -> Json:
+    """What was settled before any score of it existed; {} where nothing was.
+
+    {"primary": {"arm", "fraction", "scores_then", "commit", "date"}}; ``scores_then`` is the number
+    of test scores of the data set that existed at the time. InputError if it cannot be read.
+    """
+    path = folder / "plan.json"
+    plan: Json = read_json(path) if path.exists() else {}
+    named = plan.get("primary") if isinstance(plan, dict) else None
+    if path.exists() and not (isinstance(named, dict) and {"arm", "fraction"} <= named.keys()):
+        raise InputError(f"{path}: not the record of a primary comparison; restore it from a copy")
+    return plan
 
 
 def cases_of(runs: Iterable[Json]) -> dict[tuple[str, int], dict[int, dict[int, Json]]]:

@@ -71,7 +71,8 @@ def views(study: Study, cases: Cases) -> dict[str, Array]:
     """Every single pretext task's views as one image a case, and what is asked of each."""
     names = dict.fromkeys(part for task in _arms(study) if study.pretrained_here(task)
                           for part in arms.parts(task) if part in study.pretexts)
-    batch = cases.batch(cases.rows(sorted(study.pool)[:SHOWN]), labelled=False)
+    pool = study.pool(study.settings.SEEDS[0])
+    batch = cases.batch(cases.rows(sorted(pool)[:SHOWN]), labelled=False)
     found: dict[str, Array] = {"tasks": np.array(list(names), dtype=str),
                                "axes": np.array(study.axes)}
     for name in names:
@@ -97,7 +98,7 @@ def examples(study: Study, cases: Cases) -> dict[str, Array] | None:
     digests = [digest(run.scores()) for run in runs.values()]
     if _unchanged(study.folder / "examples.npz", list(runs), digests):
         return None
-    chosen = _some(study)
+    chosen = _some(study, seed)
     rows = cases.rows(chosen)
     labels = [_truth(cases, row) for row in rows]
     planes = [downstream.plane(label) for label in labels]
@@ -132,7 +133,8 @@ def _smallest(study: Study) -> tuple[int, int]:
     done = sorted((int(path.parent.name.removeprefix("fraction")),
                    int(path.name.removeprefix("seed")))
                   for path in (study.folder / "finetune" / arms.BASELINE).glob("fraction*/seed*")
-                  if (path / "scores.json").exists() and ".old" not in path.name)
+                  if (path / "scores.json").exists()
+                  and path.name.removeprefix("seed").isdecimal())  # no further draw, none set aside
     return done[0] if done else (min(study.settings.FRACTIONS), study.settings.SEEDS[0])
 
 
@@ -145,9 +147,9 @@ def _unchanged(path: Path, tasks: list[str], digests: list[str]) -> bool:
         return False
 
 
-def _some(study: Study) -> list[str]:
-    """Ids of at most MOST test cases, evenly over their strata."""
-    ordered = sorted(study.splits.test, key=lambda case: (study.strata[case], case))
+def _some(study: Study, seed: int) -> list[str]:
+    """Ids of at most MOST test cases of a seed, evenly over their strata."""
+    ordered = sorted(study.part(seed).test, key=lambda case: (study.strata[case], case))
     count = min(MOST, len(ordered))
     return [ordered[index * len(ordered) // count] for index in range(count)]
 

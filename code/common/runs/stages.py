@@ -8,11 +8,19 @@ from torch import nn
 
 from common.machine import parallel
 from common.runs import checkpoint
-from common.runs.encoders import for_whole_images, keep, load_start, place, shared, write_origin
+from common.runs.encoders import (
+    check_rows,
+    for_whole_images,
+    keep,
+    load_start,
+    place,
+    shared,
+    write_origin,
+)
 from common.runs.records import Run
 from common.runs.study import Study
 from common.runs.training import Fit, Recipe, evaluate
-from common.tasks.batches import Cases, generator
+from common.tasks.batches import Cases, generator, initialise
 from common.tasks.contract import Parts, Pretext
 
 
@@ -44,15 +52,16 @@ def pretraining(study: Study, run: Run, cases: Cases, report: Callable[[int], No
     task = study.task(run.identity["task"])
     recipe = study.pretrain_recipe(task, seed)
     model = pretext_network(study, task, cases, recipe)
-    return Fit(model, task, cases, train=cases.rows(study.learnt_from(task, seed)),
-               val=cases.rows(study.splits.val), run=run, recipe=recipe, report=report)
+    train, val = (cases.rows(ids) for ids in (study.learnt_from(task, seed), study.part(seed).val))
+    check_rows(study, cases, seed, train=train, val=val)
+    return Fit(model, task, cases, train=train, val=val, run=run, recipe=recipe, report=report)
 
 
 def pretext_network(study: Study, task: Pretext, cases: Cases, recipe: Recipe) -> nn.Module:
     """A fresh network of a pretraining, on the device of ``cases``."""
-    torch.manual_seed(recipe.seed)
+    initialise(recipe.seed)
     encoder = study.networks.encoder()
-    rows = cases.rows(study.splits.val)[:2]
+    rows = cases.rows(study.splits.val[:2])
     views, _ = task.prepare(cases.batch(rows, labelled=task.labelled),
                             generator(recipe.seed, "shape"), training=False)
     model = task.network(Parts(encoder.to(cases.device), lambda outputs: study.networks.decoder(
@@ -75,7 +84,7 @@ def finish_pretraining(study: Study, fit: Fit) -> str:
     chance = dict(fit.task.chance)
     # Figures that a guess is known for; without one what the weights were chosen by, if any.
     names = list(chance) or [name for name in [fit.task.monitor] if name in figures]
-    run.finish({"stage": "pretrain", "task": run.identity["task"], "seed": run.identity["seed"],
+    run.finish({"stage": "pretrain", **{key: run.identity[key] for key in ("task", "seed", "fold")},
                 "score": {name: figures[name] for name in names}, "chance": chance,
                 "loss": figures["loss"], "epochs": state.epoch, "steps": state.epoch * recipe.steps,
                 "batch": recipe.batch_size, "best_step": state.best_step,
@@ -94,20 +103,24 @@ def _pixels(study: Study, ids: list[str]) -> list[str]:
 
 def finetuning(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> Fit:
     """What finetunes an arm on a labelled subset."""
-    arm, fraction, seed = (run.identity[key] for key in ("task", "fraction", "seed"))
-    torch.manual_seed(seed)  # encoder and decoder start alike in every arm, before loading
+    arm, fraction, seed, draw = (run.identity[key] for key in ("task", "fraction", "seed", "draw"))
+    recipe = study.finetune_recipe(arm, fraction, seed, draw=draw)
+    initialise(recipe.seed)  # encoder and decoder start alike in every arm, before loading
     model = study.networks.downstream(study.networks.encoder())
     load_start(study, model, arm, seed, cases)
     place(study, model, cases.device)
-    return Fit(model, study.downstream(), cases, train=cases.rows(study.labelled(fraction, seed)),
-               val=cases.rows(study.splits.val), run=run,
-               recipe=study.finetune_recipe(arm, fraction, seed), report=report)
+    labelled, val = study.labelled(fraction, seed, draw=draw), study.part(seed).val
+    train, chooses = cases.rows(labelled), cases.rows(val)
+    check_rows(study, cases, seed, train=train, val=chooses)
+    return Fit(model, study.downstream(), cases, train=train, val=chooses, run=run, recipe=recipe,
+               report=report)
 
 
 def finish_finetuning(study: Study, fit: Fit) -> str:
     """Test the weights chosen on validation, and beside them the last; keep every case's score."""
     run, state, recipe, task = fit.run, fit.state, fit.recipe, fit.task
-    test = fit.cases.rows(study.splits.test)
+    tested = study.part(run.identity["seed"]).test
+    test = fit.cases.rows(tested)
 
     def figures_of(rows: list[int]) -> tuple[dict[str, Any], Any]:
         return evaluate(fit.model, task, fit.cases, rows, recipe)
@@ -118,7 +131,7 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
     checkpoint.save(run.folder / "best.pt", checkpoint.weights(fit.model))
     labelled = [fit.cases.ids[row] for row in fit.train]
     run.finish({"stage": "finetune", **{key: run.identity[key] for key in
-                                        ("task", "fraction", "seed")},
+                                        ("task", "fraction", "seed", "fold", "draw")},
                 "metric": task.monitor, "classes": study.classes,
                 "resolution": study.settings.RESOLUTION, "labelled": len(labelled),
                 "labelled_cases": sorted(labelled), "validation": len(fit.val),
@@ -127,8 +140,7 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
                 "selected": {"step": state.best_step, "rule": study.rule},
                 "test": figures, "val": figures_of(fit.val)[0],
                 "last": last, "generated": study.generated,
-                "cases": dict(zip(study.splits.test, study.downstream().cases(scores),
-                                  strict=True))})
+                "cases": dict(zip(tested, study.downstream().cases(scores), strict=True))})
     return f"test {task.monitor} {figures[task.monitor] or 0:.3f}"
 
 

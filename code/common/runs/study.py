@@ -16,7 +16,7 @@ from torch import nn
 from common import arms
 from common.arms import BASELINE
 from common.data.cache import Cache
-from common.data.splits import Splits, subset
+from common.data.splits import Part, Splits, pool_of, subset
 from common.downstream.supervised import Supervised
 from common.files import ROOT, Json, digest
 from common.runs import records
@@ -30,6 +30,7 @@ from common.tasks.contract import Pretext, Task
 
 PRETEXT_DRAWS = 4      # fixed draws of every validation case
 ORACLE_SEED = 2**32    # added to a seed for the oracle's own training; users' seeds are smaller
+DRAW_SEED = 2**33      # added to a seed for each draw after the first; never a seed or an oracle's
 SMOOTHING = 5          # epochs of validation loss averaged before they are compared
 
 
@@ -74,7 +75,7 @@ class Study:
     cache: Cache
     splits: Splits
     strata: Mapping[str, Any]               # labelled case id -> stratum
-    pool: list[str]                         # ids pretrained on
+    unlabelled: list[str]                   # ids that every seed may pretrain on
     pretexts: Mapping[str, type[Pretext]]
     external: Mapping[str, External]        # arms whose encoders were trained elsewhere
     downstream: Callable[[], Any]           # -> a Task with cases(), decode() and plane()
@@ -92,10 +93,19 @@ class Study:
         """Where the runs of this data set lie."""
         return results_folder(self.settings) / self.tree / self.dataset
 
-    def labelled(self, fraction: float, seed: int) -> list[str]:
-        """Ids of the labelled subset; the same for every task."""
-        contains = {case: self.cache.facts[case]["contains"] for case in self.splits.train}
-        return subset(self.splits.train, self.strata, contains, fraction=fraction, seed=seed)
+    def part(self, seed: int) -> Part:
+        """The labelled cases that a seed learns from, is chosen on and is tested on."""
+        return self.splits.of(seed)
+
+    def pool(self, seed: int) -> list[str]:
+        """Ids that a seed pretrains on: neither validation nor its test fold."""
+        return pool_of(self.part(seed), self.unlabelled)
+
+    def labelled(self, fraction: float, seed: int, *, draw: int = 0) -> list[str]:
+        """Ids of the labelled subset; the same for every task, another for every draw."""
+        train = self.part(seed).train
+        contains = {case: self.cache.facts[case]["contains"] for case in train}
+        return subset(train, self.strata, contains, fraction=fraction, seed=seed + draw * DRAW_SEED)
 
     def task(self, name: str) -> Pretext:
         """The task of an arm's pretraining; made once, it remembers nothing."""
@@ -116,12 +126,16 @@ class Study:
         """
         start = arms.pretraining(name)
         return self._run({"stage": "pretrain", "task": start, "seed": seed,
-                          **self._of_task(start)})
+                          "fold": self.part(seed).fold, **self._of_task(start, seed)})
 
-    def finetune_run(self, arm: str, fraction: int, seed: int) -> Run:
-        """The finetuning run of an arm, fraction and seed; its start's identity is part of it."""
+    def finetune_run(self, arm: str, fraction: int, seed: int, *, draw: int = 0) -> Run:
+        """The finetuning run of an arm, fraction and seed; its start's identity is part of it.
+
+        Every draw has a subset and a finetuning of its own; fold and encoder are the seed's.
+        """
         return self._run({"stage": "finetune", "task": arm, "fraction": fraction, "seed": seed,
-                          **self._of_finetuning, "labelled": self._subset(fraction, seed),
+                          "fold": self.part(seed).fold, "draw": draw, **self._of_finetuning,
+                          "labelled": self._subset(fraction, seed, draw),
                           "encoder": self._start(arm, seed)})
 
     def pretrained_here(self, arm: str) -> bool:
@@ -135,14 +149,14 @@ class Study:
 
     def learnt_from(self, task: Task, seed: int) -> list[str]:
         """Ids that a pretraining learns from: the pool, or the labelled training cases."""
-        return self.labelled(100, seed) if task.labelled else self.pool
+        return self.labelled(100, seed) if task.labelled else self.pool(seed)
 
     def pretrain_recipe(self, task: Pretext, seed: int) -> Recipe:
         """How the start of an arm is trained: as its task asks, or as the baseline is."""
         if task.labelled:
             return replace(self.finetune_recipe(BASELINE, 100, seed), seed=seed + ORACLE_SEED)
         s = self.settings
-        steps = math.ceil(len(self.pool) / task.batch_size)  # an epoch
+        steps = math.ceil(len(self.pool(seed)) / task.batch_size)  # an epoch
         most = s.PRETEXT_STEPS or task.steps
         plan = task.schedule if s.PRETEXT_SCHEDULE == "own" else s.PRETEXT_SCHEDULE
         return Recipe(seed=seed, steps=steps, batch_size=task.batch_size,
@@ -152,12 +166,17 @@ class Study:
                       patience_from=s.PRETEXT_MIN_STEPS, draws=PRETEXT_DRAWS,
                       precision=self.precision)
 
-    def finetune_recipe(self, arm: str, fraction: int, seed: int) -> Recipe:
-        """How a labelled fraction is finetuned on; the same for every arm but for its start."""
+    def finetune_recipe(self, arm: str, fraction: int, seed: int, *, draw: int = 0) -> Recipe:
+        """How a labelled fraction is finetuned on; the same for every arm but for its start.
+
+        With EQUAL_STEPS every fraction, seed and draw takes as many steps as the largest training
+        set needs.
+        """
         s = self.settings
-        cases = self.splits.train if s.EQUAL_STEPS else self.labelled(fraction, seed)
-        return Recipe(seed=seed, epochs=s.FINETUNE_EPOCHS,
-                      steps=math.ceil(len(cases) / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
+        cases = (max(len(part.train) for part in self.splits.every()) if s.EQUAL_STEPS
+                 else len(self.labelled(fraction, seed, draw=draw)))
+        return Recipe(seed=seed + draw * DRAW_SEED, epochs=s.FINETUNE_EPOCHS,
+                      steps=math.ceil(cases / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
                       lr=s.FINETUNE_LR, schedule=s.FINETUNE_SCHEDULE,
                       decoder=arms.hands_on_decoder(arm),
                       warmup=0 if arm == BASELINE else warmup_epochs(s),
@@ -173,27 +192,29 @@ class Study:
         """What has been made once: tasks, subsets' digests, and what is a task's own."""
         return {}
 
-    def _of_task(self, name: str) -> Json:
+    def _of_task(self, name: str, seed: int) -> Json:
         """What reaches the numbers of a pretraining; of its task what the constants leave open."""
-        if name not in self._known:
-            task = self.task(name)
-            self._known[name] = self._of_finetuning if task.labelled else {
-                **self._of_pretraining, "own": {"batch": task.batch_size, "lr": task.lr,
-                                                "steps": task.steps, "schedule": task.schedule}}
-        return dict(self._known[name])
+        task = self.task(name)
+        return dict(self._of_finetuning) if task.labelled else {
+            **self._of_pretraining(seed), "own": {"batch": task.batch_size, "lr": task.lr,
+                                                  "steps": task.steps, "schedule": task.schedule}}
 
-    @cached_property
-    def _of_pretraining(self) -> Json:
-        """What reaches the numbers of every pretraining on images alone."""
-        return {"settings": self.settings.of_stage("pretrain"), "channels": self.channels,
-                "pool images": self.cache.arrays(self.pool),
+    def _of_pretraining(self, seed: int) -> Json:
+        """What reaches the numbers of a fold's pretrainings on images alone; computed once."""
+        fold = self.part(seed).fold
+        if ("pool", fold) not in self._known:
+            self._known["pool", fold] = {
+                "settings": self.settings.of_stage("pretrain"), "channels": self.channels,
+                "pool images": self.cache.arrays(self.pool(seed)),
                 "validation images": self.cache.arrays(self.splits.val), **self._always}
+        return dict(self._known["pool", fold])
 
     @cached_property
     def _of_finetuning(self) -> Json:
         """What reaches the numbers of every finetuning run."""
         parts = self.splits.to_json()
-        cases = [case for name in ("train", "val", "test") for case in parts[name]]
+        cases = [case for part in (self.splits.val, *self.splits.folds, self.splits.rest)
+                 for case in part]
         return {"settings": self.settings.of_stage("finetune"), "channels": self.channels,
                 "classes": self.classes, "splits": digest(parts),
                 "images and labels": self.cache.arrays(cases, labels=True), **self._always}
@@ -205,11 +226,12 @@ class Study:
         return {"precision": self.precision, "numbers": records.NUMBERS,
                 **({"ranks": ranks} if ranks > 1 else {})}
 
-    def _subset(self, fraction: int, seed: int) -> str:
+    def _subset(self, fraction: int, seed: int, draw: int) -> str:
         """The digest of a labelled subset, computed once."""
-        if (fraction, seed) not in self._known:
-            self._known[fraction, seed] = digest(self.labelled(fraction, seed))
-        return str(self._known[fraction, seed])
+        key = fraction, seed, draw
+        if key not in self._known:
+            self._known[key] = digest(self.labelled(fraction, seed, draw=draw))
+        return str(self._known[key])
 
     def _start(self, arm: str, seed: int) -> Json | None:
         """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining."""

@@ -67,6 +67,15 @@ def generator(seed: int, purpose: str, epoch: int = 0) -> Generator:
     return torch.Generator().manual_seed(number(seed, purpose, epoch))
 
 
+def initialise(seed: int) -> None:
+    """Seed what the weights of a new network are drawn from.
+
+    torch keeps 32 bits of a seed on the CPU: an oracle's or a further draw's, which differ from the
+    user's above these, would start from the very same weights.
+    """
+    torch.manual_seed(seed if seed < 2**32 else number(seed, "initialisation"))
+
+
 def number(*parts: object) -> int:
     """A number for a generator that depends on nothing but ``parts``."""
     text = "/".join(map(str, parts))
