@@ -56,7 +56,10 @@ RANGES = {
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
     "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
     "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
-         "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+    "PRIMARY": Range(1, 101, "of its fraction, a percentage from 1 to 100"),
+    "FOLDS": Range(1, 1000), "DRAWS": Range(1, 1000),
+    "DETECT": Range(0, 2, "a difference of scores; 0: none"),
+    "BLOCKS": Range(1),
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
            "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
@@ -85,7 +88,11 @@ class Settings(types.SimpleNamespace):
     DEMO: bool
     RERUN: bool
     STRICT: bool
-         "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+    PRIMARY: list[str]
+    DRAWS: int
+    FOLDS: int
+    DETECT: float
+    PLAN: bool
     RESOLUTION: int
     LAYOUT: str
     SPLIT_SEED: int

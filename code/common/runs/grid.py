@@ -25,10 +25,10 @@ from common.files import ROOT, read_json, starting, write_json
 from common.machine import devices, limits, parallel
 from common.machine.launcher import Report, launch
 from common.runs import records, snapshots
-from common.runs.announce import announce
+from common.runs.announce import announce, expected
 from common.runs.encoders import named
 from common.runs.mending import check_stale, mend
-from common.runs.plan import Job, check_ranks, check_views, plan, record_primary
+from common.runs.plan import Job, check_ranks, check_views, plan, record_power, record_primary
 from common.runs.progress import Progress
 from common.runs.records import Run, SilentRun
 from common.runs.stages import load_cases, train
@@ -106,6 +106,8 @@ def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
     quiet = devices.place().rank > 0  # one of those started together says it for all
     with redirect_stdout(io.StringIO()) if quiet else nullcontext():
         announce(study, jobs, places, workers)
+    with starting(study.folder):
+        record_power(study, expected(study))
 
 
 def _once_more(study: Study, places: Sequence[torch.device], crowded: Sequence[Job],

@@ -16,6 +16,7 @@ from common.runs.records import Run
 from common.runs.study import Study, Tree
 from common.settings import Settings
 from common.settings import primary as given_primary
+from common.stats import power
 from common.tasks import joint
 from common.tasks.batches import generator
 from common.tasks.contract import Batch, Pretext
@@ -89,22 +90,33 @@ def record_primary(study: Study) -> None:
     if (named := given_primary(study.settings)) is None:
         return
     arm, fraction = named
-    if plan := records.read_plan(study.folder):
-        before = plan["primary"]["arm"], plan["primary"]["fraction"]
-        if before != named:
+    plan = records.read_plan(study.folder)
+    if before := plan.get("primary"):
+        if (before["arm"], before["fraction"]) != named:
             raise InputError(f"PRIMARY = {arm} {fraction}: {study.folder / 'plan.json'} names "
-                             f"{before[0]} {before[1]}; there is one primary comparison a data "
-                             "set: leave PRIMARY out, or start with --results OTHER")
+                             f"{before['arm']} {before['fraction']}; there is one primary "
+                             "comparison a data set: leave PRIMARY out, or start with --results "
+                             "OTHER")
         return
     if any((study.folder / "finetune" / arm).rglob("scores.json")):
         raise InputError(f"PRIMARY = {arm} {fraction}: named after test scores of {arm} exist, it "
                          "can't be primary; leave PRIMARY out (all comparisons are adjusted), or "
                          "start with --results OTHER")
-    write_json(study.folder / "plan.json", {"primary": {
+    write_json(study.folder / "plan.json", {**plan, "primary": {
         "arm": arm, "fraction": fraction,
         "scores_then": len(list((study.folder / "finetune").rglob("scores.json"))),
         "commit": records.commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}})
+
+
+def record_power(study: Study, found: Sequence[power.Expected]) -> None:
+    """Write down what the study is expected to show, as long as no test score exists."""
+    plan = records.read_plan(study.folder)
+    if found and not any((study.folder / "finetune").rglob("scores.json")):
+        write_json(study.folder / "plan.json", {**plan, "power": [
+            {"fraction": one.fraction, "arms": one.arms, "seeds": len(study.settings.SEEDS),
+             "half": round(one.half, 4), "most": round(one.most, 4), "source": one.source}
+            for one in found]})
 
 
 def in_order(jobs: Sequence[Job]) -> list[Job]:

@@ -253,16 +253,22 @@ def read(folder: Path) -> Records:
 
 
 def read_plan(folder: Path) -> Json:
-    """What was settled before any score of it existed; {} where nothing was.
+    """What was said before any score of it existed; {} where nothing was.
 
-    {"primary": {"arm", "fraction", "scores_then", "commit", "date"}}; ``scores_then`` is the number
-    of test scores of the data set that existed at the time. InputError if it cannot be read.
+    "primary": {"arm", "fraction", "scores_then", "commit", "date"}; ``scores_then`` is the number
+    of test scores of the data set that existed at the time. "power": what the study was expected to
+    show, a fraction each. InputError if it cannot be read.
     """
     path = folder / "plan.json"
     plan: Json = read_json(path) if path.exists() else {}
-    named = plan.get("primary") if isinstance(plan, dict) else None
-    if path.exists() and not (isinstance(named, dict) and {"arm", "fraction"} <= named.keys()):
-        raise InputError(f"{path}: not the record of a primary comparison; restore it from a copy")
+    try:
+        known = {"fraction", "half", "source"}
+        sound = {"arm", "fraction"} <= {*plan.get("primary", {"arm", "fraction"})} and all(
+            known <= {*one} for one in plan.get("power", []))
+    except (AttributeError, TypeError):
+        sound = False
+    if not sound:
+        raise InputError(f"{path}: not what exp.py writes there; restore it from a copy")
     return plan
 
 
