@@ -56,11 +56,12 @@ def _oracle(points: list[Point], curves: Curves) -> list[str]:
     lines = []
     for point in oracles:
         if verdict(point) == "above":
-            lines.append(f"The {point.task}, which has seen all labels, lies above the baseline: "
-                         f"{_gain(point)}{_ceiling(point, curves)}.")
+            lines.append(f"The {point.task}, which has seen all labels, lies above the baseline at "
+                         f"{smallest} %: {_ends(point)}{_ceiling(point, curves)}.")
         else:
-            lines.append(f"The {point.task}, which has seen all labels, is not above the baseline: "
-                         f"{_gain(point)}. At {smallest} % this study cannot judge any arm.")
+            lines.append(f"The {point.task}, which has seen all labels, is not shown to lie above "
+                         f"the baseline at {smallest} %: {_ends(point)}. There this study cannot "
+                         "judge any arm.")
     return lines
 
 
@@ -111,7 +112,7 @@ def _could(curves: Curves) -> list[str]:
     for fraction in dict.fromkeys([fractions[0], fractions[-1]] if fractions else []):
         assert (could := curves.could_show(fraction)) is not None
         texts.append(f"{could[0][1]:.3f} at {fraction} % ({could[1][1]:.3f} in four of five)")
-    return [f"Repeated, this study shows in half of all cases a gain of {_and(texts)}."
+    return [f"Repeated, a study like this shows in half of all cases a gain of {_and(texts)}."
             ] if texts else []
 
 
@@ -186,10 +187,14 @@ def _last(points: list[Point], curves: Curves) -> list[str]:
 
 def _gain(point: Point) -> str:
     """An arm's difference at a fraction with the interval that a claim rests on."""
+    return f"{point.task} at {point.fraction} % {_ends(point)}"
+
+
+def _ends(point: Point) -> str:
+    """The difference and its interval."""
     assert point.difference is not None and point.interval is not None
     low, high = point.interval
-    return (f"{point.task} at {point.fraction} % {point.difference.mean:+.3f} "
-            f"({low:+.3f} to {high:+.3f})")
+    return f"{point.difference.mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _all(items: list[str]) -> str:
