@@ -18,12 +18,20 @@ independent, so half the interval is the root of the two squared, each with its 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.stats.estimates import MIN_BLOCKS, Aligned, Design, Spread, own, own_spread
+from common.stats.estimates import (
+    MIN_BLOCKS,
+    Aligned,
+    Design,
+    Spread,
+    of_single,
+    own,
+    own_spread,
+)
 from common.stats.family import pool
 from common.stats.measures import Arm, Floats, Measure
 
@@ -139,14 +147,30 @@ def across(family: Floats, goal: Floats, seeds: Sequence[int], design: Design, o
 
     ``goal`` (seeds) is that of the baseline on all labels; ``design`` is of the family.
     """
-    shared = own_spread(family.mean(axis=0) - goal, seeds, Design(design.folds, ALL), over_cases,
-                        cases)
+    shared = _shared(family.mean(axis=0), goal, seeds, design)
     pooled = pool(family, seeds, design)
     if shared is None or pooled is None:
         return None
+    both = replace(shared, cases=over_cases, cases_df=max(1, cases - 1))
     blocks = design.averaged(goal, seeds).shape[-1]
     apart = (1 - 1 / len(family)) * (pooled.block / blocks + design.overlap * pooled.single)
-    return float(np.hypot(shared.half(), Spread(apart**0.5, pooled.df).half()))
+    return float(np.hypot(both.half(), Spread(apart**0.5, pooled.df).half()))
+
+
+def _shared(family: Floats, goal: Floats, seeds: Sequence[int], design: Design) -> Spread | None:
+    """The spread of a family's mean (seeds) less the goal.
+
+    What seeds share by their training cases is in proportion to the fraction for the family; the
+    goal, on all labels, brings at most its own variance.
+    """
+    spread = own_spread(family - goal, seeds, Design(design.folds, 0.0), 0.0, 0)
+    if spread is None:
+        return None
+    singles = [of_single(float(design.averaged(one, seeds).var(ddof=1)), one[None], seeds, design,
+                         shared=False) for one in (family - goal, goal)]
+    all_labels = Design(design.folds, ALL).overlap
+    added = design.overlap * singles[0] + (all_labels - design.overlap) * min(singles)
+    return replace(spread, runs=(spread.runs**2 + added) ** 0.5)
 
 
 def _crossed(gains: Mapping[int, Gain], seeds: tuple[int, ...], bounded: bool) -> Reached:
