@@ -1,6 +1,15 @@
 """Mutations of a study's design: folds, draws, the primary comparison, what is held out."""
 
 TABLE = {
+    "test_design.py::test_with_equal_steps_no_fold_takes_fewer": [
+        ("equal steps in every fold", "cases = (max(len(part.train) for part in self.splits.every())",
+         "cases = (len(self.part(seed).train)"),
+    ],
+    "test_design.py::test_seeds_that_share_a_fold_draw_other_subsets_of_its_training_cases": [
+        ("every seed has its own labelled subset",
+         "contains, fraction=fraction, seed=seed + draw * DRAW_SEED)",
+         "contains, fraction=fraction, seed=0)"),
+    ],
     "test_design.py::test_without_equal_steps_an_epoch_is_a_pass_over_the_subset": [
         ("without equal steps an epoch is a pass", "self.splits.every()) if s.EQUAL_STEPS\n",
          "self.splits.every()) if True\n"),

@@ -223,9 +223,6 @@ TABLE = {
          "dict(zip(tested[::-1], study.downstream().cases(scores)"),
     ],
     "test_wiring.py::test_a_labelled_subset_is_the_same_for_every_arm_and_another_for_every_seed": [
-        ("every seed has its own labelled subset",
-         "contains, fraction=fraction, seed=seed + draw * DRAW_SEED)",
-         "contains, fraction=fraction, seed=0)"),
         ("the subset is that of the run's seed",
          "labelled, val = study.labelled(fraction, seed, draw=draw),",
          "labelled, val = study.labelled(fraction, 0, draw=draw),"),
@@ -247,8 +244,6 @@ TABLE = {
          "start_lr_factor=1.0 if arm == BASELINE else s.START_LR_FACTOR", "start_lr_factor=1.0"),
         ("equal steps at every fraction", "self.splits.every()) if s.EQUAL_STEPS\n",
          "self.splits.every()) if False\n"),
-        ("equal steps in every fold", "cases = (max(len(part.train) for part in self.splits.every())",
-         "cases = (len(self.part(seed).train)"),
         ("gradients are clipped where asked", "clip=s.FINETUNE_CLIP or None", "clip=None"),
         ("finetuning's own rate", "lr=s.FINETUNE_LR, schedule", "lr=s.PRETEXT_LR, schedule"),
     ],
