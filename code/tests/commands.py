@@ -34,7 +34,7 @@ FOLDERS = ("2d", "3d", "bench")  # whose scripts import their neighbours by bare
 NAMES = {file.stem for folder in FOLDERS for file in (CODE / folder).glob("*.py")}
 TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--folds", "3"],
         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
-               "--batch-size", "4"]}
+               "--batch-size", "4", "--folds", "1"]}  # one tree with folds, the other without
 SHORT = ["--pretext-epochs", "3", "--finetune-epochs", "3", "--warmup-epochs", "1",
          "--validations", "2", "--device", "cpu", "--workers", "1", "--fractions", "50", "100",
          "--seeds", "0", "--tasks", "baseline", "rotation"]

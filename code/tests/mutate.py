@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import mutations_card
 import mutations_data
+import mutations_design
 import mutations_figures
 import mutations_numbers
 import mutations_protocol
@@ -67,8 +68,9 @@ class Job(NamedTuple):
     first_only: bool = True  # -x
 
 
-TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_numbers, mutations_tasks,
-                                            mutations_data, mutations_figures, mutations_card)
+TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design, mutations_numbers,
+                                            mutations_tasks, mutations_data, mutations_figures,
+                                            mutations_card)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

@@ -2,9 +2,16 @@
 
 TABLE = {
     "test_heldout.py::test_the_pool_is_the_training_cases_and_the_unlabelled_that_are_no_twins": [
-        ("leakage: the pool is checked", "    check_no_leakage(parts, pool)\n", ""),
+        ("leakage: the pool is checked", "    check_no_leakage(part, pool)\n", ""),
         ("duplicates: the pool is without them",
          "dropped = set(duplicates(cache).unlabelled)", "dropped: set[str] = set()"),
+    ],
+    "test_heldout.py::test_a_leak_in_any_fold_stops_before_training": [
+        ("leakage: every fold is checked", "for part in made.every():", "for part in made.every()[:1]:"),
+    ],
+    "test_heldout.py::test_splits_of_an_earlier_version_are_named_and_set_aside": [
+        ("splits of an earlier version are named",
+         'if isinstance(old, dict) and "train" in old and "folds" not in old:', "if False:"),
     ],
     "test_heldout.py::test_twins_are_on_one_side_and_contradictions_in_no_part": [
         ("duplicates: contradicting ones are in no split",
@@ -17,12 +24,14 @@ TABLE = {
     ],
     "test_heldout.py::test_splits_are_read_as_they_were_written": [
         ("splits are read, not made again",
-         'return Splits(old["train"], old["val"], old["test"], old["seed"])', "return made"),
+         'return Splits(old["seed"], old["val"], old["folds"], old["rest"])', "return made"),
     ],
     "test_heldout.py::test_splits_of_other_data_are_refused_or_set_aside": [
         ("splits of other data are refused",
-         'changed = [*differences(old.get("contents", {}), content["contents"]),',
+         'changed = [*differences(old.get("contents", {}), contents),',
          "changed = [*differences({}, {}),"),
+        ("splits of other folds are refused",
+         '*differences(len(old["folds"]), len(made.folds), "FOLDS")]', "]"),
     ],
     "test_loader_2d.py::test_the_retina_is_cropped_squared_and_nothing_of_it_lost": [
         ("photographs: specks do not widen the box", "SPECKS = 0.02 ", "SPECKS = 0.0 "),
@@ -152,7 +161,23 @@ TABLE = {
         ("duplicates: unlabelled twins leave the pool",
          'if cache.facts[case]["pixels"] in same])', 'if cache.facts[case]["pixels"] in {}])'),
     ],
-    "test_splits.py::test_a_fifth_is_tested_on_and_a_tenth_chooses": [
+    "test_splits.py::test_a_tenth_chooses_and_every_other_case_is_tested_once_in_as_many_seeds": [
+        ("folds: everybody is tested once", "edges = [val + (len(order) - val) * fold // folds",
+         "edges = [val + (len(order) - val - 1) * fold // folds"),
+        ("folds: validation is in none", "edges = [val + (len(order) - val) * fold // folds",
+         "edges = [len(order) * fold // folds"),
+        ("folds: trained on the others", "for number, cases in enumerate(self.folds) if number != fold",
+         "for number, cases in enumerate(self.folds) if number != 0"),
+    ],
+    "test_splits.py::test_every_stratum_has_its_share_of_validation_and_of_each_fold": [
+        ("folds: stratified", "parts = [order[:val], *(order[a:b] for a, b in pairwise(edges)), []]",
+         "order = sorted(order)\n        parts = [order[:val], *(order[a:b] for a, b in pairwise(edges)), []]"),
+    ],
+    "test_splits.py::test_too_few_cases_are_refused_with_the_number_needed_and_the_way_out": [
+        ("folds: two cases in each", "if n - _validation(n) >= LEAST * max(2, number))",
+         "if n - _validation(n) >= max(2, number))"),
+    ],
+    "test_splits.py::test_with_one_fold_a_fifth_is_tested_on_and_a_tenth_chooses": [
         ("hold-out: 20 % test", "TEST = 0.2 ", "TEST = 0.1 "),
         ("hold-out: 10 % validation", "VALIDATION = 0.1 ", "VALIDATION = 0.2 "),
     ],
@@ -207,11 +232,11 @@ TABLE = {
     ],
     "test_splits.py::test_a_case_in_two_parts_or_held_out_and_pretrained_on_is_caught": [
         ("leakage: test cases",
-         "held_out = {*splits.val, *splits.test}", "held_out = {*splits.val}"),
+         "held_out = {*part.val, *part.test}", "held_out = {*part.val}"),
         ("leakage: validation cases",
-         "held_out = {*splits.val, *splits.test}", "held_out = {*splits.test}"),
+         "held_out = {*part.val, *part.test}", "held_out = {*part.test}"),
         ("leakage: parts overlap",
-         'parts = {"train": splits.train, "val": splits.val, "test": splits.test}',
-         'parts = {"train": splits.train, "val": splits.val}'),
+         'parts = {"train": part.train, "val": part.val, "test": part.test}',
+         'parts = {"train": part.train, "val": part.val}'),
     ],
 }

@@ -39,18 +39,18 @@ def test_hours_of_a_grid_are_its_steps_times_their_seconds(gpu: ModuleType) -> N
     study = pancreas()
     known = dict.fromkeys(["baseline", *TASKS], steps.Timing(0.5, 0.0))
     found = steps.cost(study, known, stopped=False)
-    # 336 scans in batches of 4, 8, 32, 4 and 1; 197 in batches of 4, six arms, five fractions.
-    assert found.steps == 3 * (1000 * (84 + 42 + 11 + 84 + 336) + 30 * 150 * 50)
+    # 342 scans in batches of 4, 8, 32, 4 and 1; 203 in batches of 4, six arms, five fractions.
+    assert found.steps == 5 * (1000 * (86 + 43 + 11 + 86 + 342) + 30 * 150 * 51)
     assert found.seconds == pytest.approx(found.steps / 2) and found.missing == []
     early = steps.cost(study, known, stopped=True)
     # 2000 steps in whole epochs, and 50 epochs of patience.
-    assert early.steps == 3 * ((24 + 50) * 84 + (48 + 50) * 42 + (182 + 50) * 11 + (24 + 50) * 84
-                               + (6 + 50) * 336 + 30 * 150 * 50)
+    assert early.steps == 5 * ((24 + 50) * 86 + (47 + 50) * 43 + (182 + 50) * 11 + (24 + 50) * 86
+                               + (6 + 50) * 342 + 30 * 150 * 51)
     del known["cpc"]
     assert steps.cost(study, known, stopped=True).missing == ["cpc"]
     validated = dict.fromkeys(known, steps.Timing(0.0, 1.0))
     one = pancreas("--tasks", "baseline", "--seeds", "0", "--fractions", "100")
-    assert steps.cost(one, validated, stopped=False).seconds == 20 * 28 + 2 * (28 + 56)
+    assert steps.cost(one, validated, stopped=False).seconds == 20 * 28 + 2 * (28 + 50)
 
 
 def test_a_study_is_as_large_as_the_time_allows(gpu: ModuleType) -> None:
@@ -66,7 +66,7 @@ def test_a_study_is_as_large_as_the_time_allows(gpu: ModuleType) -> None:
         assert 1 <= chosen["PRETEXT_EPOCHS"] * len(chosen["SEEDS"]) < epochs
         epochs = chosen["PRETEXT_EPOCHS"] * len(chosen["SEEDS"])
         runs = len(chosen["SEEDS"]) * 4
-        assert runs * chosen["FINETUNE_EPOCHS"] * 50 * 0.1 <= seconds
+        assert runs * chosen["FINETUNE_EPOCHS"] * 51 * 0.1 <= seconds
     assert chosen["SEEDS"] == [0]
     with pytest.raises(InputError, match="give more --minutes"):
         gpu.fitting(study, known, 5)

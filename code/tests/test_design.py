@@ -128,6 +128,20 @@ def test_what_is_said_of_the_splits(study: Study) -> None:
                      "2d": "15 train, 2 validation, 3 test"}[study.tree]
 
 
+def test_with_equal_steps_no_fold_takes_fewer(study: Study) -> None:
+    exact = with_settings(study, BATCH_SIZE=1)  # so that a case more is a step more
+    sizes = [len(study.part(seed).train) for seed in SEEDS]
+    assert min(sizes) < max(sizes)
+    assert {exact.finetune_recipe("baseline", fraction, seed, draw=draw).steps
+            for fraction in (50, 100) for seed in SEEDS for draw in (0, 1)} == {max(sizes)}
+
+
+def test_seeds_that_share_a_fold_draw_other_subsets_of_its_training_cases(study: Study) -> None:
+    seeds = range(0, 9 * len(study.splits.folds), len(study.splits.folds))
+    drawn = {tuple(sorted(study.labelled(50, seed))) for seed in seeds}
+    assert len(drawn) > 3 and set().union(*map(set, drawn)) <= set(study.part(0).train)
+
+
 def test_without_equal_steps_an_epoch_is_a_pass_over_the_subset(study: Study) -> None:
     other = with_settings(study, EQUAL_STEPS=False, FINETUNE_CLIP=0.0)
     for seed in SEEDS:
@@ -135,9 +149,6 @@ def test_without_equal_steps_an_epoch_is_a_pass_over_the_subset(study: Study) ->
             recipe = other.finetune_recipe("baseline", fraction, seed)
             assert recipe.steps == -(-len(study.labelled(fraction, seed)) // recipe.batch_size)
             assert recipe.clip is None
-            equal = study.finetune_recipe("baseline", fraction, seed)
-            assert equal.steps == -(-max(len(study.part(seed).train) for seed in SEEDS)
-                                    // recipe.batch_size)
     rotation = with_settings(study, PRETEXT_BATCH_SIZE=0).task("rotation")
     assert study.pretexts["rotation"].batch_size == rotation.batch_size != 3
     assert study.pretrain_recipe(rotation, 0).batch_size == rotation.batch_size

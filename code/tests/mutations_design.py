@@ -1,0 +1,85 @@
+"""Mutations of a study's design: folds, draws, the primary comparison, what is held out."""
+
+TABLE = {
+    "test_design.py::test_with_equal_steps_no_fold_takes_fewer": [
+        ("equal steps in every fold", "cases = (max(len(part.train) for part in self.splits.every())",
+         "cases = (len(self.part(seed).train)"),
+    ],
+    "test_design.py::test_seeds_that_share_a_fold_draw_other_subsets_of_its_training_cases": [
+        ("every seed has its own labelled subset",
+         "contains, fraction=fraction, seed=seed + draw * DRAW_SEED)",
+         "contains, fraction=fraction, seed=0)"),
+    ],
+    "test_design.py::test_without_equal_steps_an_epoch_is_a_pass_over_the_subset": [
+        ("without equal steps an epoch is a pass", "self.splits.every()) if s.EQUAL_STEPS\n",
+         "self.splits.every()) if True\n"),
+        ("pretraining: the task's own batch", "self.batch_size = batch_size or self.batch_size",
+         "self.batch_size = batch_size or 4 * self.batch_size"),
+    ],
+    "test_design.py::test_no_seed_pretrains_on_validation_or_on_its_own_test_fold": [
+        ("no pool has the test fold", "return pool_of(self.part(seed), self.unlabelled)",
+         "return [*pool_of(self.part(seed), self.unlabelled), *self.part(seed).test]"),
+        ("no pool has validation", "return pool_of(self.part(seed), self.unlabelled)",
+         "return [*pool_of(self.part(seed), self.unlabelled), *self.part(seed).val]"),
+    ],
+    "test_design.py::test_a_pretraining_depends_on_its_fold_and_within_one_on_its_seed_alone": [
+        ("identity: the fold's pool", 'fold = self.part(seed).fold\n        if ("pool"',
+         'fold = 0\n        if ("pool"'),
+    ],
+    "test_design.py::test_a_run_that_would_learn_from_a_held_out_row_is_stopped": [
+        ("rows are looked at before pretraining",
+         "    check_rows(study, cases, seed, train=train, val=val)\n", ""),
+        ("rows are looked at before finetuning",
+         "    check_rows(study, cases, seed, train=train, val=chooses)\n", ""),
+        ("rows are looked at before BatchNorm's statistics are taken",
+         "    check_rows(study, cases, seed, train=chosen)\n", ""),
+        ("rows: validation cases", '((train, test | chooses, "learnt from")', '((train, test, "learnt from")'),
+        ("rows: test cases", '((train, test | chooses, "learnt from")', '((train, chooses, "learnt from")'),
+        ("rows: chosen on a test case", ', (val, test, "chosen on")):', ", (val, set(), 'chosen on')):"),
+    ],
+    "test_design.py::test_an_encoder_that_has_seen_a_test_case_of_any_fold_in_use_is_refused": [
+        ("an encoder from elsewhere is checked for all folds in use",
+         "for part in map(splits.of, seeds)}", "for part in map(splits.of, seeds[:1])}"),
+    ],
+    "test_design.py::test_further_draws_are_made_at_one_fraction_and_for_every_arm": [
+        ("draws: at one fraction", "return study.settings.DRAWS if fraction == drawn else 1",
+         "return study.settings.DRAWS"),
+        ("draws: at the primary's fraction", "drawn = named[1] if named else min(study.settings.FRACTIONS)",
+         "drawn = min(study.settings.FRACTIONS)"),
+    ],
+    "test_design.py::test_a_draw_has_its_own_labels_and_finetuning_and_the_seeds_fold_and_encoder": [
+        ("draws have labels of their own", "fraction=fraction, seed=seed + draw * DRAW_SEED)",
+         "fraction=fraction, seed=seed)"),
+        ("draws have a finetuning of their own", "return Recipe(seed=seed + draw * DRAW_SEED,",
+         "return Recipe(seed=seed,"),
+    ],
+    "test_design.py::test_a_draw_is_trained_on_its_labels_from_an_initialisation_of_its_own": [
+        ("a draw is trained on its own labels",
+         "labelled, val = study.labelled(fraction, seed, draw=draw),",
+         "labelled, val = study.labelled(fraction, seed),"),
+        ("a draw starts from weights of its own",
+         "initialise(recipe.seed)  # encoder and decoder start alike",
+         "initialise(seed)  # encoder and decoder start alike"),
+    ],
+    "test_design.py::test_folders_of_draws_lie_beside_the_seed_and_old_records_have_the_first": [
+        ("records without a draw are of the first", 'draw = run.get("draw", 0)', 'draw = run["draw"]'),
+    ],
+    "test_design.py::test_the_primary_comparison_is_recorded_once_before_its_scores": [
+        ("one primary comparison a data set", "        if before != named:\n", "        if False:\n"),
+        ("the recorded primary counts", 'recorded = records.read_plan(study.folder).get("primary")',
+         "recorded = None"),
+    ],
+    "test_design.py::test_an_arm_with_test_scores_can_no_longer_be_primary": [
+        ("primary: named before its scores", 'if any((study.folder / "finetune" / arm).rglob("scores.json")):',
+         "if False:"),
+    ],
+    "test_design.py::test_a_command_records_its_primary_comparison_before_it_trains": [
+        ("primary: recorded at the start", "        record_primary(study)\n", "        pass\n"),
+    ],
+    "test_design.py::test_only_a_comparison_that_is_made_can_be_primary": [
+        ("primary: no control", "if arm == arms.BASELINE or arms.is_control(arm):", "if arm == arms.BASELINE:"),
+    ],
+    "test_settings.py::test_what_would_go_wrong_in_mid_grid_is_refused": [
+        ("two folds never give an interval", "    if settings.FOLDS == 2:", "    if settings.FOLDS == 0:"),
+    ],
+}
