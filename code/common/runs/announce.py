@@ -168,9 +168,9 @@ def _takes(one: power.Expected, study: Study) -> str:
     if one.seeds is not None:
         return f"{one.seeds} seeds"
     there = study.settings.FOLDS * len(study.part(study.settings.SEEDS[0]).test)
-    return (f"not with {power.MOST_SEEDS} seeds" + (
-        f": it takes at least {one.cases} test cases, here are {there}" if one.cases > there else
-        ""))
+    why = (f"it takes at least {one.cases} test cases, here are {there}" if one.cases > there else
+           f"they show {one.least:.3f}")
+    return f"not with {power.MOST_SEEDS} seeds: {why}"
 
 
 def _epochs(study: Study) -> list[str]:

@@ -11,10 +11,12 @@ test cases too, where these are a second spread: estimates.py). Controls belong 
 keeps its own spread and its own interval.
 
 The guard. Where arms vary unequally a pooled spread is too narrow for some. If the largest of the
-arms' variances over the smallest is above the 99th percentile of equal ones (simulated, same A and
-blocks), each arm's own variance is moderated towards the pooled one, w = (d s^2 + n w) / (d + n),
-with n its degrees of freedom and d as fitted to how far they lie apart. Source: Smyth 2004, Linear
-Models and Empirical Bayes Methods, sections 3 and 6.2.
+arms' variances over the smallest is above that of nine in ten studies with equal ones (simulated,
+same A and blocks), each arm's own variance is moderated towards the pooled one,
+w = (d s^2 + n w) / (d + n), with n its degrees of freedom and d as fitted to how far they lie
+apart. Source: Smyth 2004, Linear Models and Empirical Bayes Methods, sections 3 and 6.2. (At
+ninety-nine in a hundred five seeds, seven arms and log-SD .5 miss in 10.1 % of families instead of
+9.3; moderating always, two equal arms in 7.3 % instead of 6.3.)
 
 Coverage and family-wise error of all this: code/bench/coverage.py.
 """
@@ -40,7 +42,7 @@ from common.stats.estimates import (
 from common.stats.measures import Arm, Floats, Measure
 
 SIMULATED = 20_000  # studies with equal spreads, for the guard's limit
-UNUSUAL = 0.99      # quantile of their ratios
+UNUSUAL = 0.9       # quantile of their ratios
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def pool(scores: Floats, seeds: Sequence[int], design: Design) -> Pooled | None:
 
 
 def unequal(scores: Floats) -> bool:
-    """Whether the variances of arms (arms, blocks) differ more than 99 % of equal ones do."""
+    """Whether the variances of arms (arms, blocks) differ more than UNUSUAL equal ones do."""
     if len(scores) < 3:  # with one arm beside the baseline their rests mirror each other
         return False
     squares = (residuals(scores) ** 2).sum(axis=1)
@@ -154,7 +156,7 @@ def moderated(scores: Floats, square: float, df: float) -> tuple[tuple[float, ..
 
 @lru_cache(maxsize=64)
 def _limit(arms: int, blocks: int) -> float:
-    """The ratio of variances that one in a hundred studies with equal spreads exceeds."""
+    """The ratio of variances that one in ten studies with equal spreads exceeds."""
     noise = np.random.default_rng(0).normal(size=(SIMULATED, arms, blocks))
     squares = (residuals(noise) ** 2).sum(axis=2)
     return float(np.quantile(squares.max(axis=1) / squares.min(axis=1), UNUSUAL))

@@ -58,6 +58,7 @@ class Expected:
     source: str             # whose spreads these are
     seeds: int | None       # that a wanted gain takes with POWER; None: MOST_SEEDS are too few
     cases: int              # test cases that it takes in any case; 0 without a wanted gain
+    least: float            # the gain that MOST_SEEDS show with POWER
 
 
 def expected(known: Sequence[Known], design: Design, *, labelled: int, arms: int, seeds: int,
@@ -67,7 +68,8 @@ def expected(known: Sequence[Known], design: Design, *, labelled: int, arms: int
     half, most = shown(near.spread(design, arms=arms, seeds=seeds, tested=tested), arms)
     return Expected(round(design.fraction), labelled, arms, half, most, near.study,
                     seeds_for(gain, near, design, arms=arms, tested=tested) if gain else None,
-                    cases_for(gain, near, arms=arms) if gain else 0)
+                    cases_for(gain, near, arms=arms) if gain else 0,
+                    shown(near.spread(design, arms=arms, seeds=MOST_SEEDS, tested=tested), arms)[1])
 
 
 def shown(spread: Spread, arms: int) -> tuple[float, float]:
