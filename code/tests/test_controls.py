@@ -16,6 +16,7 @@ SEEDS = range(5)
 FLAGS = ["--resolution", "48", "--blocks", "2", "2", "2", "2", "--growth", "8", "--batch-size",
          "16", "--finetune-epochs", "40", "--finetune-lr", "1e-3", "--validations", "8",
          "--start-lr-factor", "0.1", "--device", "cpu", "--workers", "2", "--fractions", "10",
+         "--folds", "1",
          "--tasks", "baseline", "oracle", "oracle@shuffled"]
 
 
