@@ -172,7 +172,8 @@ def of(records: Records, measures: list[Measure]) -> Curves:
     controls = {task for task, _ in grid if is_control(task)}
     return Curves(records.dataset, runs, records.pretrain, measures, points, families, lasts,
                   [*_missing(grid), *_left_out(families)],
-                  savings.reached(head, cases, BASELINE, folds, controls),
+                  dict(sorted(savings.reached(head, cases, BASELINE, folds, controls).items(),
+                              key=lambda one: order(one[0]))),
                   [*map(_solved, records.pretrain)], records.plan)
 
 
@@ -188,9 +189,12 @@ def _families(grid: Grid, cases: Mapping[tuple[str, int], Arm], measure: Measure
         if BASELINE not in here:
             continue
         design, controls = Design(folds, fraction), [task for task in here if is_control(task)]
-        last = {task: {seed: _mean([run["last"]["test"][measure.name] or 0.0
-                                    for run in draws.values()])
-                       for seed, draws in grid[task, fraction].items()} for task in here}
+        draws = {seed: set.intersection(*(set(arm[seed]) for arm in here.values() if seed in arm))
+                 for arm in here.values() for seed in arm}
+        last = {task: {seed: _mean([runs[draw]["last"]["test"][measure.name] or 0.0
+                                    for draw in draws[seed]])
+                       for seed, runs in grid[task, fraction].items() if draws[seed]}
+                for task in here}
         families[fraction] = family.compare(measure, here, BASELINE, design, controls=controls)
         lasts[fraction] = family.compare(measure, here, BASELINE, design, controls=controls,
                                          scores=last)

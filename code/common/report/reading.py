@@ -48,8 +48,12 @@ def _said(point: Point) -> str:
 def _oracle(points: list[Point], curves: Curves) -> list[str]:
     """Whether the study could show anything, at its smallest fraction."""
     smallest = min(point.fraction for point in points)
-    oracles = [point for point in points if parts(point.task) == [ORACLE]
-               and not is_shuffled(point.task) and point.fraction == smallest and point.interval]
+    run = [point for point in points if parts(point.task) == [ORACLE]
+           and not is_shuffled(point.task) and point.fraction == smallest]
+    oracles = [point for point in run if point.interval]
+    if run and not oracles:
+        return [f"The oracle has fewer than {MIN_BLOCKS} seeds at {smallest} %: whether this recipe "
+                "lets a gain through is not known yet."]
     if not oracles:
         return [f"No oracle was run at {smallest} %: whether this recipe lets a gain through is "
                 "not known."]

@@ -62,12 +62,20 @@ class Design:
         return seed % self.folds if self.rotated else seed
 
     def averaged(self, scores: Floats, seeds: Sequence[int]) -> Floats:
-        """Average scores (..., seeds) within blocks -> (..., blocks), nan where all are."""
+        """Average scores (..., seeds) within blocks -> (..., blocks), nan where all are.
+
+        Over the seeds that all rows have, if there are any in the block: what a seed does to all
+        arms alike has to cancel.
+        """
         numbers = [self.block(seed) for seed in seeds]
         if len(set(numbers)) == len(numbers):
             return scores
-        return np.stack([_mean(scores[..., [number == block for number in numbers]])
-                         for block in sorted(set(numbers))], axis=-1)
+        blocks = []
+        for block in sorted(set(numbers)):
+            part = scores[..., [number == block for number in numbers]]
+            whole = ~np.isnan(part).reshape(-1, part.shape[-1]).any(axis=0)
+            blocks.append(_mean(part[..., whole] if whole.any() else part))
+        return np.stack(blocks, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,7 @@ class Aligned(Generic[Key]):
         self.notes: list[str] = []
         draws = {seed: _common([set(arm[seed]) for arm in arms.values() if seed in arm])
                  for seed in self.seeds}
+        self.seeds = [seed for seed in self.seeds if draws[seed]]
         if lost := sorted({draw for arm in arms.values() for seed in arm
                            for draw in set(arm[seed]) - set(draws[seed])}):
             self.notes.append(f"{_listed('draw', lost)} not of every arm, left out")

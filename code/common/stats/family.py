@@ -10,13 +10,13 @@ half the interval that holds for all A at once takes Dunnett's quantile instead 
 test cases too, where these are a second spread: estimates.py). Controls belong to no family: each
 keeps its own spread and its own interval.
 
-The guard. Where arms vary unequally a pooled spread is too narrow for some. If the largest of the
-arms' variances over the smallest is above that of nine in ten studies with equal ones (simulated,
-same A and blocks), each arm's own variance is moderated towards the pooled one,
-w = (d s^2 + n w) / (d + n), with n its degrees of freedom and d as fitted to how far they lie
-apart. Source: Smyth 2004, Linear Models and Empirical Bayes Methods, sections 3 and 6.2. (At
-ninety-nine in a hundred five seeds, seven arms and log-SD .5 miss in 10.1 % of families instead of
-9.3; moderating always, two equal arms in 7.3 % instead of 6.3.)
+The guard. Where arms vary unequally a pooled spread is too narrow for some. An arm's own variance is
+had from its rests, whose mean square expects v[a] (1 - 2 / m) + sum(v) / m^2 with m = A + 1 arms
+(Grubbs 1948, On Estimating Precision). If the largest one's share of their sum is above that of
+nine in ten studies with equal ones (simulated, same A and blocks), each is moderated towards the
+others, w = (d v0 + n v) / (d + n), with n its degrees of freedom, v0 and d as fitted to all (Smyth
+2004, Linear Models and Empirical Bayes Methods, sections 3 and 6.2); an arm less the baseline then
+varies by (w[a] + w[0]) / blocks, with Satterthwaite's degrees of freedom.
 
 Coverage and family-wise error of all this: code/bench/coverage.py.
 """
@@ -42,7 +42,8 @@ from common.stats.estimates import (
 from common.stats.measures import Arm, Floats, Measure
 
 SIMULATED = 20_000  # studies with equal spreads, for the guard's limit
-UNUSUAL = 0.9       # quantile of their ratios
+UNUSUAL = 0.9       # quantile of the largest one's share
+LEAST = 0.05        # of their mean, that an arm's variance is taken to be
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class Pooled:
     block: float           # variance
     single: float
     df: float
-    own: tuple[float, ...] | None = None  # an arm's own, moderated, where they are unequal
-    own_df: float = 0.0
+    own: tuple[tuple[float, float], ...] | None = None
+    """Of unequal arms, half the variance of each less the baseline, and its df."""
 
     def spread(self, arm: int, blocks: int, design: Design) -> tuple[float, float]:
         """The standard error of arm number ``arm`` (from 0) less the baseline, and its df."""
-        block, df = (self.block, self.df) if self.own is None else (self.own[arm], self.own_df)
+        block, df = (self.block, self.df) if self.own is None else self.own[arm]
         single = self.single * block / self.block if self.block else self.single
         return float((2 * (block / blocks + design.overlap * single)) ** 0.5), df
 
@@ -132,34 +133,52 @@ def pool(scores: Floats, seeds: Sequence[int], design: Design) -> Pooled | None:
     whole = blocks[:, ~np.isnan(blocks).any(axis=0)]
     if whole.shape[1] < MIN_BLOCKS or not unequal(whole):
         return Pooled(square, single, df)
-    return Pooled(square, single, df, *moderated(whole, square, df))
+    return Pooled(square, single, df, moderated(whole, square, df))
 
 
 def unequal(scores: Floats) -> bool:
-    """Whether the variances of arms (arms, blocks) differ more than UNUSUAL equal ones do."""
+    """Whether one of the arms (arms, blocks) varies more than the others, UNUSUALLY so."""
     if len(scores) < 3:  # with one arm beside the baseline their rests mirror each other
         return False
-    squares = (residuals(scores) ** 2).sum(axis=1)
-    return bool(squares.max() > _limit(*scores.shape) * squares.min())
+    each = variances(scores)
+    return bool(each.max() > _limit(*scores.shape) * each.sum())
 
 
-def moderated(scores: Floats, square: float, df: float) -> tuple[tuple[float, ...], float]:
-    """Return half the variance of each arm less the baseline, moderated, and their df."""
+def variances(scores: Floats) -> Floats:
+    """Return the variance of each of three arms or more, scores (..., arms, blocks); at least 0."""
+    arms, blocks = scores.shape[-2:]
+    squares = (residuals(scores) ** 2).sum(axis=-1) / (blocks - 1)
+    shared = squares.sum(axis=-1, keepdims=True) / (arms * (arms - 1))
+    return np.asarray(np.maximum(0.0, (squares - shared) * arms / (arms - 2)))
+
+
+def moderated(scores: Floats, square: float, df: float) -> tuple[tuple[float, float], ...]:
+    """Return half the variance of each arm less the baseline (the first), and its df.
+
+    Where it is below the pooled ``square``, that, with its ``df``: the guard only widens.
+    """
     own_df = scores.shape[1] - 1
-    half = np.maximum((scores[1:] - scores[:1]).var(axis=1, ddof=1) / 2, 1e-9 * square)
-    logs = np.log(half) - digamma(own_df / 2) + np.log(own_df / 2)
+    each = variances(scores)
+    each = np.maximum(each, LEAST * each.mean())
+    logs = np.log(each) - digamma(own_df / 2) + np.log(own_df / 2)
     beyond = float(logs.var(ddof=1) - polygamma(1, own_df / 2))
-    prior = min(df, 2 * _inverse_trigamma(beyond)) if beyond > 0 else df
-    values = (prior * square + own_df * half) / (prior + own_df)
-    return tuple(map(float, values)), float(min(df, prior + own_df))
+    prior, middle = df, float(each.mean())
+    if beyond > 0:
+        prior = min(df, 2 * _inverse_trigamma(beyond))
+        middle = float(np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2)))
+    found = (prior * middle + own_df * each) / (prior + own_df)
+    one_df = min(df, prior + own_df)
+    halves = (found[1:] + found[0]) / 2
+    dfs = (found[1:] + found[0]) ** 2 / ((found[1:] ** 2 + found[0] ** 2) / one_df)
+    return tuple((square, df) if half < square else (float(half), round(min(df, float(one)), 1))
+                 for half, one in zip(halves, dfs, strict=True))
 
 
 @lru_cache(maxsize=64)
 def _limit(arms: int, blocks: int) -> float:
-    """The ratio of variances that one in ten studies with equal spreads exceeds."""
-    noise = np.random.default_rng(0).normal(size=(SIMULATED, arms, blocks))
-    squares = (residuals(noise) ** 2).sum(axis=2)
-    return float(np.quantile(squares.max(axis=1) / squares.min(axis=1), UNUSUAL))
+    """The share of the largest variance that one in ten studies with equal spreads exceeds."""
+    each = variances(np.random.default_rng(0).normal(size=(SIMULATED, arms, blocks)))
+    return float(np.quantile(each.max(axis=-1) / each.sum(axis=-1), UNUSUAL))
 
 
 def _inverse_trigamma(value: float) -> float:
