@@ -4,22 +4,32 @@ import csv
 import importlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import t as student
+from test_family import rest_by_loops
 
 from common.errors import InputError
 from common.report import curves, tables
 from common.report.curves import Curves
-from common.report.stats import Measure, accuracy_of, kappa_of, mean_of
 from common.runs import records
+from common.runs.records import Records
+from common.stats import dunnett, family
+from common.stats.measures import Measure, accuracy_of, kappa_of, mean_of, resamples
 
 DICE = [mean_of("dice", "Dice"), mean_of("dice_a", "Dice, a")]
 GRADES = [kappa_of("kappa", "QWK", 3), accuracy_of("accuracy", "Accuracy")]
 GAINS = {"cpc": (0.1, 0.2, 0.3), "rpl": (0.02, -0.01, 0.05)}  # over the baseline, seed by seed
 LEVELS = {5: 0.4, 25: 0.45, 100: 0.55}
+
+
+SQUARE, DF = rest_by_loops([[0.01 * seed + gain for seed, gain in enumerate(gains)]
+                            for gains in ((0, 0, 0), *GAINS.values())])  # s^2 of every fraction
+ERROR = (2 * SQUARE / 3) ** 0.5
 
 
 def write(folder: Path, task: str, fraction: int, seed: int, *, cases: Any, test: Any,
@@ -66,30 +76,36 @@ def test_differences_their_intervals_and_p_are_those_of_the_seeds(tmp_path: Path
     row = rows(found)["cpc", "25", "dice"]
     assert float(row["mean"]) == pytest.approx(0.45 + 0.01 + 0.2)
     assert float(row["difference"]) == pytest.approx(0.2)
-    error = 0.1 / 3**0.5  # gains .1, .2, .3
-    for name, comparisons in (("difference", 1), ("adjusted", 2)):  # two arms beside the baseline
-        half = student.ppf(1 - 0.025 / comparisons, 2) * error
+    wide = dunnett.quantile(2, DF)  # two arms beside the baseline
+    for name, quantile in (("difference", student.ppf(0.975, DF)), ("adjusted", wide)):
+        half = quantile * ERROR
         assert float(row[f"{name}_low"]) == pytest.approx(0.2 - half, abs=1e-6)
         assert float(row[f"{name}_high"]) == pytest.approx(0.2 + half, abs=1e-6)
-    p = 2 * student.sf(0.2 / error, 2)
-    assert float(row["p"]) == pytest.approx(p, rel=1e-4)
-    assert float(row["p_adjusted"]) == pytest.approx(2 * p, rel=1e-4)  # the smaller of two
+    p = 2 * student.sf(0.2 / ERROR, DF)
+    assert float(row["p"]) == pytest.approx(p, rel=1e-3)
+    assert float(row["p_adjusted"]) == pytest.approx(dunnett.outside(0.2 / ERROR, 2, DF), rel=1e-3)
+    assert p < float(row["p_adjusted"]) < 2 * p
+    assert row["arms"] == "2" and DF == 4
+    assert float(row["shown_half"]) == pytest.approx(wide * ERROR, abs=1e-6)
+    assert float(row["shown_80"]) == pytest.approx((wide + 0.8416) * ERROR, abs=1e-6)
     assert row["seeds"] == "3" and row["labelled"] == "25"
     small = rows(found)["cpc", "25", "dice_a"]
     assert float(small["mean"]) == pytest.approx(0.33) and small["difference"] == ""
-    assert rows(found)["baseline", "25", "dice"]["difference"] == ""
+    for other in (small, rows(found)["baseline", "25", "dice"]):
+        assert {other[name] for name in ("difference", "p", "arms", "shown_half", "shown_80")
+                } == {""}
 
 
 def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
     text = tables.markdown(curves.of(records.read(made(tmp_path)), DICE))
-    half = student.ppf(1 - 0.025 / 2, 2) * 0.1 / 3**0.5
+    half = dunnett.quantile(2, DF) * ERROR
     adjusted = f"{0.2 - half:+.3f} to {0.2 + half:+.3f}"
-    half = student.ppf(0.975, 2) * 0.1 / 3**0.5
+    half = student.ppf(0.975, DF) * ERROR
     single = f"+0.200 ({0.2 - half:+.3f} to {0.2 + half:+.3f})"
-    p = 2 * student.sf(0.2 * 3**0.5 / 0.1, 2)
+    p, both = 2 * student.sf(0.2 / ERROR, DF), dunnett.outside(0.2 / ERROR, 2, DF)
     cell = f"+0.200 ({adjusted})"
     assert f"| cpc | {cell} | {cell} | {cell} |" in text  # at a glance: a cell a fraction
-    assert f"| cpc | 5 % | 0 1 2 | {single} | {adjusted} | {p:.3f} | {2 * p:.3f} |" in text
+    assert f"| cpc | 5 % | 0 1 2 | {single} | {adjusted} | {p:.3f} | {both:.3f} |" in text
     last = (0.45 + 0.01 + 0.2) / 2  # last weights: half the score of those chosen
     scores = text.partition("### Dice\n")[2]
     head, _, base, cpc, *_ = scores.strip().splitlines()
@@ -102,19 +118,184 @@ def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
     assert "generated data: says nothing about patients" in text.splitlines()[0]
 
 
-def test_the_smallest_gain_is_half_the_adjusted_interval_of_the_arms(tmp_path: Path) -> None:
+def test_the_gains_that_could_be_shown_are_those_of_the_arms(tmp_path: Path) -> None:
     folder = made(tmp_path)
     for seed in range(3):  # a control, with the widest interval: it does not count
         score = 0.5 + 0.2 * seed
         write(folder, "oracle", 25, seed, test={"dice": score},
               cases={f"c{i}": {"dice": score, "dice_a": score} for i in range(4)})
+    (folder / "finetune/rpl/fraction025/seed1/scores.json").unlink()
+    write(folder, "jigsaw", 25, 0, test={"dice": 0.5}, cases={"c0": {"dice": 0.5, "dice_a": 0.5}})
     found = curves.of(records.read(folder), DICE)
-    for fraction, arms in ((5, 3), (25, 3)):  # all arms count as comparisons, as in the intervals
-        width = student.ppf(1 - 0.025 / arms, 2) / 3**0.5
-        gain = found.smallest_gain(fraction)
-        assert gain == pytest.approx((0.03 * width, 0.1 * width))  # rpl's and cpc's spread
-    row = next(line for line in tables.markdown(found).splitlines() if tables.GAIN in line)
-    assert f"| {0.03 * width:.3f} to {0.1 * width:.3f} |" in row
+    half, most = dunnett.quantile(2, DF) * ERROR, (dunnett.quantile(2, DF) + 0.8416) * ERROR
+    for fraction in (5, 100):
+        could = found.could_show(fraction)
+        assert could == (pytest.approx((half, half)), pytest.approx((most, most)))
+    cpc = next(point for point in found.points if (point.task, point.fraction) == ("cpc", 25))
+    assert cpc.could_show and found.could_show(25) == tuple((x, x) for x in cpc.could_show)
+    text = tables.markdown(found).splitlines()
+    for name, gain, other in zip(tables.COULD, (half, most), cpc.could_show, strict=True):
+        row = next(line for line in text if line.startswith(f"| {name} |"))
+        assert row == f"| {name} | {gain:.3f} | {other:.3f} | {gain:.3f} |  |"
+    two = {fraction: found.could_show(fraction) for fraction in (5, 25)}
+    assert two[5] != two[25]
+
+
+def test_with_unequal_arms_the_rows_go_from_the_narrowest_to_the_widest(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    for task, missing in (("cpc", 0), ("rpl", 1)):  # four seeds, three of them of each arm
+        for seed in (1, 3):
+            if seed == 3 and missing:
+                continue
+            score = 0.44 + 0.01 * seed + 0.2
+            write(folder, task, 5, seed, test={"dice": score},
+                  cases={f"c{i}": {"dice": score, "dice_a": score} for i in range(4)})
+    write(folder, "baseline", 5, 3, test={"dice": 0.43},
+          cases={f"c{i}": {"dice": 0.43, "dice_a": 0.2} for i in range(4)})
+    found = curves.of(records.read(folder), DICE)
+    could = found.could_show(5)
+    by_arm = {point.task: point.could_show for point in found.points if point.fraction == 5}
+    assert could is not None and by_arm["cpc"] and by_arm["rpl"]
+    assert could == tuple(zip(by_arm["cpc"], by_arm["rpl"], strict=True))  # 4 seeds, 3 seeds
+    row = next(line for line in tables.markdown(found).splitlines() if tables.COULD[0] in line)
+    assert f"| {could[0][0]:.3f} to {could[0][1]:.3f} |" in row and could[0][0] < could[0][1]
+
+
+def test_controls_have_their_own_interval_and_the_primary_comparison_is_not_adjusted(
+        tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    for seed, score in enumerate((0.6, 0.8, 0.7)):
+        write(folder, "oracle", 25, seed, test={"dice": score},
+              cases={f"c{i}": {"dice": score, "dice_a": score} for i in range(4)})
+    read = records.read(folder)
+    plain = curves.of(read, DICE)
+    named = curves.of(replace(read, plan={"primary": {"arm": "cpc", "fraction": 25}}), DICE)
+    one, other = ({(point.task, point.fraction): point for point in found.points}
+                  for found in (plain, named))
+    oracle = one["oracle", 25]
+    assert oracle.difference is not None and oracle.difference.arms == 1 and oracle.alone
+    error = float(np.std([0.15, 0.34, 0.23], ddof=1)) / 3**0.5
+    half = student.ppf(0.975, 2) * error
+    assert oracle.interval == pytest.approx((0.24 - half, 0.24 + half))
+    assert oracle.p == oracle.difference.p == oracle.difference.adjusted_p
+    for key, point in other.items():
+        assert point.primary == (key == ("cpc", 25)) and point.difference == one[key].difference
+        assert point.primary or (point.interval, point.p) == (one[key].interval, one[key].p)
+    cpc = other["cpc", 25]
+    assert cpc.difference is not None and cpc.difference.interval == cpc.interval
+    assert cpc.p == cpc.difference.p and cpc.interval != one["cpc", 25].interval
+    assert cpc.could_show == pytest.approx(((t := student.ppf(0.975, DF)) * ERROR,
+                                            (t + 0.8416) * ERROR))
+    row, marked = rows(named)["cpc", "25", "dice"], tables.markdown(named)
+    assert row["adjusted_low"] == row["difference_low"] and row["p"] == row["p_adjusted"]
+    assert "| cpc (primary) | 25 % |" in marked and marked.count("(primary)") == 1
+    assert "nor is the primary comparison" in marked
+    assert "primary" not in tables.markdown(plain)
+
+
+def test_the_last_weights_are_a_family_of_their_own(tmp_path: Path) -> None:
+    found = curves.of(records.read(made(tmp_path)), DICE)  # their scores: half of the others
+    for fraction in found.fractions:
+        chosen, last = found.families[fraction], found.lasts[fraction]
+        assert last.differences["cpc"].mean == pytest.approx(chosen.differences["cpc"].mean / 2)
+        assert last.pooled is not None and last.pooled.block == pytest.approx(SQUARE / 4)
+        assert last.differences["cpc"].arms == 2
+
+
+def test_draws_are_runs_of_one_seed(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    read = records.read(folder)
+    more = []
+    for run in read.finetune:  # a second draw, .1 better at the same labels
+        cases = {name: {key: value + 0.1 for key, value in case.items()}
+                 for name, case in run["cases"].items()}
+        more.append({**run, "draw": 1, "cases": cases, "labelled": run["labelled"] + 1})
+    found = curves.of(replace(read, finetune=[*read.finetune, *more]), DICE)
+    plain = curves.of(read, DICE)
+    for one, other in zip(found.points, plain.points, strict=True):
+        assert one.means["dice"].mean == pytest.approx(other.means["dice"].mean + 0.05)
+        assert one.means["dice"].seeds == other.means["dice"].seeds == (0, 1, 2)
+        assert one.difference == other.difference or (
+            one.difference and other.difference
+            and one.difference.interval == pytest.approx(other.difference.interval))
+    assert found.labelled(25) == "25-26" and plain.labelled(25) == "25"
+    assert rows(found)["cpc", "25", "dice"]["labelled"] == "25-26"
+
+
+def test_rotated_folds_are_read_from_the_settings(tmp_path: Path) -> None:
+    for task, gains in {"baseline": (0, 0, 0, 0), "cpc": (0.1, 0.12, 0.08, 0.1)}.items():
+        for seed, gain in enumerate(gains):
+            score = 0.4 + 0.01 * seed + gain
+            write(tmp_path, task, 50, seed, test={"dice": score},
+                  cases={f"c{seed}{i}": {"dice": score, "dice_a": score} for i in range(3)},
+                  settings={"RESOLUTION": 32, "FOLDS": 5})
+    found = curves.of(records.read(tmp_path), DICE)
+    assert found.folds == 5 and found.test_cases == 12 and found.missing == []
+    [gain] = [point.difference for point in found.points if point.task == "cpc"]
+    assert gain is not None and gain.mean == pytest.approx(0.1)
+    square = float(np.var((0.1, 0.12, 0.08, 0.1), ddof=1))
+    half = student.ppf(0.975, 3) * (square * (1 / 4 + 0.5 / 4)) ** 0.5
+    assert gain.interval == pytest.approx((0.1 - half, 0.1 + half))
+    assert ("n = 12 test cases in 4 of 5 folds, each seed tested on one, 4 seeds"
+            in tables.markdown(found))
+
+
+def test_cases_and_draws_left_out_are_said(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    read = records.read(folder)
+    first = read.finetune[0]
+    extra = {**first["cases"], "c9": {"dice": 0.5, "dice_a": 0.5}}
+    found = curves.of(replace(read, finetune=[{**first, "cases": extra}, *read.finetune[1:],
+                                              {**first, "draw": 1}]), DICE)
+    assert found.missing == [f"{first['fraction']} %: draw 1 not of every arm, left out",
+                             f"{first['fraction']} %: case c9 not in every run, left out"]
+    assert "## Missing" in tables.markdown(found)
+
+
+def varied(folder: Path) -> Records:
+    """Three arms and a control whose scores have no pattern."""
+    rng = np.random.default_rng(0)
+    for task in ("baseline", "oracle", *GAINS):
+        for fraction in LEVELS:
+            for seed in range(3):
+                write(folder, task, fraction, seed, test={"dice": rng.random()},
+                      cases={f"c{i}": {"dice": rng.random(), "dice_a": rng.random()}
+                             for i in range(4)})
+    for seed in range(3):
+        save(folder / f"pretrain/cpc/seed{seed}", {
+            "stage": "pretrain", "task": "cpc", "seed": seed, "chance": {"accuracy": 0.1},
+            "score": {"accuracy": rng.random()}, "epochs": 9, "best_epoch": 7}, {})
+    return records.read(folder)
+
+
+def turned(read: Records) -> Records:
+    """The same runs, and cases of each, the other way round."""
+    return replace(read, finetune=[{**run, "cases": dict(reversed(run["cases"].items()))}
+                                   for run in reversed(read.finetune)])
+
+
+def test_tables_come_out_again_byte_for_byte(tmp_path: Path) -> None:
+    first = curves.of(varied(tmp_path), DICE)
+    texts = tables.markdown(first), tables.csv_text(first)
+    for cache in (resamples, dunnett.quantile, family._limit):
+        cache.cache_clear()
+    second = curves.of(records.read(tmp_path), DICE)
+    assert (tables.markdown(second), tables.csv_text(second)) == texts
+    third = curves.of(turned(records.read(tmp_path)), DICE)  # whatever was read first
+    assert tables.csv_text(third) == texts[1]
+    whole, again = (text.partition("## Labels saved") for text in (texts[0],
+                                                                  tables.markdown(third)))
+    assert again[0] == whole[0] and sorted(again[2].split("\n")) == sorted(whole[2].split("\n"))
+
+
+@pytest.mark.xfail(strict=True, reason="curves.of() hands savings.reached() the arms in the order "
+                   "of the runs, not in that of the tables")
+def test_labels_saved_are_in_the_order_of_the_tables_whatever_was_read_first(
+        tmp_path: Path) -> None:
+    read = varied(tmp_path)
+    first, second = curves.of(read, DICE), curves.of(turned(read), DICE)
+    assert list(first.reached) == list(second.reached)
+    assert tables.markdown(first) == tables.markdown(second)
 
 
 def test_arms_come_in_one_order_controls_last_and_named_so(tmp_path: Path) -> None:
@@ -128,15 +309,15 @@ def test_arms_come_in_one_order_controls_last_and_named_so(tmp_path: Path) -> No
     for part in ("## At a glance", "### Dice\n", "## Labels saved"):
         table = text.partition(part)[2].partition("##")[0]
         names = [line.split("|")[1].strip() for line in table.splitlines() if line[:1] == "|"][2:]
-        assert [name for name in names if name != tables.GAIN] == [
+        assert [name for name in names if name not in tables.COULD] == [
             f"{task} (control)" if task in ("cpc@shuffled", "oracle") else task
             for task in found.tasks if part != "## Labels saved" or task in found.reached]
 
 
-def test_at_a_glance_comes_first_and_the_baseline_is_the_reference(tmp_path: Path) -> None:
+def test_reading_and_glance_come_first_and_the_baseline_is_the_reference(tmp_path: Path) -> None:
     text = tables.markdown(curves.of(records.read(made(tmp_path)), DICE))
     heads = [line for line in text.splitlines() if line.startswith("## ")]
-    assert heads[:2] == ["## At a glance", "## Scores"]
+    assert heads[:3] == ["## Reading", "## At a glance", "## Scores"]
     base = next(line for line in text.splitlines() if line.startswith("| baseline"))
     assert base.endswith("| the reference |") and "not reached" not in base
     assert max(len(line.split("|")) for line in text.splitlines()) <= 2 + 8  # narrow
