@@ -327,7 +327,7 @@ def test_the_last_weights_of_the_primary_comparison_are_not_adjusted_either() ->
 
 
 def test_the_sentences_come_in_the_order_in_which_they_are_read() -> None:
-    found = made({**TWO, "oracle": 0.15, "cpc@shuffled": UP}, plan={
+    found = made({**TWO, "oracle": 0.15, "cpc@shuffled": {5: UP}}, plan={
         "primary": {"arm": "rpl", "fraction": 5},
         "power": [{"fraction": 5, "half": 0.01, "source": "a study"}]},
         pretrain=[pretrained("cpc", accuracy=(0.2, 0.2))])
