@@ -19,7 +19,7 @@ def name(row: Row) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=name)
-def test_one_interval_and_all_of_a_fraction_hold_the_truth_as_often_as_they_say(row: Row) -> None:
+def test_intervals_hold_the_truth_as_often_as_they_say(row: Row) -> None:
     found = count(row, STUDIES)
     assert 0.925 < found.single < 0.995, found
     assert 0.01 < found.family < (0.14 if row.spread else 0.09), found

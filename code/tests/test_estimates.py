@@ -109,7 +109,7 @@ def test_the_spread_over_cases_by_hand() -> None:
     assert cancelled.spread.cases == pytest.approx(0, abs=1e-12)
 
 
-def test_with_one_test_set_half_the_interval_is_both_spreads_and_with_folds_that_of_folds() -> None:
+def test_half_the_interval_is_both_spreads_or_that_of_the_folds() -> None:
     values = np.random.default_rng(0).random((5, 9))
     fixed = mean(DICE, arm(values.tolist()), FIXED)
     over_cases = float((resamples(9) @ values.mean(axis=0) / 9).std(ddof=1)) * (9 / 8) ** 0.5
@@ -174,7 +174,7 @@ def test_draws_are_averaged_before_anything_else() -> None:
     assert result.spread.cases == pytest.approx(0, abs=1e-12)  # cancels over the draws
 
 
-def test_kappa_is_of_every_fold_and_predictions_of_networks_are_never_pooled() -> None:
+def test_kappa_is_of_every_fold_and_predictions_are_never_pooled() -> None:
     right, wrong = ((0, 0), (0, 0), (1, 1), (1, 1)), ((0, 0), (0, 1), (1, 0), (1, 1))
     low = {0: {0: graded(*right)}, 1: {0: graded(*wrong, first=4)}}
     assert mean(KAPPA, low, Design(5)).scores == pytest.approx((1.0, 0.0))
@@ -189,6 +189,10 @@ def test_kappa_is_of_every_fold_and_predictions_of_networks_are_never_pooled() -
     # Of one test set: the mean of each network's kappa, not the kappa of all predictions.
     votes = {0: {0: graded(*right)}, 1: {0: graded(*wrong)}, 2: {0: graded(*wrong)}}
     assert mean(KAPPA, votes, FIXED).mean == pytest.approx(1 / 3)
+    # And of draws: .6 of 1 and .2, where all eight predictions have .5.
+    draws = {0: {0: graded((0, 0), (0, 0), (0, 0), (4, 4)),
+                 1: graded((0, 4), (0, 4), (0, 0), (4, 4))}}
+    assert mean(KAPPA, draws, FIXED).mean == pytest.approx((1 + 0.2) / 2)
 
 
 def test_cases_are_drawn_within_their_folds() -> None:
@@ -201,7 +205,7 @@ def test_cases_are_drawn_within_their_folds() -> None:
     assert aligned.tested == 6 and aligned.test_sets == 2
 
 
-def test_intervals_of_means_end_where_scores_do_and_those_of_differences_do_not() -> None:
+def test_intervals_of_means_end_where_scores_do_and_no_others() -> None:
     runs = {seed: {0: graded(*(((0, 0), (4, 4), (0, wrong), (4, 4), (2, 2))))}
             for seed, wrong in enumerate((0, 1, 4))}
     result = mean(KAPPA, runs, FIXED)

@@ -257,7 +257,7 @@ def unsteady() -> list[list[float]]:
     return rows.tolist()  # type: ignore[no-any-return]
 
 
-def test_the_guard_trips_on_unequal_arms_and_their_spreads_lie_between_own_and_pooled() -> None:
+def test_the_guard_trips_and_spreads_lie_between_own_and_pooled() -> None:
     rows = unsteady()
     found = of(rows)
     assert found.moderated and found.pooled is not None and found.pooled.own is not None

@@ -140,7 +140,7 @@ def test_many_arms_have_a_panel_each_over_the_same_baseline(tmp_path: Path) -> N
     assert size_of(figure)[0] == size_of(figures["difference_pancreas.png"])[0] == WIDE
 
 
-def test_the_band_is_what_cannot_be_told_from_the_baseline_and_arms_have_no_bars_then(
+def test_the_band_is_what_cannot_be_told_from_the_baseline(
         tmp_path: Path) -> None:
     data = of(records.read(make(tmp_path)), [mean_of("dice", "Dice")])
     [panel] = caught_panels(data)
@@ -159,7 +159,7 @@ def test_the_band_is_what_cannot_be_told_from_the_baseline_and_arms_have_no_bars
     assert not [one for one in panel.collections if isinstance(one, PolyCollection)]
 
 
-def test_arms_that_nothing_is_compared_with_have_bars_and_the_baseline_its_interval(
+def test_arms_that_nothing_is_compared_with_have_bars(
         tmp_path: Path) -> None:
     folder = make(tmp_path)
     shutil.rmtree(folder / "finetune/baseline")

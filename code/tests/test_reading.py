@@ -150,7 +150,7 @@ def test_an_oracle_that_is_not_above_the_baseline_judges_no_arm(size: float) -> 
             ) in reading.sentences(found)
 
 
-def test_without_an_oracle_at_the_smallest_fraction_the_recipe_is_not_known() -> None:
+def test_without_an_oracle_the_recipe_is_not_known() -> None:
     line = "No oracle was run at 5 %: whether this recipe lets a gain through is not known."
     assert line in reading.sentences(made(TWO))
     assert line in reading.sentences(made({**TWO, "oracle": {100: UP}}))
@@ -315,7 +315,7 @@ def test_the_last_weights_read_the_same_or_otherwise() -> None:
     assert "reads otherwise for oracle at 5 %" in control
 
 
-def test_the_last_weights_of_the_primary_comparison_are_not_adjusted_either() -> None:
+def test_the_primary_comparisons_last_weights_are_not_adjusted() -> None:
     plan = {"primary": {"arm": "cpc", "fraction": 5}}
     plain = made(TWO)
     one = plain.lasts[5].differences["cpc"]

@@ -58,7 +58,7 @@ def test_with_unequal_arms_the_rows_go_from_the_narrowest_to_the_widest(tmp_path
     assert f"| {could[0][0]:.3f} to {could[0][1]:.3f} |" in row and could[0][0] < could[0][1]
 
 
-def test_controls_have_their_own_interval_and_the_primary_comparison_is_not_adjusted(
+def test_controls_and_the_primary_comparison_are_not_adjusted(
         tmp_path: Path) -> None:
     folder = made(tmp_path)
     for seed, score in enumerate((0.6, 0.8, 0.7)):
