@@ -141,10 +141,11 @@ def test_draws_are_averaged_before_anything_else() -> None:
 
 def test_draws_that_not_every_arm_has_are_left_out_and_named() -> None:
     runs = study(TABLE)
-    more = {seed: {**run, 1: cases([0.9] * 4)} for seed, run in runs["cpc"].items()}
-    found = compare(DICE, {**runs, "cpc": more}, "baseline", FIXED)
-    assert found.differences == of(TABLE).differences
-    assert found.notes == ("draw 1 not of every arm, left out",)
+    for name in ("baseline", "cpc"):
+        more = {seed: {**run, 1: cases([0.9] * 4)} for seed, run in runs[name].items()}
+        found = compare(DICE, {**runs, name: more}, "baseline", FIXED)
+        assert found.differences == of(TABLE).differences
+        assert found.notes == ("draw 1 not of every arm, left out",)
 
 
 def test_differences_of_kappa_are_of_kappas_of_folds() -> None:
