@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_estimates import DICE, FIXED, arm, flat
 
-from common.stats.estimates import Design, mean
-from common.stats.family import compare
+from common.stats.estimates import Design, Spread, mean
+from common.stats.family import compare, pool
 
 TRIALS = 400
 
@@ -19,7 +19,7 @@ def simulate(rng: np.random.Generator, seeds: int, cases: np.ndarray, level: flo
     return values
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.01, 0.03, 0.1])  # over seeds; that of the cases is .01
+@pytest.mark.parametrize("spread", [0.0, 0.03, 0.1])  # over seeds; that of the cases is .01
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_intervals_cover_the_truth(seeds: int, spread: float) -> None:
     rng = np.random.default_rng(seeds)
@@ -52,3 +52,21 @@ def test_a_run_that_one_arm_lacks_does_not_widen_the_others_intervals() -> None:
     halves = [compare(DICE, arms, "baseline", Design(5, 5)).differences["rpl"].half
               for arms in (whole, part)]
     assert halves[0] and halves[1] and halves[1] < 1.5 * halves[0]
+
+
+@pytest.mark.xfail(strict=True, reason="the guard misses one unsteady arm of three; where the "
+                   "baseline is unsteady it trips, but moderates all arms to a spread too small")
+@pytest.mark.parametrize(("arms", "seeds", "unsteady"), [(3, 5, 3), (7, 10, 0)])
+def test_with_one_unsteady_arm_the_family_errs_in_one_study_of_ten_at_most(
+        arms: int, seeds: int, unsteady: int) -> None:
+    rng, missed = np.random.default_rng(0), 0
+    scale = np.ones((arms + 1, 1))
+    scale[unsteady] = 10  # times the SD of the others; there is no gain anywhere
+    for _ in range(TRIALS):
+        scores = scale * rng.normal(size=(arms + 1, seeds))
+        pooled = pool(scores, range(seeds), FIXED)
+        assert pooled is not None
+        gains = np.abs((scores[1:] - scores[0]).mean(axis=1))
+        missed += any(gain > Spread(*pooled.spread(arm, seeds, FIXED)).half(arms)
+                      for arm, gain in enumerate(gains))
+    assert missed / TRIALS <= 0.10
