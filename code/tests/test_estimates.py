@@ -229,8 +229,8 @@ def test_the_same_to_the_last_digit_whatever_came_first() -> None:
     values = rng.random((5, 8)).tolist()
     first = mean(DICE, arm(values), FIXED)
     resamples.cache_clear()
-    turned = {seed: {0: dict(reversed(run[0].items()))} for seed, run in reversed(
-        arm(values).items())}
+    turned = {seed: {0: dict(reversed(list(run[0].items())))} for seed, run in reversed(
+        list(arm(values).items()))}
     assert mean(DICE, turned, FIXED) == first
 
 

@@ -255,7 +255,7 @@ def unsteady() -> list[list[float]]:
     """A baseline and six arms that vary alike, and one that varies ten times as much."""
     rows = np.random.default_rng(7).normal(0.5, 0.004, (8, 10))
     rows[7] = 0.5 + 10 * (rows[7] - rows[7].mean())
-    return rows.tolist()  # type: ignore[no-any-return]
+    return rows.tolist()
 
 
 def test_the_guard_trips_and_spreads_lie_between_own_and_pooled() -> None:
@@ -267,7 +267,7 @@ def test_the_guard_trips_and_spreads_lie_between_own_and_pooled() -> None:
     assert 9 < found.pooled.own_df < df == 63
     prior = found.pooled.own_df - 9  # what is added to an arm's own degrees of freedom
     for row, value, one in zip(rows[1:], found.pooled.own, found.differences.values(), strict=True):
-        half = np.var(np.subtract(row, rows[0]), ddof=1) / 2
+        half = float(np.var(np.subtract(row, rows[0]), ddof=1)) / 2
         low, high = sorted([half, square])
         assert low < value < high
         assert value == pytest.approx((prior * square + 9 * half) / (prior + 9))

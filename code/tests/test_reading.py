@@ -115,7 +115,8 @@ def test_the_primary_comparison_comes_first_and_is_not_adjusted(size: float, wor
     assert reading.sentences(found)[0] == (
         f"Primary comparison, named before it was made: cpc at 5 % {one.mean:+.3f} "
         f"({one.interval[0]:+.3f} to {one.interval[1]:+.3f}), not adjusted: {words}.")
-    for other in ({}, {"primary": {}}, {"primary": {"arm": "mae", "fraction": 5}}):
+    others: list[Any] = [{}, {"primary": {}}, {"primary": {"arm": "mae", "fraction": 5}}]
+    for other in others:
         assert "Primary" not in said(made({**TWO, "cpc": size}, plan=other))
 
 

@@ -74,8 +74,8 @@ def difference(runs: Arm, target: Arm) -> tuple[float, float] | None:
 
 def test_it_agrees_with_the_paired_differences_at_measured_fractions() -> None:
     for seed in range(6):
-        grid = {f: arm(0.5 + 0.06 * i, noise=0.05, draw=10 * seed + i, shift=0.01 * (i - 2))
-                for i, f in enumerate(FRACTIONS)}
+        grid: dict[int, Arm] = {f: arm(0.5 + 0.06 * i, noise=0.05, draw=10 * seed + i,
+                                       shift=0.01 * (i - 2)) for i, f in enumerate(FRACTIONS)}
         target = arm(0.65, noise=0.05, draw=99 + seed)
         found = reached(grid, target)
         assert found is not None

@@ -128,11 +128,11 @@ def test_rotated_folds_are_read_from_the_settings(tmp_path: Path) -> None:
                   settings={"RESOLUTION": 32, "FOLDS": 5})
     found = curves.of(records.read(tmp_path), DICE)
     assert found.folds == 5 and found.test_cases == 12 and found.missing == []
-    [gain] = [point.difference for point in found.points if point.task == "cpc"]
-    assert gain is not None and gain.mean == pytest.approx(0.1)
+    [one] = [point.difference for point in found.points if point.task == "cpc"]
+    assert one is not None and one.mean == pytest.approx(0.1)
     square = float(np.var((0.1, 0.12, 0.08, 0.1), ddof=1))
     half = student.ppf(0.975, 3) * (square * (1 / 4 + 0.5 / 4)) ** 0.5
-    assert gain.interval == pytest.approx((0.1 - half, 0.1 + half))
+    assert one.interval == pytest.approx((0.1 - half, 0.1 + half))
     assert ("n = 12 test cases in 4 of 5 folds, each seed tested on one, 4 seeds"
             in tables.markdown(found))
 
