@@ -1,6 +1,133 @@
-"""Mutations of what figures and tables promise their reader."""
+"""Mutations of what figures, tables, the reading, power and published records promise."""
 
 TABLE = {
+    "test_curves.py::test_differences_their_intervals_and_p_are_those_of_the_seeds": [
+        ("tables: the adjusted interval is the adjusted one",
+         "*_numbers(point.interval or (None, None))]",
+         "*_numbers(point.difference.interval or (None, None))]"),
+        ("tables: p before adjusted p",
+         "p = [point.difference.p, point.p] if", "p = [point.p, point.difference.p] if"),
+    ],
+    "test_curves.py::test_the_pages_tables_show_the_same_numbers": [
+        ("tables: at a glance are differences",
+         'return f"{point.difference.mean:+.3f}{ends}"',
+         'return f"{point.difference.p:+.3f}{ends}"'),
+        ("curves: last weights are the last ones",
+         '_mean([_mean([run["last"]["test"][name] or 0.0',
+         '_mean([_mean([run["test"][name] or 0.0'),
+    ],
+    "test_curves.py::test_solved_is_the_first_mean_of_five_nine_tenths_from_chance_to_one": [
+        ("curves: solved is measured from chance",
+         "SOLVED_EPOCHS * (chance + SOLVED * (1 - chance))", "SOLVED_EPOCHS * SOLVED"),
+    ],
+    "test_curves.py::test_encoders_pretrained_with_other_settings_are_refused": [
+        ("curves: encoders of other settings are not mixed",
+         'if encoder.get("stage") == "pretrain":', 'if encoder.get("stage") == "never":'),
+    ],
+    "test_curves.py::test_what_an_arm_or_seed_lacks_is_said": [
+        ("curves: what is missing is said",
+         "absent = sorted(seeds - arms.get((task, fraction)",
+         "absent = sorted(seeds & arms.get((task, fraction)"),
+    ],
+    "test_curves.py::test_the_confusion_table_has_the_truth_in_rows_and_an_arm_at_a_time": [
+        ("tables: confusion has the truth in rows",
+         "str(sum(table[i][j] for table in tables))", "str(sum(table[j][i] for table in tables))"),
+        ("tables: confusion is that of the arm",
+         'if (run["task"], run["fraction"]) == (point.task, point.fraction)]',
+         'if run["fraction"] == point.fraction]'),
+    ],
+    "test_curves.py::test_each_trees_headline_and_classes_are_measured": [
+        ("graph 3D: headline is the mean of foreground",
+         'mean_of("dice", "Dice, mean of foreground")',
+         'mean_of("dice_pancreas", "Dice, mean of foreground")'),
+    ],
+    "test_published.py::test_a_run_that_is_there_with_another_content_is_refused": [
+        ("published: a run is never changed",
+         "if changed := differences(_content(known), _content(run)):",
+         "if changed := differences(_content(known), _content(known)):"),
+        ("published: runs of other settings are not added",
+         "if odd := unlike(stages[0]):", "if odd := unlike(stages[0][:1]):"),
+        ("published: machine and time are no content",
+         'NOTES = ("provenance", "seconds")', 'NOTES = ("provenance",)'),
+    ],
+    "test_published.py::test_arms_fractions_and_seeds_are_added_in_any_order": [
+        ("published: draws are runs of their own",
+         '"pool", "seed", "fold", "draw")  # tell', '"pool", "seed", "fold")  # tell'),
+        ("published: one order whatever was added first",
+         "*sorted(set(row) - set(PLACE))]", "*(name for name in row if name not in PLACE)]"),
+    ],
+    "test_published.py::test_what_is_packed_is_read_again": [
+        ("published: counts come back whole",
+         'rest = sum(case["truth"]) - sum(case["predicted"])',
+         'rest = sum(case["truth"]) + sum(case["predicted"])'),
+        ("published: steps come back",
+         "return [steps * n for n in range(1, count + 1)]",
+         "return [steps * n for n in range(count)]"),
+    ],
+    "test_published.py::test_a_damaged_file_is_named_in_one_line": [
+        ("published: a newer format is not guessed at",
+         'if content["format"] > FORMAT:', 'if content["format"] > FORMAT + 1:'),
+    ],
+    "test_power.py::test_shown_are_half_the_interval_and_z_standard_errors_more": [
+        ("power: of the whole error",
+         "return half, half + Z * spread.error", "return half, half + Z * spread.runs"),
+        ("power: 80 %",
+         "Z = 0.8416 ", "Z = 0.5244 "),
+    ],
+    "test_power.py::test_the_spread_to_expect_with_rotated_folds_by_hand": [
+        ("power: half of a difference's cases are an arm's",
+         "of_cases = self.cases**2 / (2 * tested)", "of_cases = self.cases**2 / tested"),
+    ],
+    "test_power.py::test_the_spread_to_expect_with_one_test_set_by_hand": [
+        ("power: pooled degrees of freedom",
+         "self.runs, arms * (seeds - 1),", "self.runs, seeds - 1,"),
+    ],
+    "test_power.py::test_seeds_for_are_the_fewest_that_show_the_gain": [
+        ("power: seeds for four of five, not for half",
+         "tested=tested), arms)[1] <= gain), None)", "tested=tested), arms)[0] <= gain), None)"),
+    ],
+    "test_power.py::test_the_spreads_of_a_finished_study_are_those_put_in": [
+        ("power: a fold's cases are no spread of runs",
+         "- (one_set / 2 if family.design.rotated else 0.0)",
+         "- (0.0 if family.design.rotated else 0.0)"),
+    ],
+    "test_power.py::test_the_nearest_fraction_is_so_by_the_ratio_of_labelled_cases": [
+        ("power: nearest by ratio",
+         "abs(np.log(one.labelled / labelled))", "abs(one.labelled - labelled)"),
+    ],
+    "test_curves.py::test_labels_are_saved_against_the_baseline_on_all_labels": [
+        ("curves: labels saved against all labels",
+         "target = (baseline, ALL)", "target = (baseline, 25)"),
+    ],
+    "test_curves.py::test_points_of_other_data_splits_or_settings_are_refused": [
+        ("curves: data are not mixed",
+         'OWN = ("stage", "task", "fraction", "seed", "fold", "draw", "labelled",',
+         'OWN = ("stage", "task", "fraction", "seed", "fold", "draw", "labelled", "data",'),
+    ],
+    "test_tables.py::test_controls_and_the_primary_comparison_are_not_adjusted": [
+        ("curves: the primary comparison is not adjusted",
+         "return self.primary or is_control(self.task)", "return is_control(self.task)"),
+        ("curves: the primary comparison is of one fraction",
+         'primary=(task, fraction) == (primary.get("arm"), primary.get("fraction"))',
+         'primary=task == primary.get("arm")'),
+    ],
+    "test_tables.py::test_the_last_weights_are_a_family_of_their_own": [
+        ("curves: the last weights' family is theirs",
+         '_mean([run["last"]["test"][measure.name] or 0.0',
+         '_mean([run["test"][measure.name] or 0.0'),
+    ],
+    "test_tables.py::test_draws_are_runs_of_one_seed": [
+        ("curves: a draw is a run of its own",
+         '[run["seed"]][run.get("draw", 0)] = run', '[run["seed"]][0] = run'),
+    ],
+    "test_tables.py::test_rotated_folds_are_read_from_the_settings": [
+        ("curves: folds are those of the settings",
+         '.get("settings", {}).get("FOLDS", 1))', '.get("settings", {}).get("fold", 1))'),
+    ],
+    "test_tables.py::test_cases_and_draws_left_out_are_said": [
+        ("curves: what is left out is said",
+         "[*_missing(grid), *_left_out(families)]", "[*_missing(grid)]"),
+    ],
     "test_difference.py::test_the_adjusted_interval_is_the_thicker_line_and_holds_the_plain_one": [
         ("forest: the thick line is the adjusted interval",
          "_interval(panel, point.interval, row, look, THICK)",
@@ -14,27 +141,24 @@ TABLE = {
     ],
     "test_difference.py::test_a_control_outside_the_axis_is_an_arrow_with_its_number": [
         ("forest: controls do not stretch the axis",
-         "points = [point for point in points if not bounded or not is_control(point.task)] or points",
+         "points = [point for point in points if not bounded or not is_control(point.task)] or "
+         "points",
          "points = list(points)"),
     ],
     "test_graph.py::test_many_arms_have_a_panel_each_over_the_same_baseline": [
         ("curves: one axis for all arms",
          "    _alike(drawn, measure)\n    middle", "    middle"),
-        ("curves: the baseline's band is its interval",
+        ("curves: the baseline is in every panel",
          "_baseline(panel, curves, measure)\n        for", "for"),
     ],
     "test_curves.py::test_arms_come_in_one_order_controls_last_and_named_so": [
-        ("arms: controls come last", "return task != BASELINE, is_control(task), task",
+        ("arms: controls come last",
+         "return task != BASELINE, is_control(task), task",
          "return task != BASELINE, False, task"),
     ],
-    "test_curves.py::test_the_smallest_gain_is_half_the_adjusted_interval_of_the_arms": [
-        ("gain: of the arms, without controls",
-         "point.interval and not is_control(point.task)]", "point.interval]"),
-        ("gain: half of the interval", "(point.interval[1] - point.interval[0]) / 2",
-         "(point.interval[1] - point.interval[0])"),
-    ],
     "test_palette.py::test_no_two_arms_of_a_figure_look_alike_and_controls_are_open": [
-        ("palette: no look is dealt twice", "if (colour, *pair) not in taken)", "if pair)"),
+        ("palette: no look is dealt twice",
+         "if (colour, *pair) not in taken)", "if pair)"),
     ],
     "test_palette.py::test_colours_are_told_apart_and_seen_on_white": [
         ("palette: jigsaw is not like rotation to any eyes",
@@ -48,5 +172,120 @@ TABLE = {
         ("examples: right where it is the truth",
          'RIGHT if grade == int(saved["truth"][row]) else WRONG',
          'WRONG if grade == int(saved["truth"][row]) else RIGHT'),
+    ],
+    "test_tables.py::test_the_gains_that_could_be_shown_are_those_of_the_arms": [
+        ("gain: of the arms, without controls",
+         "[arm for arm in arms if not is_control(arm.task)] or arms", "arms"),
+        ("gain: half of the adjusted interval",
+         "power.shown(self.difference.spread, 1 if self.alone else self.difference.arms)",
+         "power.shown(self.difference.spread, 1)"),
+    ],
+    "test_difference.py::test_the_grey_band_is_what_cannot_be_told_from_zero": [
+        ("forest: the band is half the adjusted interval",
+         "panel.axvspan(-could[0][0], could[0][0],", "panel.axvspan(-could[1][0], could[1][0],"),
+    ],
+    "test_graph.py::test_the_band_is_what_cannot_be_told_from_the_baseline": [
+        ("curves: the band is what cannot be told from the baseline",
+         "return estimate.mean - could[0][0], estimate.mean + could[0][0]",
+         "return estimate.interval"),
+        ("curves: no bars beside the band",
+         "if e.half is not None and curves.could_show(point.fraction) is None]",
+         "if e.half is not None]"),
+    ],
+    "test_graph.py::test_arms_that_nothing_is_compared_with_have_bars": [
+        ("curves: bars where there is no band",
+         "if e.half is not None and curves.could_show(point.fraction) is None]",
+         "if e.half is None]"),
+    ],
+    "test_reading.py::test_under_three_seeds_nothing_can_be_claimed": [
+        ("reading: no claim without intervals",
+         "if not any(point.interval for point in compared):", "if not compared:"),
+        ("reading: seeds on different folds",
+         "' on different folds' * (curves.folds > 1)", "' on different folds' * 1"),
+    ],
+    "test_reading.py::test_a_baseline_alone_has_nothing_beside_it": [
+        ("reading: nothing beside the baseline",
+         "    if not compared:\n", "    if compared is None:\n"),
+    ],
+    "test_reading.py::test_without_a_baseline_nothing_is_compared": [
+        ("reading: no baseline",
+         "if BASELINE not in curves.tasks:", "if not curves.tasks:"),
+    ],
+    "test_reading.py::test_the_verdict_of_an_interval": [
+        ("reading: above is the whole interval",
+         'return ("above" if point.interval[0] > 0 else',
+         'return ("above" if point.interval[1] > 0 else'),
+    ],
+    "test_reading.py::test_the_primary_comparison_comes_first_and_is_not_adjusted": [
+        ("reading: the primary comparison alone",
+         "for point in points if point.primary and point.interval]",
+         "for point in points if point.interval]"),
+    ],
+    "test_reading.py::test_without_an_oracle_the_recipe_is_not_known": [
+        ("reading: a shuffled oracle is none",
+         "and not is_shuffled(point.task) and point.fraction == smallest",
+         "and point.fraction == smallest"),
+        ("reading: the oracle at the smallest fraction",
+         "smallest = min(point.fraction for point in points)",
+         "smallest = max(point.fraction for point in points)"),
+    ],
+    "test_reading.py::test_an_oracle_that_is_not_above_the_baseline_judges_no_arm": [
+        ("reading: an oracle has to be above",
+         '        if verdict(point) == "above":\n            lines',
+         '        if verdict(point) != "below":\n            lines'),
+    ],
+    "test_reading.py::test_an_oracle_above_the_baseline_says_how_far_it_goes": [
+        ("reading: the way to all labels",
+         "share = point.difference.mean / (base[100] - base[point.fraction])",
+         "share = point.difference.mean / base[100]"),
+    ],
+    "test_reading.py::test_arms_shown_above_and_below_the_baseline": [
+        ("reading: controls are not among the arms shown",
+         "arms = [point for point in points if not point.alone and point.interval]",
+         "arms = [point for point in points if point.interval]"),
+    ],
+    "test_reading.py::test_no_arm_shown_above_names_the_largest_estimate": [
+        ("reading: the largest estimate",
+         "best = max(arms, key=", "best = min(arms, key="),
+    ],
+    "test_reading.py::test_fractions_where_arms_vary_unequally_are_named": [
+        ("reading: moderated where it is",
+         "for fraction, one in curves.families.items() if one.moderated]",
+         "for fraction, one in curves.families.items()]"),
+    ],
+    "test_reading.py::test_what_could_be_shown_is_said_at_the_ends": [
+        ("reading: the widest interval could be shown",
+         'texts.append(f"{could[0][1]:.3f} at', 'texts.append(f"{could[0][0]:.3f} at'),
+    ],
+    "test_reading.py::test_what_was_expected_before_training_is_compared": [
+        ("reading: a wider interval shows less",
+         '"less than" if ratio > 1 else "more than"', '"more than" if ratio > 1 else "less than"'),
+        ("reading: as expected within a quarter",
+         "0.8 <= ratio <= 1.25", "0.5 <= ratio <= 2"),
+    ],
+    "test_reading.py::test_no_labels_are_saved": [
+        ("reading: saved is before the baseline",
+         "if one.high is not None and one.high < start]", "if one.high is not None]"),
+        ("reading: controls save no labels",
+         "if task != BASELINE and not is_control(task)}", "if task != BASELINE}"),
+    ],
+    "test_reading.py::test_a_shuffled_start_above_the_baseline_is_pointed_out": [
+        ("reading: shuffled starts that gain",
+         'if is_shuffled(point.task) and verdict(point) == "above"]',
+         "if is_shuffled(point.task)]"),
+    ],
+    "test_reading.py::test_pretext_tasks_that_were_not_learnt_are_named": [
+        ("reading: learnt is a tenth of the way",
+         "if value < chance + LEARNT * (1 - chance):", "if value < chance:"),
+    ],
+    "test_reading.py::test_the_last_weights_read_the_same_or_otherwise": [
+        ("reading: otherwise is another verdict",
+         "if said != verdict(point):", "if said == verdict(point):"),
+        ("reading: a loss of the last weights",
+         '"below" if ends[1] < 0 else "not shown"\n        if', '"not shown"\n        if'),
+    ],
+    "test_reading.py::test_the_primary_comparisons_last_weights_are_not_adjusted": [
+        ("reading: the primary comparison's last weights",
+         "ends = other.interval if point.alone else other.adjusted", "ends = other.adjusted"),
     ],
 }

@@ -8,10 +8,10 @@ import check_demo
 import pytest
 from test_graph import make
 
-from common.report import brief, curves
+from common.report import brief, curves, reading
 from common.report.curves import Curves
-from common.report.stats import mean_of
 from common.runs import records
+from common.stats.measures import mean_of
 
 
 def of(folder: Path) -> Curves:
@@ -21,7 +21,10 @@ def of(folder: Path) -> Curves:
 def test_a_line_an_arm_says_its_first_difference_and_whether_its_task_was_learnt(
         tmp_path: Path) -> None:
     found = of(make(tmp_path))
-    lines = brief.text(found).splitlines()
+    said, _, words = brief.text(found).partition("\npancreas: in words:\n")
+    assert " ".join(words.split()) == " ".join(reading.sentences(found))
+    assert all(line[:2] == "  " and len(line) <= 100 for line in words.splitlines())
+    lines = said.splitlines()
     assert [line.split(": ")[1] for line in lines] == found.tasks
     head, point = found.measures[0].name, found.of_task("baseline")[0]
     assert f"{point.means[head].mean:.3f} at {point.fraction} %" in lines[0]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from common.report import stats
 from common.runs import records
+from common.stats.estimates import Design
+from common.stats.family import compare
+from common.stats.measures import Arm, kappa_of
 
 CODE = Path(__file__).resolve().parents[1]
 SEEDS = range(5)
@@ -31,14 +33,15 @@ def test_the_oracle_is_shown_above_the_baseline_and_its_shuffled_control_is_not(
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     runs = records.read_runs(tmp_path / "results/2d/controls", "finetune")
-    arms = {task: {run["seed"]: run["cases"] for run in runs if run["task"] == task}
-            for task in ("baseline", "oracle", "oracle@shuffled")}
-    measure = stats.kappa_of("kappa", "kappa", 5)
-    gains = {task: stats.difference(measure, arm, arms["baseline"]) for task, arm in arms.items()}
+    arms: dict[str, Arm] = {
+        task: {run["seed"]: {0: run["cases"]} for run in runs if run["task"] == task}
+        for task in ("baseline", "oracle", "oracle@shuffled")}
+    folds = runs[0]["identity"]["settings"].get("FOLDS", 1)
+    gains = compare(kappa_of("kappa", "kappa", 5), arms, "baseline",
+                    Design(folds, 10)).differences  # adjusted for both
     for task, gain in gains.items():
-        assert gain is not None
-        print(task, f"{gain.mean:+.3f}", gain.adjusted(2), [f"{x:+.2f}" for x in gain.scores])
-    oracle, shuffled = (gains[task].adjusted(2) for task in ("oracle", "oracle@shuffled"))
+        print(task, f"{gain.mean:+.3f}", gain.adjusted, [f"{x:+.2f}" for x in gain.scores])
+    oracle, shuffled = (gains[task].adjusted for task in ("oracle", "oracle@shuffled"))
     assert oracle is not None and shuffled is not None
     assert oracle[0] > 0            # shown: the interval, adjusted for both, leaves out zero
     assert not shuffled[0] > 0      # not shown

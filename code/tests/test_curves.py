@@ -9,17 +9,24 @@ from typing import Any
 
 import pytest
 from scipy.stats import t as student
+from test_family import rest_by_loops
 
 from common.errors import InputError
 from common.report import curves, tables
 from common.report.curves import Curves
-from common.report.stats import Measure, accuracy_of, kappa_of, mean_of
 from common.runs import records
+from common.stats import dunnett
+from common.stats.measures import Measure, accuracy_of, kappa_of, mean_of
 
 DICE = [mean_of("dice", "Dice"), mean_of("dice_a", "Dice, a")]
 GRADES = [kappa_of("kappa", "QWK", 3), accuracy_of("accuracy", "Accuracy")]
 GAINS = {"cpc": (0.1, 0.2, 0.3), "rpl": (0.02, -0.01, 0.05)}  # over the baseline, seed by seed
 LEVELS = {5: 0.4, 25: 0.45, 100: 0.55}
+
+
+SQUARE, DF = rest_by_loops([[0.01 * seed + gain for seed, gain in enumerate(gains)]
+                            for gains in ((0, 0, 0), *GAINS.values())])  # s^2 of every fraction
+ERROR = (2 * SQUARE / 3) ** 0.5
 
 
 def write(folder: Path, task: str, fraction: int, seed: int, *, cases: Any, test: Any,
@@ -66,30 +73,36 @@ def test_differences_their_intervals_and_p_are_those_of_the_seeds(tmp_path: Path
     row = rows(found)["cpc", "25", "dice"]
     assert float(row["mean"]) == pytest.approx(0.45 + 0.01 + 0.2)
     assert float(row["difference"]) == pytest.approx(0.2)
-    error = 0.1 / 3**0.5  # gains .1, .2, .3
-    for name, comparisons in (("difference", 1), ("adjusted", 2)):  # two arms beside the baseline
-        half = student.ppf(1 - 0.025 / comparisons, 2) * error
+    wide = dunnett.quantile(2, DF)  # two arms beside the baseline
+    for name, quantile in (("difference", student.ppf(0.975, DF)), ("adjusted", wide)):
+        half = quantile * ERROR
         assert float(row[f"{name}_low"]) == pytest.approx(0.2 - half, abs=1e-6)
         assert float(row[f"{name}_high"]) == pytest.approx(0.2 + half, abs=1e-6)
-    p = 2 * student.sf(0.2 / error, 2)
-    assert float(row["p"]) == pytest.approx(p, rel=1e-4)
-    assert float(row["p_adjusted"]) == pytest.approx(2 * p, rel=1e-4)  # the smaller of two
+    p = 2 * student.sf(0.2 / ERROR, DF)
+    assert float(row["p"]) == pytest.approx(p, rel=1e-3)
+    assert float(row["p_adjusted"]) == pytest.approx(dunnett.outside(0.2 / ERROR, 2, DF), rel=1e-3)
+    assert p < float(row["p_adjusted"]) < 2 * p
+    assert row["arms"] == "2" and DF == 4
+    assert float(row["shown_half"]) == pytest.approx(wide * ERROR, abs=1e-6)
+    assert float(row["shown_80"]) == pytest.approx((wide + 0.8416) * ERROR, abs=1e-6)
     assert row["seeds"] == "3" and row["labelled"] == "25"
     small = rows(found)["cpc", "25", "dice_a"]
     assert float(small["mean"]) == pytest.approx(0.33) and small["difference"] == ""
-    assert rows(found)["baseline", "25", "dice"]["difference"] == ""
+    for other in (small, rows(found)["baseline", "25", "dice"]):
+        assert {other[name] for name in ("difference", "p", "arms", "shown_half", "shown_80")
+                } == {""}
 
 
 def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
     text = tables.markdown(curves.of(records.read(made(tmp_path)), DICE))
-    half = student.ppf(1 - 0.025 / 2, 2) * 0.1 / 3**0.5
+    half = dunnett.quantile(2, DF) * ERROR
     adjusted = f"{0.2 - half:+.3f} to {0.2 + half:+.3f}"
-    half = student.ppf(0.975, 2) * 0.1 / 3**0.5
+    half = student.ppf(0.975, DF) * ERROR
     single = f"+0.200 ({0.2 - half:+.3f} to {0.2 + half:+.3f})"
-    p = 2 * student.sf(0.2 * 3**0.5 / 0.1, 2)
+    p, both = 2 * student.sf(0.2 / ERROR, DF), dunnett.outside(0.2 / ERROR, 2, DF)
     cell = f"+0.200 ({adjusted})"
     assert f"| cpc | {cell} | {cell} | {cell} |" in text  # at a glance: a cell a fraction
-    assert f"| cpc | 5 % | 0 1 2 | {single} | {adjusted} | {p:.3f} | {2 * p:.3f} |" in text
+    assert f"| cpc | 5 % | 0 1 2 | {single} | {adjusted} | {p:.3f} | {both:.3f} |" in text
     last = (0.45 + 0.01 + 0.2) / 2  # last weights: half the score of those chosen
     scores = text.partition("### Dice\n")[2]
     head, _, base, cpc, *_ = scores.strip().splitlines()
@@ -100,21 +113,6 @@ def test_the_pages_tables_show_the_same_numbers(tmp_path: Path) -> None:
     assert "n = 4 test cases, 3 seeds, 90 to 100 optimiser steps a run" in text
     assert "chosen by highest score on validation (7 labelled cases" in text
     assert "generated data: says nothing about patients" in text.splitlines()[0]
-
-
-def test_the_smallest_gain_is_half_the_adjusted_interval_of_the_arms(tmp_path: Path) -> None:
-    folder = made(tmp_path)
-    for seed in range(3):  # a control, with the widest interval: it does not count
-        score = 0.5 + 0.2 * seed
-        write(folder, "oracle", 25, seed, test={"dice": score},
-              cases={f"c{i}": {"dice": score, "dice_a": score} for i in range(4)})
-    found = curves.of(records.read(folder), DICE)
-    for fraction, arms in ((5, 3), (25, 3)):  # all arms count as comparisons, as in the intervals
-        width = student.ppf(1 - 0.025 / arms, 2) / 3**0.5
-        gain = found.smallest_gain(fraction)
-        assert gain == pytest.approx((0.03 * width, 0.1 * width))  # rpl's and cpc's spread
-    row = next(line for line in tables.markdown(found).splitlines() if tables.GAIN in line)
-    assert f"| {0.03 * width:.3f} to {0.1 * width:.3f} |" in row
 
 
 def test_arms_come_in_one_order_controls_last_and_named_so(tmp_path: Path) -> None:
@@ -128,15 +126,15 @@ def test_arms_come_in_one_order_controls_last_and_named_so(tmp_path: Path) -> No
     for part in ("## At a glance", "### Dice\n", "## Labels saved"):
         table = text.partition(part)[2].partition("##")[0]
         names = [line.split("|")[1].strip() for line in table.splitlines() if line[:1] == "|"][2:]
-        assert [name for name in names if name != tables.GAIN] == [
+        assert [name for name in names if name not in tables.COULD] == [
             f"{task} (control)" if task in ("cpc@shuffled", "oracle") else task
             for task in found.tasks if part != "## Labels saved" or task in found.reached]
 
 
-def test_at_a_glance_comes_first_and_the_baseline_is_the_reference(tmp_path: Path) -> None:
+def test_reading_and_glance_come_first_and_the_baseline_is_the_reference(tmp_path: Path) -> None:
     text = tables.markdown(curves.of(records.read(made(tmp_path)), DICE))
     heads = [line for line in text.splitlines() if line.startswith("## ")]
-    assert heads[:2] == ["## At a glance", "## Scores"]
+    assert heads[:3] == ["## Reading", "## At a glance", "## Scores"]
     base = next(line for line in text.splitlines() if line.startswith("| baseline"))
     assert base.endswith("| the reference |") and "not reached" not in base
     assert max(len(line.split("|")) for line in text.splitlines()) <= 2 + 8  # narrow

@@ -8,13 +8,14 @@ import pytest
 from drawn import caught, texts
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from test_graph import save
 
 from common.report.curves import Curves, Point, of
 from common.report.figures import difference
 from common.report.figures.palette import look_of
-from common.report.stats import mean_of
 from common.runs import records
+from common.stats.measures import mean_of
 
 GAINS = {"baseline": (0.0, 0.0, 0.0), "cpc": (-0.02, -0.03, -0.04), "rpl": (0.03, 0.05, 0.1),
          "jigsaw": (0.01, 0.02, 0.01), "rotation": (0.0, 0.01, 0.01)}
@@ -75,7 +76,9 @@ def test_the_adjusted_interval_is_the_thicker_line_and_holds_the_plain_one(tmp_p
 
 
 def test_ends_that_the_axis_cuts_have_arrow_heads_and_no_others(tmp_path: Path) -> None:
-    data = read_arms(tmp_path, GAINS | {"rpl": (-0.1, 0.05, 0.1)}, 100)
+    data = read_arms(tmp_path, {
+        "baseline": (0, 0, 0), "cpc": (-0.01, 0, 0.01), "jigsaw": (0.01, -0.01, 0),
+        "rotation": (0, 0.01, -0.01), "rpl": (0.05, 0.04, 0.03)}, 100)
     panel = forest(data)[0]
     low, high = panel.get_xlim()
     for row, task in enumerate(["cpc", "jigsaw", "rotation", "rpl"]):
@@ -84,6 +87,21 @@ def test_ends_that_the_axis_cuts_have_arrow_heads_and_no_others(tmp_path: Path) 
         assert heads(panel, row) == ({"<"} if interval[0] < low else set()) | (
             {">"} if interval[1] > high else set())
     assert heads(panel, 3) and not heads(panel, 1)
+
+
+def test_the_grey_band_is_what_cannot_be_told_from_zero(tmp_path: Path) -> None:
+    data = read_arms(tmp_path, GAINS | {"oracle": (0.4, 0.42, 0.6)}, 5, 100)
+    for panel, fraction in zip(forest(data), (5, 100), strict=False):
+        [band] = panel.patches
+        could = points(data, fraction)["cpc"].could_show
+        assert could is not None and isinstance(band, Rectangle)
+        low, high = band.get_x(), band.get_x() + band.get_width()
+        assert (low, high) == pytest.approx((-could[0], could[0]))
+        for row, task in enumerate(["cpc", "jigsaw", "rotation", "rpl"]):
+            point = points(data, fraction)[task]
+            assert point.difference and point.interval
+            shown = not point.interval[0] <= 0 <= point.interval[1]
+            assert (low < point.difference.mean < high) == (not shown), row
 
 
 def test_a_control_outside_the_axis_is_an_arrow_with_its_number(tmp_path: Path) -> None:
@@ -109,5 +127,6 @@ def test_without_intervals_or_arms(tmp_path: Path) -> None:
     panel = forest(read_arms(tmp_path / "two", two, 5))[0]
     assert not any(lines(panel, row + below) for row in range(4)
                    for below in (0, difference.BELOW))
+    assert not panel.patches
     alone = read_arms(tmp_path / "alone", {"baseline": GAINS["baseline"]}, 5)
     assert not difference.draw(alone, tmp_path / "y.png") and not (tmp_path / "y.png").exists()

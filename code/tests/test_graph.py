@@ -3,19 +3,24 @@
 import csv
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawn import caught, looks_drawn, size_of, texts
+from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from PIL import Image
 
 from common.errors import InputError
 from common.report import main
-from common.report.figures import style
+from common.report.curves import Curves, of
+from common.report.figures import efficiency, style
 from common.report.figures.palette import BASES
 from common.report.figures.style import STYLE, WIDTH
+from common.runs import records
+from common.stats.measures import mean_of
 
 WIDE = int(WIDTH * STYLE["savefig.dpi"])  # all figures: a README shows them at one scale
 graph = importlib.import_module("3d.graph")
@@ -135,6 +140,58 @@ def test_many_arms_have_a_panel_each_over_the_same_baseline(tmp_path: Path) -> N
     assert size_of(figure)[0] == size_of(figures["difference_pancreas.png"])[0] == WIDE
 
 
+def test_the_band_is_what_cannot_be_told_from_the_baseline(
+        tmp_path: Path) -> None:
+    data = of(records.read(make(tmp_path)), [mean_of("dice", "Dice")])
+    [panel] = caught_panels(data)
+    [band] = [one for one in panel.collections if isinstance(one, PolyCollection)]
+    ends = band.get_paths()[0].vertices
+    for point in data.of_task("baseline"):
+        could, mean = data.could_show(point.fraction), point.means["dice"].mean
+        assert could is not None
+        at = ends[np.isclose(ends[:, 0], point.fraction), 1]
+        assert (at.min(), at.max()) == pytest.approx((mean - could[0][0], mean + could[0][0]))
+        assert point.means["dice"].half != pytest.approx(could[0][0], rel=0.05)
+    assert not panel.containers  # bars
+    few = of(records.read(make(tmp_path / "few", seeds=2)), [mean_of("dice", "Dice")])
+    [panel] = caught_panels(few)
+    assert not panel.containers
+    assert not [one for one in panel.collections if isinstance(one, PolyCollection)]
+
+
+def test_arms_that_nothing_is_compared_with_have_bars(
+        tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    shutil.rmtree(folder / "finetune/baseline")
+    data = of(records.read(folder), [mean_of("dice", "Dice")])
+    [panel] = caught_panels(data)
+    assert len(panel.containers) == 2  # an arm each
+    for bars, task in zip(panel.containers, data.tasks, strict=True):
+        [lines] = bars[2]
+        for segment, point in zip(lines.get_segments(), data.of_task(task), strict=True):
+            mean = point.means["dice"]
+            assert mean.half and mean.interval
+            assert segment[:, 1] == pytest.approx([mean.mean - mean.half, mean.mean + mean.half])
+    for task in TASKS:
+        if task != "baseline":
+            shutil.rmtree(folder / "finetune" / task)
+    rng = np.random.default_rng(1)
+    for seed in range(3):
+        write(folder, "baseline", 5, seed, 0.5 + rng.normal(0, 0.02, 12))
+    alone = of(records.read(folder), [mean_of("dice", "Dice")])
+    [panel] = caught_panels(alone)
+    [band] = [one for one in panel.collections if isinstance(one, PolyCollection)]
+    at = band.get_paths()[0].vertices[:, 1]
+    assert (at.min(), at.max()) == pytest.approx(alone.points[0].means["dice"].interval)
+
+
+def caught_panels(data: Curves) -> list[Axes]:
+    """The headline's panels of a figure without small ones."""
+    with caught() as figures:
+        efficiency.draw(data, Path("x.png"), axis="Dice", panels=[])
+    return [panel for panel in figures["x.png"].axes if panel.get_lines()]
+
+
 def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
     make(tmp_path)
     main.run(graph.TREE, "", ["--results", str(tmp_path), "--published"])
@@ -149,9 +206,10 @@ def test_figures_are_drawn_into_files(tmp_path: Path) -> None:
 def test_drawing_twice_gives_the_same_tables(tmp_path: Path) -> None:
     make(tmp_path)
     draw(tmp_path)
-    first = (tmp_path / "train_pancreas.csv").read_bytes()
+    paths = [tmp_path / f"train_pancreas{suffix}" for suffix in (".csv", ".md")]
+    first = [path.read_bytes() for path in paths]
     draw(tmp_path)
-    assert (tmp_path / "train_pancreas.csv").read_bytes() == first
+    assert [path.read_bytes() for path in paths] == first
 
 
 def test_partial_results_are_drawn_and_what_is_missing_is_said(

@@ -108,6 +108,17 @@ def test_a_run_that_is_there_with_another_content_is_refused(trial_2d: Trial,
     assert path.read_bytes() == first
 
 
+def test_what_was_said_before_training_is_published_and_kept(trial_2d: Trial,
+                                                            tmp_path: Path) -> None:
+    whole, path = of(trial_2d), tmp_path / published.NAME
+    plan = {"primary": {"arm": "rotation", "fraction": 50}, "power": []}
+    published.publish(replace(whole, plan=plan), path)
+    assert published.read(path).plan == plan
+    assert published.publish(replace(whole, plan={}), path).plan == plan  # not lost
+    assert published.publish(whole, tmp_path / "other.json").plan == whole.plan == {}
+    assert '"plan"' not in (tmp_path / "other.json").read_text()
+
+
 def damaged(change: Callable[[Any], Any]) -> Callable[[str], str]:
     """Text of records.json -> the text after a change of its content."""
     def text(before: str) -> str:
