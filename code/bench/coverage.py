@@ -161,7 +161,8 @@ def count_across(row: Row, studies: int, seed: int = 0) -> float:
             of_cases = CASE / 2**0.5 * rng.normal(size=PER_FOLD)
             goal += of_cases.mean()
             over_cases = CASE / PER_FOLD**0.5
-        half = across(family, goal, range(row.seeds), row.design, over_cases, PER_FOLD)
+        half = across(family, goal, range(row.seeds), row.design, over_cases=over_cases,
+                      cases=PER_FOLD)
         blocks = row.design.averaged(family[-1] - goal, range(row.seeds))
         held += half is not None and abs(float(blocks.mean())) <= half
     return held / studies

@@ -32,8 +32,9 @@ def spreads(records: Records) -> Json | None:
     runs = records.finetune
     labelled = {run["fraction"]: run["labelled"] for run in runs}
     controls = [run["task"] for run in runs if is_control(run["task"])]
-    found = power.of_runs(headline(runs[0]), cases_of(runs), labelled, BASELINE, folds_of(runs[0]),
-                          f"{records.folder.relative_to(ROOT / 'results')}", controls)
+    found = power.of_runs(headline(runs[0]), cases_of(runs), labelled, baseline=BASELINE,
+                          folds=folds_of(runs[0]), controls=controls,
+                          study=f"{records.folder.relative_to(ROOT / 'results')}")
     if not found or runs[0]["generated"]:
         return None
     return {"dataset": records.dataset, "metric": runs[0]["metric"], "study": found[0].study,

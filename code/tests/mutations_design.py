@@ -65,7 +65,8 @@ TABLE = {
         ("records without a draw are of the first", 'draw = run.get("draw", 0)', 'draw = run["draw"]'),
     ],
     "test_design.py::test_the_primary_comparison_is_recorded_once_before_its_scores": [
-        ("one primary comparison a data set", "        if before != named:\n", "        if False:\n"),
+        ("one primary comparison a data set", 
+         'if (before["arm"], before["fraction"]) != named:', "if False:"),
         ("the recorded primary counts", 'recorded = records.read_plan(study.folder).get("primary")',
          "recorded = None"),
     ],

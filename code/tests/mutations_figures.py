@@ -113,8 +113,8 @@ TABLE = {
     ],
     "test_tables.py::test_the_last_weights_are_a_family_of_their_own": [
         ("curves: the last weights' family is theirs",
-         '_mean([run["last"]["test"][measure.name] or 0.0',
-         '_mean([run["test"][measure.name] or 0.0'),
+         '_mean([runs[draw]["last"]["test"][measure.name] or 0.0',
+         '_mean([runs[draw]["test"][measure.name] or 0.0'),
     ],
     "test_tables.py::test_draws_are_runs_of_one_seed": [
         ("curves: a draw is a run of its own",
@@ -218,8 +218,8 @@ TABLE = {
     ],
     "test_reading.py::test_the_primary_comparison_comes_first_and_is_not_adjusted": [
         ("reading: the primary comparison alone",
-         "for point in points if point.primary and point.interval]",
-         "for point in points if point.interval]"),
+         "found = [point for point in points if point.primary]",
+         "found = [point for point in points if point.interval]"),
     ],
     "test_reading.py::test_without_an_oracle_the_recipe_is_not_known": [
         ("reading: a shuffled oracle is none",

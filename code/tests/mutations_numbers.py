@@ -271,24 +271,27 @@ TABLE = {
          "for draw in set(arm[seed]) - set(draws[seed])}):",
          "for draw in set(draws[seed]) - set(draws[seed])}):"),
     ],
-    "test_family.py::test_the_guard_trips_and_spreads_lie_between_own_and_pooled": [
-        ("guard: each arm's own spread, moderated",
-         "if self.own is None else (self.own[arm], self.own_df)",
-         "if self.block else (self.own[arm], self.own_df)"),
-        ("guard: between own and pooled",
-         "values = (prior * square + own_df * half) / (prior + own_df)",
-         "values = half * (prior + own_df) / (prior + own_df)"),
-        ("guard: trips",
-         "if whole.shape[1] < MIN_BLOCKS or not unequal(whole):",
+    "test_guard.py::test_the_guard_widens_the_unsteady_arm_and_leaves_the_others_pooled": [
+        ("guard: each arm's own spread", "if self.own is None else self.own[arm]",
+         "if self.block else self.own[arm]"),
+        ("guard: only widens", "(square, df) if half < square else", "(square, df) if False else"),
+        ("guard: trips", "if whole.shape[1] < MIN_BLOCKS or not unequal(whole):",
          "if whole.shape[1] < 99 or not unequal(whole):"),
     ],
-    "test_family.py::test_moderation_forgets_the_pooled_spread_the_more_arms_differ": [
-        ("guard: the prior is fitted",
-         "prior = min(df, 2 * _inverse_trigamma(beyond)) if beyond > 0 else df", "prior = df"),
+    "test_guard.py::test_with_an_unsteady_baseline_every_arm_is_widened": [
+        ("guard: the baseline varies too", "halves = (found[1:] + found[0]) / 2",
+         "halves = found[1:]"),
     ],
-    "test_family.py::test_the_guard_leaves_equal_arms_alone_but_for_one_study_in_a_hundred": [
-        ("guard: one equal study in a hundred",
-         "UNUSUAL = 0.99 ", "UNUSUAL = 0.90 "),
+    "test_guard.py::test_arms_own_variances_are_recovered_from_their_rests": [
+        ("guard: without the rest of the others",
+         "(squares - shared) * arms / (arms - 2)", "squares * arms / (arms - 2)"),
+    ],
+    "test_guard.py::test_moderation_shrinks_less_the_more_arms_differ": [
+        ("guard: the prior is fitted",
+         "prior = min(df, 2 * _inverse_trigamma(beyond))", "prior = df"),
+    ],
+    "test_guard.py::test_the_guard_trips_in_one_of_ten_studies_with_equal_arms": [
+        ("guard: one equal study in ten", "UNUSUAL = 0.9 ", "UNUSUAL = 0.5 "),
     ],
     "test_family.py::test_scores_given_replace_those_of_the_cases_whose_spread_stands_in": [
         ("last weights: their own scores",
@@ -314,13 +317,12 @@ TABLE = {
     ],
     "test_savings.py::test_an_arm_of_a_family_less_all_labels_has_two_spreads_by_hand": [
         ("labels saved: overlap of all labels",
-         "seeds, Design(design.folds, ALL), over_cases,",
-         "seeds, Design(design.folds, design.fraction), over_cases,"),
+         "(all_labels - design.overlap) * min(singles)", "0 * min(singles)"),
         ("labels saved: an arm about the mean of arms",
          "apart = (1 - 1 / len(family)) *", "apart = 1.0 *"),
         ("labels saved: both spreads",
-         "return float(np.hypot(shared.half(), Spread(apart**0.5, pooled.df).half()))",
-         "return float(shared.half())"),
+         "return float(np.hypot(both.half(), Spread(apart**0.5, pooled.df).half()))",
+         "return float(both.half())"),
     ],
     "test_savings.py::test_reached_takes_the_spread_of_the_family": [
         ("labels saved: controls are outside",

@@ -255,7 +255,7 @@ def test_the_primary_comparison_is_recorded_once_before_its_scores(
     assert plan.primary(later) == ("rotation", 50)
     assert [plan.draws(later, fraction) for fraction in (20, 50)] == [1, 2]
     (asked.folder / "plan.json").write_text("[]")
-    with pytest.raises(InputError, match="plan.json: not the record of a primary comparison"):
+    with pytest.raises(InputError, match="plan.json: not what exp.py writes there"):
         plan.primary(later)
 
 

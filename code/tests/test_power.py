@@ -133,7 +133,8 @@ def test_spreads_are_had_of_every_fraction_with_enough_runs() -> None:
             ("cpc", 10): runs(2), ("cpc", 25): runs(3), ("baseline", 50): runs(3),
             ("baseline", 100): runs(4), ("cpc", 100): runs(4), ("oracle", 100): runs(4)}
     labelled = {5: 2, 10: 4, 25: 9, 50: 18, 100: 36}
-    found = power.of_runs(DICE, arms, labelled, "baseline", 1, "this one", ["oracle"])
+    found = power.of_runs(DICE, arms, labelled, baseline="baseline", folds=1, study="this one",
+                          controls=["oracle"])
     assert [(one.study, one.fraction, one.labelled) for one in found] == [
         ("this one", 5, 2), ("this one", 100, 36)]
     family = compare(DICE, {name: arm for (name, fraction), arm in arms.items() if fraction == 100},

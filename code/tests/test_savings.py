@@ -160,14 +160,15 @@ def test_an_arm_of_a_family_less_all_labels_has_two_spreads_by_hand() -> None:
     square, df = rest_by_loops(family.tolist())
     apart = student.ppf(0.975, df) * (square * (1 - 1 / 3) / 5) ** 0.5
     shared = student.ppf(0.975, 4) * (family.mean(axis=0) - goal).std(ddof=1) / 5**0.5
-    assert across(family, goal, range(5), FIXED, 0.0, 9) == pytest.approx(np.hypot(apart, shared))
+    assert across(family, goal, range(5), FIXED, over_cases=0.0, cases=9) == pytest.approx(
+        np.hypot(apart, shared))
     over_cases = student.ppf(0.975, 8) * 0.01
-    assert across(family, goal, range(5), FIXED, 0.01, 9) == pytest.approx(
+    assert across(family, goal, range(5), FIXED, over_cases=0.01, cases=9) == pytest.approx(
         (apart**2 + shared**2 + over_cases**2) ** 0.5)
     factor = (1 / 5 + 0.1 / 4) * 5, (1 / 5 + 1 / 4) * 5  # overlap at 10 %, and of all labels
-    assert across(family, goal, range(5), Design(5, 10), 0.0, 9) == pytest.approx(
+    assert across(family, goal, range(5), Design(5, 10), over_cases=0.0, cases=9) == pytest.approx(
         np.hypot(apart * factor[0] ** 0.5, shared * factor[1] ** 0.5))
-    assert across(family[:, :2], goal[:2], range(2), FIXED, 0.0, 9) is None
+    assert across(family[:, :2], goal[:2], range(2), FIXED, over_cases=0.0, cases=9) is None
 
 
 def test_an_arm_on_all_labels_has_the_spread_of_its_family_by_hand() -> None:
@@ -175,9 +176,9 @@ def test_an_arm_on_all_labels_has_the_spread_of_its_family_by_hand() -> None:
     square, df = rest_by_loops(family.tolist())
     runs, of_cases = student.ppf(0.975, df) * (2 * square / 5) ** 0.5, student.ppf(0.975, 8) * 0.01
     for number in (1, 2):
-        assert within(family, number, range(5), FIXED, 0.01, 9) == pytest.approx(
+        assert within(family, number, range(5), FIXED, over_cases=0.01, cases=9) == pytest.approx(
             np.hypot(runs, of_cases))
-    assert within(family[:, :2], 1, range(2), FIXED, 0.01, 9) is None
+    assert within(family[:, :2], 1, range(2), FIXED, over_cases=0.01, cases=9) is None
 
 
 @pytest.mark.parametrize("folds", [1, 5])
@@ -192,8 +193,8 @@ def test_reached_takes_the_spread_of_the_family(folds: int) -> None:
             for name, row in zip(names, rows.tolist(), strict=True)}
     found = savings.reached(MEASURE, arms, "baseline", folds)
     assert found["cpc"].low == 5 and found["cpc"].fraction == pytest.approx(5)
-    half = across(few, goal, range(5), Design(folds, 5), 0.0, 4)
-    other = within(many, 1, range(5), Design(folds, 100), 0.0, 4)
+    half = across(few, goal, range(5), Design(folds, 5), over_cases=0.0, cases=4)
+    other = within(many, 1, range(5), Design(folds, 100), over_cases=0.0, cases=4)
     assert half is not None and other is not None
     mean = many[1].mean() - goal.mean()
     assert found["cpc"].high == pytest.approx(5 * 20 ** (max(half, other) / mean), rel=0.01)

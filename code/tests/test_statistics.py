@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from common.data.splits import Part
 from common.runs import encoders
 from common.settings import Settings
 from common.tasks import joint
@@ -76,7 +77,8 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     ids = [str(number) for number in range(cases)]
     networks = SimpleNamespace(encoder=lambda: model.Encoder(1, 2, 1),
                                downstream=lambda encoder: model.UNet(encoder, 2))
-    study: Any = SimpleNamespace(networks=networks, pool=ids, precision="float32",
+    study: Any = SimpleNamespace(networks=networks, pool=lambda seed: ids, precision="float32",
+                                 part=lambda seed: Part([], [], [], 0),
                                  settings=Settings(LAYOUT="contiguous"))
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     weights = {f"encoder.{name}": value for name, value in trained.state_dict().items()}

@@ -185,8 +185,6 @@ def test_tables_come_out_again_byte_for_byte(tmp_path: Path) -> None:
     assert again[0] == whole[0] and sorted(again[2].split("\n")) == sorted(whole[2].split("\n"))
 
 
-@pytest.mark.xfail(strict=True, reason="curves.of() hands savings.reached() the arms in the order "
-                   "of the runs, not in that of the tables")
 def test_labels_saved_are_in_the_order_of_the_tables_whatever_was_read_first(
         tmp_path: Path) -> None:
     read = varied(tmp_path)
@@ -195,7 +193,6 @@ def test_labels_saved_are_in_the_order_of_the_tables_whatever_was_read_first(
     assert tables.markdown(first) == tables.markdown(second)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="Aligned._take() stacks no draw at all")
 def test_a_seed_whose_arms_have_no_draw_in_common_is_left_out_and_named(tmp_path: Path) -> None:
     read = records.read(made(tmp_path))
     runs = [{**run, "draw": 1} if (run["task"], run["seed"]) == ("cpc", 2) else run
@@ -204,8 +201,6 @@ def test_a_seed_whose_arms_have_no_draw_in_common_is_left_out_and_named(tmp_path
     assert any("draws 0, 1" in line for line in found.missing)
 
 
-@pytest.mark.xfail(strict=True, reason="the last weights' scores are means over an arm's own "
-                   "draws, not over those that every arm has")
 def test_the_last_weights_are_compared_on_the_draws_that_every_arm_has(tmp_path: Path) -> None:
     read = records.read(made(tmp_path))
     more = [{**run, "draw": 1, "last": {"test": {"dice": 1.0}}} for run in read.finetune

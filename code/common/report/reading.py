@@ -21,7 +21,7 @@ def sentences(curves: Curves) -> list[str]:
     if not any(point.interval for point in compared):
         return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
                 "no intervals: nothing can be claimed.", *_learnt(curves)]
-    return [*_primary(compared), *_oracle(compared, curves), *_shown(compared, curves),
+    return [*_primary(compared, curves), *_oracle(compared, curves), *_shown(compared, curves),
             *_could(curves), *_planned(curves), *_saved(curves), *_shuffled(compared),
             *_learnt(curves), *_last(compared, curves)]
 
@@ -34,10 +34,18 @@ def verdict(point: Point) -> str:
             else "not shown")
 
 
-def _primary(points: list[Point]) -> list[str]:
+def _primary(points: list[Point], curves: Curves) -> list[str]:
     """The comparison that was named first."""
-    return [f"Primary comparison, named before it was made: {_gain(point)}, not adjusted: "
-            f"{_said(point)}." for point in points if point.primary and point.interval]
+    named = curves.plan.get("primary")
+    if not named:
+        return []
+    found = [point for point in points if point.primary]
+    what = f"{named['arm']} at {named['fraction']} %"
+    if not found or not found[0].interval:
+        return [f"Primary comparison: {what}, "
+                + ("not run yet." if not found else f"under {MIN_BLOCKS} seeds yet.")]
+    return [f"Primary comparison, named before it was made: {_gain(found[0])}, not adjusted: "
+            f"{_said(found[0])}."]
 
 
 def _said(point: Point) -> str:
@@ -52,8 +60,8 @@ def _oracle(points: list[Point], curves: Curves) -> list[str]:
            and not is_shuffled(point.task) and point.fraction == smallest]
     oracles = [point for point in run if point.interval]
     if run and not oracles:
-        return [f"The oracle has fewer than {MIN_BLOCKS} seeds at {smallest} %: whether this recipe "
-                "lets a gain through is not known yet."]
+        return [f"The oracle has fewer than {MIN_BLOCKS} seeds at {smallest} %: whether this "
+                "recipe lets a gain through is not known yet."]
     if not oracles:
         return [f"No oracle was run at {smallest} %: whether this recipe lets a gain through is "
                 "not known."]
@@ -96,8 +104,8 @@ def _shown(points: list[Point], curves: Curves) -> list[str]:
                      f"{_gain(best)}.")
     moderated = [str(fraction) for fraction, one in curves.families.items() if one.moderated]
     if moderated:
-        lines.append(f"At {_and(moderated)} % the arms vary unequally; there each arm's spread is "
-                     "its own, moderated towards that of all.")
+        lines.append(f"At {_and(moderated)} % the arms vary unequally; those that vary more have "
+                     "wider intervals there.")
     return lines
 
 
@@ -163,7 +171,8 @@ def _learnt(curves: Curves) -> list[str]:
     for task in dict.fromkeys(run["task"] for run in curves.pretraining):
         runs = [run for run in curves.pretraining if run["task"] == task]
         for name, chance in runs[0]["chance"].items():
-            value = sum(run["score"][name] for run in runs) / len(runs)
+            values = [run["score"][name] for run in runs if name in run["score"]]
+            value = sum(values) / len(values) if values else chance + 1
             if value < chance + LEARNT * (1 - chance):
                 found.append(f"{task} ({name} {value:.3f}, chance {chance:.3f})")
     return [f"Not learnt: {_all(found)}; what it starts from knows nothing."] if found else []

@@ -142,8 +142,9 @@ def _own_spreads(study: Study) -> list[power.Known]:
         return []
     controls = {run["task"] for run in runs if is_control(run["task"])}
     return power.of_runs(study.measure(), cases_of(runs),
-                         {run["fraction"]: run["labelled"] for run in runs}, BASELINE,
-                         folds_of(runs[0]), "this data set's finished runs", controls)
+                         {run["fraction"]: run["labelled"] for run in runs}, baseline=BASELINE,
+                         folds=folds_of(runs[0]), study="this data set's finished runs",
+                         controls=controls)
 
 
 def power_lines(study: Study, found: Sequence[power.Expected]) -> list[str]:

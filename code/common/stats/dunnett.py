@@ -58,7 +58,7 @@ def _nodes(df: float) -> tuple[Floats, Floats, Floats, Floats]:
     """Nodes and weights of z and of u."""
     z = np.linspace(-8.5, 8.5, STEPS)
     of_z = np.exp(-z * z / 2)
-    low = max(-NEGLIGIBLE / df - 0.5, SMALLEST_LOG_U)
+    low = max(-NEGLIGIBLE / df - min(0.5, (NEGLIGIBLE / df) ** 0.5), SMALLEST_LOG_U)
     high = float(np.log1p(2 * NEGLIGIBLE / df + 4 * (NEGLIGIBLE / df) ** 0.5) / 2)
     count = int(np.ceil((high - low) * PER_WIDTH * (2 * df) ** 0.5)) + 1
     log_u = np.linspace(low, high, count)

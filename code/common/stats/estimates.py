@@ -30,6 +30,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from common.errors import InputError
 from common.stats import dunnett
 from common.stats.measures import Arm, Cases, Floats, Measure, resamples
 
@@ -186,6 +187,9 @@ class Aligned(Generic[Key]):
                     for key, arm in arms.items() if seed in arm]
         tested = [set(cases) for seed in seeds for _, each in runs(seed) for cases in each]
         shared = _common(tested)
+        if not shared:
+            raise InputError(f"seed {seeds[0]}: no test case is in all of its runs ({len(tested)} "
+                             "runs); the records are of different studies, or damaged")
         if lost := sorted(set().union(*tested) - set(shared)):
             self.notes.append(f"{_listed('case', lost)} not in every run, left out")
         for seed in seeds:

@@ -99,7 +99,7 @@ def of_family(family: Family, study: str, labelled: int) -> Known | None:
                  (one_set * family.tested) ** 0.5)
 
 
-def of_runs(measure: Measure, arms: Mapping[tuple[str, int], Arm], labelled: Mapping[int, int],
+def of_runs(measure: Measure, arms: Mapping[tuple[str, int], Arm], labelled: Mapping[int, int], *,
             baseline: str, folds: int, study: str, controls: Collection[str]) -> list[Known]:
     """The spreads of every fraction of a study that has enough runs."""
     found = []

@@ -124,15 +124,17 @@ def _gains(aligned: Aligned[Key], target: Key, design: Design,
             found[name] = Gain(one.mean, None if one.spread is None else 0.0)
         elif name in members and len(members) > 1:
             family = np.stack([scores[member] for member in members])
-            both = (over_cases, round(aligned.tested))
-            found[name] = Gain(one.mean, within(family, members.index(name), seeds, design, *both)
-                               if fraction == ALL else across(family, goal, seeds, design, *both))
+            half = (within(family, members.index(name), seeds, design, over_cases=over_cases,
+                           cases=round(aligned.tested)) if fraction == ALL else
+                    across(family, goal, seeds, design, over_cases=over_cases,
+                           cases=round(aligned.tested)))
+            found[name] = Gain(one.mean, half)
         else:
             found[name] = Gain(one.mean, one.half)
     return found
 
 
-def within(family: Floats, arm: int, seeds: Sequence[int], design: Design, over_cases: float,
+def within(family: Floats, arm: int, seeds: Sequence[int], design: Design, *, over_cases: float,
            cases: int) -> float | None:
     """Return half the interval of an arm (from 1) less the baseline, scores (1 + arms, seeds)."""
     if (pooled := pool(family, seeds, design)) is None:
@@ -141,8 +143,8 @@ def within(family: Floats, arm: int, seeds: Sequence[int], design: Design, over_
     return Spread(*pooled.spread(arm - 1, blocks, design), over_cases, max(1, cases - 1)).half()
 
 
-def across(family: Floats, goal: Floats, seeds: Sequence[int], design: Design, over_cases: float,
-           cases: int) -> float | None:
+def across(family: Floats, goal: Floats, seeds: Sequence[int], design: Design, *,
+           over_cases: float, cases: int) -> float | None:
     """Return half the interval of an arm of a family (arms, seeds) less a score on all labels.
 
     ``goal`` (seeds) is that of the baseline on all labels; ``design`` is of the family.
