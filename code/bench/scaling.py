@@ -33,6 +33,7 @@ from common.runs.plan import Job, in_order, plan
 from common.runs.records import Run, read_log
 from common.runs.study import Networks, Study
 from common.settings import from_flags
+from common.stats.measures import mean_of
 
 CODE = Path(__file__).resolve().parents[1]
 GPUS = [1, 2, 4, 8, 16, 32]
@@ -131,7 +132,8 @@ def pancreas(settings: Any) -> Study:
     return Study(
         settings, "3d", "pancreas", False, cache, parts, strata, names[LABELLED:],
         pretexts=importlib.import_module("3d.pretext").PRETEXTS, external={},
-        downstream=partial(Segmentation, CLASSES), networks=networks, classes=CLASSES[1:],
+        downstream=partial(Segmentation, CLASSES), measure=partial(mean_of, "dice", "Dice"),
+        networks=networks, classes=CLASSES[1:],
         channels=["CT"], dimensions=3, axes="", precision="bfloat16", rule="")
 
 

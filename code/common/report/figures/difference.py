@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from common.arms import BASELINE, is_control
@@ -102,7 +103,9 @@ def _differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) ->
     """Mean paired difference on its adjusted interval; below, thin, the plain one and the seeds."""
     panel.axvline(0, color="#000000", linewidth=1.0, zorder=1)
     if (could := curves.could_show(fraction)) is not None:
-        panel.axvspan(-could[0][0], could[0][0], color="#000000", alpha=BAND, linewidth=0, zorder=0)
+        half, family = could[0][0], [arm for arm in arms if not is_control(arm)] or arms
+        panel.add_patch(Rectangle((-half, -0.6), 2 * half, len(family) + 0.1, color="#000000",
+                                  alpha=BAND, linewidth=0, zorder=0))
     for point in curves.points:
         gain = point.difference
         if point.fraction != fraction or gain is None:
@@ -193,7 +196,7 @@ def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
         f"Dots: single seeds; under {MIN_BLOCKS} seeds no intervals.")]
     if intervals:
         lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds. Grey: a mean in it "
-                     "cannot be told from zero.")
+                     "cannot be told from zero (controls have their own spread).")
     if curves.reached:
         base = curves.reached.get(BASELINE)
         bounded = base is not None and base.bounded
