@@ -83,4 +83,26 @@ TABLE = {
     "test_settings.py::test_what_would_go_wrong_in_mid_grid_is_refused": [
         ("two folds never give an interval", "    if settings.FOLDS == 2:", "    if settings.FOLDS == 0:"),
     ],
+    "test_planned.py::test_it_is_for_the_arms_that_are_compared_and_the_seeds_asked_for": [
+        ("power: controls are no family", "family = [arm for arm in arms if not is_control(arm)]",
+         "family = arms"),
+        ("power: the primary comparison is not adjusted", "arms=1 if fraction == named else",
+         "arms=1 if False else"),
+        ("power: of the design", "known, Design(s.FOLDS, fraction),", "known, Design(1, fraction),"),
+    ],
+    "test_planned.py::test_finished_runs_of_the_data_set_tell_its_own_spreads": [
+        ("power: own runs first", "known = _own_spreads(study) or power", "known = power"),
+    ],
+    "test_planned.py::test_the_plan_is_said_and_nothing_is_touched": [
+        ("plan: days are no reason to stop", ' and s.DEVICE != "cpu" and not s.PLAN:',
+         ' and s.DEVICE != "cpu":'),
+    ],
+    "test_planned.py::test_what_is_expected_is_recorded_until_the_first_test_score": [
+        ("power: recorded before the first score",
+         'if found and not any((study.folder / "finetune").rglob("scores.json")):', "if found:"),
+    ],
+    "test_planned.py::test_under_three_seeds_or_folds_nothing_can_be_shown_and_it_is_said": [
+        ("power: seeds of one fold are one",
+         "blocks = {Design(s.FOLDS).block(seed) for seed in s.SEEDS}", "blocks = {*s.SEEDS}"),
+    ],
 }

@@ -182,7 +182,7 @@ TABLE = {
     ],
     "test_difference.py::test_the_grey_band_is_what_cannot_be_told_from_zero": [
         ("forest: the band is half the adjusted interval",
-         "panel.axvspan(-could[0][0], could[0][0],", "panel.axvspan(-could[1][0], could[1][0],"),
+         "half, family = could[0][0], [arm", "half, family = could[1][0], [arm"),
     ],
     "test_graph.py::test_the_band_is_what_cannot_be_told_from_the_baseline": [
         ("curves: the band is what cannot be told from the baseline",
