@@ -48,10 +48,10 @@ READ = """\
 On all labels the seeds' training sets share three quarters of their cases. How much of a run's
 spread comes from these cases no record of one fraction can tell (Bengio and Grandvalet 2004, No
 Unbiased Estimator of the Variance of K-Fold Cross-Validation), so a quarter is allowed for; where
-it is none, intervals there are up to half too wide. A bound from another fraction is no better: if
-a case adds its own, what training cases share at any fraction is at most (1 - 1 / (FOLDS - 1)) f
-times the variance at a small fraction f, which for the hippocampus at 5 % is .22 of the variance on
-all labels, and Nadeau and Bengio's term is .25 of it.
+it is none, intervals there are up to 1.8 times as wide as needed. A bound from another fraction is
+no better: if a case adds its own, what training cases share at any fraction is at most
+(1 - 1 / (FOLDS - 1)) f times the variance at a small fraction f, which for the hippocampus at 5 %
+is .22 of the variance on all labels, and Nadeau and Bengio's term is .25 of it.
 """
 SEEDS, ARMS = (3, 5, 10), (1, 3, 7)
 SPREADS = {"equal": 0.0, "log-SD .3": 0.3, "log-SD .5": 0.5}
