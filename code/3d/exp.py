@@ -24,7 +24,7 @@ import torch
 
 from common.constants import *  # noqa: F403 - constants that mean the same in both trees
 from common.data import splits
-from common.downstream.segmentation import Segmentation
+from common.downstream.segmentation import Augment, Segmentation
 from common.errors import InputError, exit_status
 from common.files import ROOT
 from common.machine import limits
@@ -32,6 +32,7 @@ from common.runs import encoders, grid
 from common.runs.study import Networks, Study, Tree, results_folder
 from common.settings import Settings
 from common.stats.measures import mean_of
+from common.tasks import augment
 
 # What is run; more of it, what is not said here, stands in common/constants.py.
 DATA = "data/Task07_Pancreas"  # folder with dataset.json; as a flag, from where you are
@@ -55,6 +56,10 @@ WARMUP_SHARE = 1 / 16          # official: 25 of 400
 BATCH_SIZE = 4                 # volumes; official 2, too few for BatchNorm
 FINETUNE_LR = 1e-3             # Adam; official
 FINETUNE_CLIP = 1.0            # global norm of the gradient; official; 0: none
+FINETUNE_LOSS = "dice"         # soft Dice; official. Or dice+ce: cross-entropy added
+AUGMENT_DEGREES = 0.0          # turned by up to this about each axis; official: not at all
+AUGMENT_ZOOM = 0.0             # scaled by 1 - this to 1 + this
+AUGMENT_INTENSITY = False      # brightness, contrast, gamma, noise, each for some of the volumes
 
 DEMO = {                       # what --demo changes: minutes on two cores; chosen on validation
     "DATA": "results/demo/data/Task00_CTPhantom", "RESULTS": "results/demo",
@@ -64,6 +69,7 @@ DEMO = {                       # what --demo changes: minutes on two cores; chos
     "PRETEXT_BATCH_SIZE": 16, "FINETUNE_EPOCHS": 12, "FINETUNE_LR": 2e-2,
     "FINETUNE_SCHEDULE": "cosine", "START_LR_FACTOR": 1.0, "VALIDATIONS": 4,
 }
+LIT = 0.3                      # share of training volumes that each change of light meets
 PHANTOMS = {"labelled": 60, "unlabelled": 120, "size": 24}  # scans of the demo: 43 train
 
 
@@ -94,7 +100,8 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
                  pretexts=pretext.PRETEXTS,
                  external=encoders.from_files(files, networks.encoder, cache, parts,
                                               seeds=settings.SEEDS),
-                 downstream=partial(Segmentation, dataset.classes),
+                 downstream=partial(Segmentation, dataset.classes, changes(settings),
+                                    cross_entropy=settings.FINETUNE_LOSS == "dice+ce"),
                  measure=partial(mean_of, "dice", "Dice"), networks=networks,
                  classes=dataset.classes[1:], channels=dataset.channels, dimensions=3,
                  axes="Axis 0 points to the right, axis 1 up, axis 2 to the next layer.",
@@ -112,6 +119,38 @@ def networks_of(settings: Settings, *, channels: int, classes: int) -> Networks:
         step_bytes=kept * settings.FILTERS / 16 * settings.BATCH_SIZE * settings.RESOLUTION**3,
         probe=max(model.smallest_input(settings.LEVELS), min(32, settings.RESOLUTION)),
         smaller="--resolution 32 --levels 2 --filters 8", encoder_share=0.3)
+
+
+def changes(settings: Settings) -> Augment | None:
+    """What is changed of training volumes and their labels; None if nothing is."""
+    if not (settings.AUGMENT_DEGREES or settings.AUGMENT_ZOOM or settings.AUGMENT_INTENSITY):
+        return None
+    return partial(augmented, degrees=settings.AUGMENT_DEGREES, zoom=settings.AUGMENT_ZOOM,
+                   intensity=settings.AUGMENT_INTENSITY)
+
+
+def augmented(volumes: torch.Tensor, labels: torch.Tensor, rng: torch.Generator, *, degrees: float,
+              zoom: float, intensity: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn, scale and re-light training volumes (B, C, D, H, W), the same way for every arm.
+
+    Labels (B, D, H, W) go along. Ranges and chances after Isensee et al. 2021, nnU-Net.
+    """
+    count = len(volumes)
+    factors = augment.uniform(count, 1 - zoom, 1 + zoom, rng)
+    matrix = augment.identity(count, 3) / factors[:, None, None]
+    for axes in ((0, 1), (0, 2), (1, 2)):
+        angles = torch.deg2rad(augment.uniform(count, -degrees, degrees, rng))
+        matrix = augment.rotations(angles, axes, 3) @ matrix
+    if degrees or zoom:
+        volumes, labels = augment.resample_both(volumes, labels, matrix)
+    if intensity:
+        def some(low: float, high: float, otherwise: float) -> torch.Tensor:
+            return torch.where(augment.chance(count, LIT, rng),
+                               augment.uniform(count, low, high, rng), otherwise)
+        volumes = augment.brightness_contrast(volumes, some(-0.1, 0.1, 0.0), some(0.75, 1.25, 1.0))
+        volumes = augment.gamma(volumes, some(0.7, 1.5, 1.0))
+        volumes = augment.noise(volumes, some(0.0, 0.1, 0.0), rng)
+    return volumes, labels
 
 
 TREE = Tree(name="3d", pretexts=pretext.PRETEXTS, check=check,

@@ -38,6 +38,9 @@ PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (pretext.py); if joint
 # Finetuning.
 WARMUP_EPOCHS: int | None = None  # epochs with the start frozen; None: WARMUP_SHARE of them all
 START_LR_FACTOR = 1.0          # rate of the weights handed on, over FINETUNE_LR; not yet calibrated
+START_NORM = "train"           # BatchNorm of what was handed on: batch statistics; eval: its own
+START_DROPOUT: float | None = None  # of what was handed on; None: that of the network
+FINETUNE_RAMP = 0.0            # share of the steps in which the rate rises to FINETUNE_LR
 FINETUNE_SCHEDULE = "constant"  # of the rate; official. Or cosine, down to 0 at the last step
 EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper
 VALIDATIONS = 20               # evenly over a run; the best on validation is reported on test

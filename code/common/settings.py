@@ -31,7 +31,7 @@ PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from whe
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
 FINETUNE = ("FINETUNE_", "BATCH_SIZE", "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_", "GRADES")
 # Constants on what is handed on: part of a finetuning run's start, which the baseline has none of.
-START = ("WARMUP_", "START_LR_FACTOR")
+START = ("WARMUP_", "START_")
 
 
 class Range(NamedTuple):
@@ -52,6 +52,7 @@ RANGES = {
     "PRETEXT_BATCH_SIZE": Range(0, why="0: the task's own"),
     "FINETUNE_EPOCHS": Range(1), "FINETUNE_LR": Range(1e-12, 1),
     "FINETUNE_CLIP": Range(0, why="0: none"), "START_LR_FACTOR": Range(0, 100),
+    "START_DROPOUT": Range(0, 1), "FINETUNE_RAMP": Range(0, 1), "AUGMENT_DEGREES": Range(0, 181),
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
     "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
@@ -63,7 +64,8 @@ RANGES = {
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
            "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
-           "PRETEXT_SCHEDULE": ("own", "constant", "cosine")}
+           "PRETEXT_SCHEDULE": ("own", "constant", "cosine"), "START_NORM": ("train", "eval"),
+           "FINETUNE_LOSS": ("dice", "dice+ce")}
 
 
 class Settings(types.SimpleNamespace):
@@ -107,6 +109,9 @@ class Settings(types.SimpleNamespace):
     WARMUP_EPOCHS: int | None
     WARMUP_SHARE: float
     START_LR_FACTOR: float
+    START_NORM: str
+    START_DROPOUT: float | None
+    FINETUNE_RAMP: float
     BATCH_SIZE: int
     FINETUNE_LR: float
     FINETUNE_CLIP: float

@@ -1,51 +1,68 @@
 """Segmentation: a class for every voxel, scored by Dice, in any number of dimensions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from common.downstream import metrics
 from common.tasks.contract import Batch, Scores, Task
 
+Augment = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]  # images, label maps
+
 
 class Segmentation(Task):
-    """Label every voxel: soft Dice loss in training, hard Dice per case and class in reports."""
+    """Label every voxel: soft Dice loss in training, hard Dice per case and class in reports.
+
+    With ``cross_entropy`` the loss is the sum of both (Isensee et al. 2021, nnU-Net).
+    """
 
     name = "segmentation"
     labelled = True
     monitor = "dice"
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], augment: Augment | None = None, *,
+                 cross_entropy: bool = False) -> None:
         self.classes = list(classes)  # background first
+        self.augment = augment        # of training images and labels, the same for every arm
+        self.cross_entropy = cross_entropy
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
-        """The images as they are (official code: no augmentation), labels (B, *space) as uint8."""
+        """The images, augmented in training where asked for, and labels (B, *space) as uint8."""
         assert batch.labels is not None
+        if training and self.augment is not None:
+            return self.augment(batch.images, batch.labels, rng)
         return batch.images, batch.labels
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Soft Dice loss: 1 - 2 sum(p t) / sum(p + t), sums over batch and space, mean of classes.
 
-        Source: official code (weighted_dice_coefficient_loss, equal weights), Milletari 2016.
+        Source: official code (weighted_dice_coefficient_loss, equal weights), Milletari 2016. With
+        cross-entropy its mean over voxels is added.
         """
         return self.loss_of_sums(self.sums(outputs, targets))
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Sums of p t and of p + t of each class: (2, K)."""
+        """Sums of p t and of p + t of each class: (2, K); then of -log p t, and voxels: (2, 1)."""
         both, total = [], []
         # Class by class: a third of the time of one-hot labels (measured), and no copy of them.
         for label, probability in enumerate(outputs.float().softmax(1).unbind(1)):  # (B, *space)
             truth = targets == label
             both.append((probability * truth).sum())
             total.append(probability.sum() + truth.sum())
+        if self.cross_entropy:
+            both.append(F.cross_entropy(outputs.float(), targets.long(), reduction="sum"))
+            total.append(both[-1].new_tensor(targets.numel()))
         return torch.stack([torch.stack(both), torch.stack(total)])
 
     def loss_of_sums(self, sums: Tensor) -> Tensor:
-        """1 - the mean over classes of soft Dice."""
-        return 1 - (2 * sums[0] / sums[1].clamp(min=1e-6)).mean()
+        """1 - the mean over classes of soft Dice, and cross-entropy where asked for."""
+        classes = len(self.classes)
+        dice = 1 - (2 * sums[0, :classes] / sums[1, :classes].clamp(min=1e-6)).mean()
+        return dice + sums[0, classes] / sums[1, classes] if self.cross_entropy else dice
 
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Voxels of each (truth, predicted) pair of every case: (B, K, K)."""

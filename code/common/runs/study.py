@@ -175,12 +175,16 @@ class Study:
         s = self.settings
         cases = (max(len(part.train) for part in self.splits.every()) if s.EQUAL_STEPS
                  else len(self.labelled(fraction, seed, draw=draw)))
+        steps = math.ceil(cases / s.BATCH_SIZE)
         return Recipe(seed=seed + draw * DRAW_SEED, epochs=s.FINETUNE_EPOCHS,
-                      steps=math.ceil(cases / s.BATCH_SIZE), batch_size=s.BATCH_SIZE,
+                      steps=steps, batch_size=s.BATCH_SIZE,
                       lr=s.FINETUNE_LR, schedule=s.FINETUNE_SCHEDULE,
                       decoder=arms.hands_on_decoder(arm),
                       warmup=0 if arm == BASELINE else warmup_epochs(s),
                       start_lr_factor=1.0 if arm == BASELINE else s.START_LR_FACTOR,
+                      start_norm="train" if arm == BASELINE else s.START_NORM,
+                      start_dropout=None if arm == BASELINE else s.START_DROPOUT,
+                      ramp=round(s.FINETUNE_RAMP * s.FINETUNE_EPOCHS * steps),
                       clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
                       precision=self.precision)
 
@@ -240,6 +244,7 @@ class Study:
         name = arms.pretraining(arm)
         how = {"warmup": warmup_epochs(self.settings),
                "start lr factor": self.settings.START_LR_FACTOR,
+               "norm": self.settings.START_NORM, "dropout": self.settings.START_DROPOUT,
                **({"decoder": True} if arms.hands_on_decoder(arm) else {}),
                **({"shuffled": True} if arms.is_shuffled(arm) else {})}
         if name in self.external:

@@ -22,7 +22,7 @@ from common.runs import checkpoint
 from common.runs.records import Run
 from common.tasks.batches import Cases, batches, even_chunks, generator, number
 from common.tasks.contract import Batch, Scores, Task
-from common.tasks.siamese import Nested
+from common.tasks.siamese import Nested, batch_norms
 
 ADAM_EPS = 1e-7         # official code (Keras' default)
 CHECKPOINT_EVERY = 60   # seconds at least between checkpoints
@@ -40,9 +40,12 @@ class Recipe:
     batch_size: int
     lr: float
     schedule: str = "constant"     # of the rate; "cosine": down to 0 at the last step
+    ramp: int = 0                  # steps in which the rate rises linearly to lr
     decoder: bool = False          # whether the decoder too may have been handed on
     warmup: int = 0                # epochs in which what was handed on is frozen
     start_lr_factor: float = 1.0   # rate of what was handed on, over lr
+    start_norm: str = "train"      # its BatchNorm once it is free; "eval": the statistics it has
+    start_dropout: float | None = None  # of what was handed on; None: as it was made
     clip: float | None = None      # global norm of the gradient
     validations: int | None = None  # evenly over the run; None: at the end of every epoch
     smoothing: int = 1             # validations averaged before they are compared
@@ -175,6 +178,13 @@ class Fit:
         for part in handed_on(self.model, decoder=self.recipe.decoder):
             part.train(not frozen)
             part.requires_grad_(not frozen)
+            if self.recipe.start_norm == "eval":
+                for layer in batch_norms(part):
+                    layer.eval()
+            if self.recipe.start_dropout is not None:
+                for module in part.modules():
+                    if isinstance(module, nn.Dropout):
+                        module.p = self.recipe.start_dropout
 
     def _fresh_optimiser(self) -> torch.optim.Optimizer:
         """Adam; what may have been handed on has a rate of its own."""
@@ -188,10 +198,15 @@ class Fit:
 
     def _set_rate(self, done: int) -> None:
         """Give every group its rate after ``done`` steps. Cosine: Loshchilov and Hutter 2017."""
-        if self.recipe.schedule == "cosine":
-            share = done / (self.recipe.epochs * self.recipe.steps)
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * (1 + math.cos(math.pi * share)) / 2
+        recipe = self.recipe
+        if recipe.schedule != "cosine" and not recipe.ramp:
+            return
+        share = done / (recipe.epochs * recipe.steps)
+        factor = (1 + math.cos(math.pi * share)) / 2 if recipe.schedule == "cosine" else 1.0
+        if done < recipe.ramp:
+            factor *= (done + 1) / (recipe.ramp + 1)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
     def _out_of_patience(self) -> bool:
         state, recipe = self.state, self.recipe

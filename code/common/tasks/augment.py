@@ -52,9 +52,20 @@ def where(condition: Tensor, matrix: Tensor) -> Tensor:
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Apply matrices (B, d, d) about the centre with one linear resampling; 0 outside."""
-    places = F.affine_grid(F.pad(send(matrix, images.device), (0, 1)), list(images.shape),
-                           align_corners=False)
-    return F.grid_sample(images, places, align_corners=False)
+    return F.grid_sample(images, _places(images, matrix), align_corners=False)
+
+
+def resample_both(images: Tensor, labels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, and label maps (B, *space) by nearest neighbour at the same places."""
+    places = _places(images, matrix)
+    maps = F.grid_sample(labels[:, None].to(images.dtype), places, mode="nearest",
+                         align_corners=False)
+    return F.grid_sample(images, places, align_corners=False), maps[:, 0].to(labels.dtype)
+
+
+def _places(images: Tensor, matrix: Tensor) -> Tensor:
+    return F.affine_grid(F.pad(send(matrix, images.device), (0, 1)), list(images.shape),
+                         align_corners=False)
 
 
 def brightness_contrast(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
@@ -63,6 +74,20 @@ def brightness_contrast(images: Tensor, brightness: Tensor, contrast: Tensor) ->
     mean = images.flatten(1).mean(1).view(shape)
     scale, shift = (send(x, images.device).view(shape) for x in (contrast, brightness))
     return (images * scale).add_(mean * (1 - scale) + shift)  # one copy instead of four
+
+
+def gamma(images: Tensor, exponents: Tensor) -> Tensor:
+    """Raise images, clamped to 0..1, to a power a case (B,)."""
+    shape = (-1,) + (1,) * (images.dim() - 1)
+    return images.clamp(0, 1) ** send(exponents, images.device).view(shape)
+
+
+def noise(images: Tensor, deviations: Tensor, rng: Generator) -> Tensor:
+    """Add normal noise of one standard deviation a case (B,), drawn on the device."""
+    there = Generator(images.device).manual_seed(int(torch.randint(2**31, (), generator=rng)))
+    drawn = torch.randn(images.shape, generator=there, device=images.device, dtype=images.dtype)
+    shape = (-1,) + (1,) * (images.dim() - 1)
+    return images + send(deviations, images.device).to(images.dtype).view(shape) * drawn
 
 
 def uniform(batch: int, low: float, high: float, rng: Generator) -> Tensor:
