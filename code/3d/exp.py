@@ -69,7 +69,6 @@ DEMO = {                       # what --demo changes: minutes on two cores; chos
     "PRETEXT_BATCH_SIZE": 16, "FINETUNE_EPOCHS": 12, "FINETUNE_LR": 2e-2,
     "FINETUNE_SCHEDULE": "cosine", "START_LR_FACTOR": 1.0, "VALIDATIONS": 4,
 }
-LIT = 0.3                      # share of training volumes that each change of light meets
 PHANTOMS = {"labelled": 60, "unlabelled": 120, "size": 24}  # scans of the demo: 43 train
 
 
@@ -145,7 +144,7 @@ def augmented(volumes: torch.Tensor, labels: torch.Tensor, rng: torch.Generator,
         volumes, labels = augment.resample_both(volumes, labels, matrix)
     if intensity:
         def some(low: float, high: float, otherwise: float) -> torch.Tensor:
-            return torch.where(augment.chance(count, LIT, rng),
+            return torch.where(augment.chance(count, augment.LIT, rng),
                                augment.uniform(count, low, high, rng), otherwise)
         volumes = augment.brightness_contrast(volumes, some(-0.1, 0.1, 0.0), some(0.75, 1.25, 1.0))
         volumes = augment.gamma(volumes, some(0.7, 1.5, 1.0))

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from common.machine.devices import send
 
+LIT = 0.3  # share of training images that each change of brightness, contrast, ... meets
+
 
 def identity(batch: int, dimensions: int) -> Tensor:
     """The matrices that change nothing: (B, d, d)."""
