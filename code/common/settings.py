@@ -276,7 +276,7 @@ def _check_primary(settings: Settings) -> None:
     given = settings.PRIMARY
     found = " ".join(map(str, given))
     if given and not (len(given) == 2 and str(given[1]).isdecimal()):
-        raise InputError(f"PRIMARY = {found}: expected an arm and a fraction, as mae 5")
+        raise InputError(f"PRIMARY = {found}: expected an arm and a fraction, as rotation 5")
     if (named := primary(settings)) is None:
         return
     arm, fraction = named

@@ -86,8 +86,8 @@ TABLE = {
     "test_planned.py::test_it_is_for_the_arms_that_are_compared_and_the_seeds_asked_for": [
         ("power: controls are no family", "family = [arm for arm in arms if not is_control(arm)]",
          "family = arms"),
-        ("power: the primary comparison is not adjusted", "arms=1 if fraction == named else",
-         "arms=1 if False else"),
+        ("power: the primary comparison is not adjusted", "adjusted=1 if fraction == named else",
+         "adjusted=1 if False else"),
         ("power: of the design", "known, Design(s.FOLDS, fraction),", "known, Design(1, fraction),"),
     ],
     "test_planned.py::test_finished_runs_of_the_data_set_tell_its_own_spreads": [
@@ -103,6 +103,12 @@ TABLE = {
     ],
     "test_planned.py::test_under_three_seeds_or_folds_nothing_can_be_shown_and_it_is_said": [
         ("power: seeds of one fold are one",
-         "blocks = {Design(s.FOLDS).block(seed) for seed in s.SEEDS}", "blocks = {*s.SEEDS}"),
+         "len({Design(s.FOLDS).block(seed) for seed in s.SEEDS})", "len(s.SEEDS)"),
+    ],
+    "test_planned.py::test_the_plan_is_said_and_nothing_is_touched ": [
+        ("plan: refuses a primary that comes too late", "record_primary(study, keep=False)",
+         "None"),
+        ("plan: refuses other settings", "            check_stale(jobs, rerun=False)\n",
+         "            pass\n"),
     ],
 }

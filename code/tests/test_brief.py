@@ -9,7 +9,7 @@ import pytest
 from test_graph import make
 
 from common.report import brief, curves, reading
-from common.report.curves import Curves
+from common.report.curves import Curves, Point
 from common.runs import records
 from common.stats.measures import mean_of
 
@@ -72,3 +72,12 @@ def test_the_demos_promises_are_checked(given: Any, broken: str | None, tmp_path
 def test_without_a_demo_the_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["check_demo.py", str(tmp_path)])
     assert check_demo.main() == 1
+
+
+@pytest.mark.parametrize(("interval", "word"), [
+    ((0.001, 0.2), "above"), ((-0.2, -0.001), "below"), ((-0.1, 0.1), "not shown"),
+    ((0.0, 0.2), "not shown"), ((-0.2, 0.0), "not shown"), (None, "")])
+def test_the_verdict_of_an_interval(interval: tuple[float, float] | None, word: str,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Point, "interval", property(lambda point: interval))
+    assert reading.verdict(Point("cpc", 5, (9,), {}, 0.0, None)) == word

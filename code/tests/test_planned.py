@@ -10,7 +10,8 @@ import torch
 from wiring import study_of
 
 from bench import spreads
-from common.files import ROOT
+from common.errors import InputError
+from common.files import ROOT, write_json
 from common.runs import announce, grid, plan, records
 from common.runs.study import Study
 from common.settings import Settings
@@ -55,6 +56,7 @@ def test_it_is_for_the_arms_that_are_compared_and_the_seeds_asked_for(study: Stu
     primary = asked(wide, PRIMARY=["rotation", 50])
     first, second = announce.expected(primary)
     assert (first.arms, second.arms) == (1, 2)  # it alone is not adjusted
+    assert first.half < announce.expected(wide)[0].half  # and shares the arms' spread
     controls = announce.expected(asked(wide, TASKS=["baseline", "oracle"]))
     assert [one.arms for one in controls] == [1, 1]
     assert announce.expected(asked(wide, TASKS=["baseline"])) == []
@@ -66,7 +68,10 @@ def test_under_three_seeds_or_folds_nothing_can_be_shown_and_it_is_said(study: S
         few = asked(study, TASKS=["baseline", "rotation"], SEEDS=seeds)
         assert announce.expected(few) == []
         [line] = announce.power_lines(few, [])
-        assert "nothing can be shown" in line
+        assert line.endswith("nothing can be shown")
+        first, *rest = announce.power_lines(asked(few, DETECT=0.3), [])
+        assert first.endswith("nothing can be shown; seeds that show 0.3 in four of five")
+        assert len(rest) == len(few.settings.FRACTIONS) + 1 and "seeds" in rest[0]
     assert announce.power_lines(asked(study, TASKS=["baseline"]), []) == []
 
 
@@ -98,16 +103,17 @@ def test_the_lines_name_both_gains_their_source_and_what_a_wanted_gain_takes(stu
     wide = asked(study, TASKS=["baseline", "rotation", "exemplar"], SEEDS=[0, 1, 2], DETECT=0.02)
     metric, there = study.measure().label, study.settings.FOLDS * len(study.part(0).test)
     lines = announce.power_lines(wide, [expected(0.01, 9), replace(expected(0.02), fraction=100)])
-    assert lines[0] == (f"power     gain in {metric} that is shown in half of all repetitions, and "
-                        "in four of five: 0.010, 0.020 at 50 % (4 cases); 0.020, 0.040 at 100 % "
-                        "(4 cases)")
-    assert lines[1] == "          for 2 arms at 3 seeds; spreads of somewhere"
-    assert lines[2] == "detect    0.02 in four of five, at 50 %: 9 seeds"
-    assert lines[3] == ("detect    0.02 in four of five, at 100 %: not with 50 seeds: they show "
-                        "0.070")
+    shared = ", since seeds share training cases"
+    assert lines == [
+        f"power     gain in {metric} that is shown in half of all repetitions; in four of five; "
+        "seeds that show 0.02 in four of five",
+        "          50 % (4 cases, 2 arms): 0.0100; 0.0200; 9 seeds",
+        "          100 % (4 cases, 2 arms): 0.0200; 0.0400; not with 50 seeds: they show 0.0700"
+        + shared, "          if runs scatter as in somewhere; arms share their spread"]
     assert f"at least {there + 1} test cases, here are {there}" in announce._takes(
         expected(0.01, None, there + 1), wide)
-    assert len(announce.power_lines(asked(wide, DETECT=0.0), [expected(0.01)])) == 2
+    plain = announce.power_lines(asked(wide, DETECT=0.0, DRAWS=4), [expected(0.01)])
+    assert plain[1].endswith("0.0100; 0.0200") and "draws are not counted" in plain[2]
 
 
 def test_the_plan_is_said_and_nothing_is_touched(
@@ -118,8 +124,18 @@ def test_the_plan_is_said_and_nothing_is_touched(
                  RESULTS=str(tmp_path), DEVICE="auto", PRIMARY=["rotation", 50], FRACTIONS=[50])
     assert grid.run(wide, [CPU], 1) == 0
     said = capsys.readouterr().out
-    assert "power     gain in" in said and "detect    0.05" in said and "nothing is trained" in said
+    assert "power     gain in" in said and "nothing is trained" in said
+    assert "that is more than a day, so --device cpu has to be given" in said
     assert not (wide.folder / "plan.json").exists() and not (wide.folder / "finetune").exists()
+    done = wide.folder / "finetune/rotation/fraction050/seed0"
+    done.mkdir(parents=True)
+    (done / "scores.json").write_text("{}")
+    with pytest.raises(InputError, match="named after test scores"):  # as the run itself would
+        grid.run(wide, [CPU], 1)
+    other = {"identity": {**wide.finetune_run("baseline", 50, 0).identity, "precision": "other"}}
+    write_json(wide.finetune_run("baseline", 50, 0).folder / "config.json", other)
+    with pytest.raises(InputError, match="made with other settings"):
+        grid.run(asked(wide, PRIMARY=[]), [CPU], 1)
 
 
 def test_what_is_expected_is_recorded_until_the_first_test_score(study: Study,

@@ -144,8 +144,11 @@ def test_cases_and_draws_left_out_are_said(tmp_path: Path) -> None:
     extra = {**first["cases"], "c9": {"dice": 0.5, "dice_a": 0.5}}
     found = curves.of(replace(read, finetune=[{**first, "cases": extra}, *read.finetune[1:],
                                               {**first, "draw": 1}]), DICE)
-    assert found.missing == [f"{first['fraction']} %: draw 1 not of every arm, left out",
-                             f"{first['fraction']} %: case c9 not in every run, left out"]
+    assert found.missing[-2:] == [f"{first['fraction']} %: draw 1 not of every arm, left out",
+                                  f"{first['fraction']} %: case c9 not in every run, left out"]
+    lacking = f"{first['task']} at {first['fraction']} %: draw 1 of seed"
+    assert found.missing[:2] == [f"{lacking} 1", f"{lacking} 2"]  # and of the other arms
+    assert len(found.missing) == 2 + 2 + 6 and found.draws[first["fraction"]] == "1-2"
     assert "## Missing" in tables.markdown(found)
 
 

@@ -196,6 +196,8 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,
     content = {"dataset": dataset, "generated": generated, **made.to_json(),
                "digest": digest(made.to_json()),
                "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
+    if settings.PLAN and (settings.RERUN or not path.exists()):
+        return made  # nothing is written for a plan
     with starting(folder):
         return _read_or_write(path, made, content, rerun=settings.RERUN)
 

@@ -123,6 +123,18 @@ class Curves:
         """Different test cases."""
         return len({case for run in self.runs for case in run["cases"]})
 
+    @cached_property
+    def draws(self) -> dict[int, str]:
+        """By fraction, the labelled subsets of a seed, as "4", or "1-4" where not all have all."""
+        found = {}
+        for fraction in self.fractions:
+            count: dict[tuple[str, int], int] = defaultdict(int)
+            for run in self.runs:
+                count[run["task"], run["seed"]] += run["fraction"] == fraction
+            numbers = sorted({number for number in count.values() if number})
+            found[fraction] = "-".join(map(str, dict.fromkeys([numbers[0], numbers[-1]])))
+        return found
+
     def could_show(self, fraction: int) -> tuple[tuple[float, float], tuple[float, float]] | None:
         """Gains shown in half of the repetitions, and with power.POWER; each least and most.
 
@@ -239,17 +251,25 @@ def _point(grid: Grid, key: tuple[str, int], measures: list[Measure], found: Fam
 
 
 def _missing(arms: Grid) -> list[str]:
-    """Runs that some other arm, fraction or seed suggests should be there."""
+    """Runs that some other arm, fraction, seed or draw suggests should be there."""
     tasks, fractions = {task for task, _ in arms}, {fraction for _, fraction in arms}
     seeds = {seed for runs in arms.values() for seed in runs}
     lines = []
     for task in sorted(tasks, key=order):
         for fraction in sorted(fractions):
-            absent = sorted(seeds - arms.get((task, fraction), {}).keys())
-            if absent:
-                word = "seed" if len(absent) == 1 else "seeds"
-                lines.append(f"{task} at {fraction} %: {word} {', '.join(map(str, absent))}")
+            there = arms.get((task, fraction), {})
+            draws = {draw for (_, at), runs in arms.items() if at == fraction
+                     for one in runs.values() for draw in one}
+            lines += [f"{task} at {fraction} %: {_named('seed', sorted(seeds - there.keys()))}"
+                      ] if seeds - there.keys() else []
+            lines += [f"{task} at {fraction} %: {_named('draw', sorted(draws - one.keys()))} of "
+                      f"seed {seed}" for seed, one in sorted(there.items()) if draws - one.keys()]
     return lines
+
+
+def _named(word: str, numbers: list[int]) -> str:
+    """Write "seed 1" or "seeds 1, 2"."""
+    return f"{word}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def unlike(runs: list[Json]) -> str | None:

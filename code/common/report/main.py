@@ -176,7 +176,7 @@ def _publish(tree: Tree, found: Records, target: Path, *, compared: bool) -> Non
         raise InputError(f"{found.folder}: these are the published records; give another "
                          "--publish NOTE")
     merged = published.publish(found, target / published.NAME)
-    print(f"{found.dataset}: {len(found.finetune) + len(found.pretrain)} runs added or there "
-          f"already -> {target / published.NAME}")
+    print(f"{found.dataset}: {len(found.finetune)} finetuning and {len(found.pretrain)} "
+          f"pretraining runs added or there already -> {target / published.NAME}")
     _report(tree, merged, target, compared=compared)
     print(f"{found.dataset}: pictures of images are not published; the records name every case")

@@ -5,10 +5,12 @@ Every wording has its condition here and its test; nothing is worded by hand.
 
 from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts
 from common.report.curves import Curves, Point
+from common.runs.records import FEW_STEPS
 from common.stats.estimates import MIN_BLOCKS
 
 LEARNT = 0.1  # of the way from chance to a perfect score, under which a task was not learnt
 MOST = 3      # arms listed in one sentence
+MUCH = 1.25   # times an expected gain, from which on it is said to be another
 
 
 def sentences(curves: Curves) -> list[str]:
@@ -21,9 +23,28 @@ def sentences(curves: Curves) -> list[str]:
     if not any(point.interval for point in compared):
         return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
                 "no intervals: nothing can be claimed.", *_learnt(curves)]
-    return [*_primary(compared, curves), *_oracle(compared, curves), *_shown(compared, curves),
-            *_could(curves), *_planned(curves), *_saved(curves), *_shuffled(compared),
-            *_learnt(curves), *_last(compared, curves)]
+    return [*_short(curves), *_primary(compared, curves), *_oracle(compared, curves),
+            *_shown(compared, curves), *_could(curves), *_planned(curves), *_saved(curves),
+            *_shuffled(compared), *_learnt(curves), *_last(compared, curves)]
+
+
+def _short(curves: Curves) -> list[str]:
+    """A baseline that has not learnt, or does not learn from labels."""
+    steps = max(run["steps"] for run in curves.runs)
+    lines = [f"Runs of {steps} steps learn little."] if steps < FEW_STEPS else []
+    if (ends := _flat(curves)) is not None:
+        lines.append(f"The baseline gains nothing from labels here ({ends[0]:.3f} with the fewest, "
+                     f"{ends[1]:.3f} with all): there are none to be saved.")
+    return lines
+
+
+def _flat(curves: Curves) -> tuple[float, float] | None:
+    """The baseline's scores at its smallest and largest fraction, if the larger is no better."""
+    points, name = curves.of_task(BASELINE), curves.measures[0].name
+    if len(points) < 2 or points[-1].fraction < 100:
+        return None
+    ends = points[0].means[name].mean, points[-1].means[name].mean
+    return ends if ends[1] <= ends[0] else None
 
 
 def verdict(point: Point) -> str:
@@ -99,9 +120,10 @@ def _shown(points: list[Point], curves: Curves) -> list[str]:
              if (found := [point for point in arms if verdict(point) == said])]
     if not any(verdict(point) == "above" for point in arms):
         best = max(arms, key=lambda point: point.difference.mean if point.difference else 0)
-        lines.append(f"No {'other ' * any(point.primary for point in points)}arm is shown to lie "
-                     f"above the baseline ({_adjusted(arms)}); the largest estimate is "
-                     f"{_gain(best)}.")
+        what = "other comparison" if any(point.primary for point in points) else "arm"
+        most = (f"the largest estimate is {_gain(best)}" if best.difference
+                and best.difference.mean > 0 else "no estimate is above zero")
+        lines.append(f"No {what} is shown to lie above the baseline ({_adjusted(arms)}); {most}.")
     moderated = [str(fraction) for fraction, one in curves.families.items() if one.moderated]
     if moderated:
         lines.append(f"At {_and(moderated)} % the arms vary unequally; those that vary more have "
@@ -124,19 +146,22 @@ def _could(curves: Curves) -> list[str]:
     for fraction in dict.fromkeys([fractions[0], fractions[-1]] if fractions else []):
         assert (could := curves.could_show(fraction)) is not None
         texts.append(f"{could[0][1]:.3f} at {fraction} % ({could[1][1]:.3f} in four of five)")
-    return [f"Repeated, a study like this shows in half of all cases a gain of {_and(texts)}."
-            ] if texts else []
+    return [f"By its spread alone, a study like this shows in half of its repetitions a gain of "
+            f"{_and(texts)}."] if texts else []
 
 
 def _planned(curves: Curves) -> list[str]:
     """What was expected before training, at the smallest fraction that was planned."""
-    planned = curves.plan.get("power") or []
-    for one in planned:
-        if (could := curves.could_show(one["fraction"])) is not None:
-            ratio = could[0][1] / one["half"]
-            word = "as" if 0.8 <= ratio <= 1.25 else "less than" if ratio > 1 else "more than"
-            return [f"That is {word} expected before training: {one['half']:.3f} at "
-                    f"{one['fraction']} % in half of the repetitions ({one['source']})."]
+    for one in curves.plan.get("power") or []:
+        could = curves.could_show(one["fraction"])
+        if could is None or len(curves.seeds) != one["seeds"]:
+            continue
+        ratio = could[0][1] / one["half"]
+        word = (f"these runs scatter {ratio:.1f} times as much" if ratio > MUCH else
+                f"these runs scatter less, {ratio:.1f} times as much" if ratio < 1 / MUCH else
+                "these runs scatter alike")
+        return [f"Expected at {one['fraction']} % before training were {one['half']:.3f}, by the "
+                f"spread of {one['source']}: {word}."]
     return []
 
 
@@ -145,7 +170,7 @@ def _saved(curves: Curves) -> list[str]:
     base = curves.reached.get(BASELINE)
     arms = {task: one for task, one in curves.reached.items()
             if task != BASELINE and not is_control(task)}
-    if base is None or not base.bounded or not arms:
+    if base is None or not base.bounded or not arms or _flat(curves):
         return []
     start = base.low if base.low is not None else float("inf")
     found = [f"{task} at {one.estimate} of the labels ({one.interval})"

@@ -103,8 +103,8 @@ def _columns(curves: Curves) -> list[str]:
 
 def _scores(curves: Curves) -> list[str]:
     """A table a measure: an arm a row, a fraction a column; and the last weights' scores."""
-    parts = ["## Scores", "Means over seeds with 95 % intervals, by labelled share (number of "
-             "cases)."]
+    parts = ["## Scores", "Means over seeds with 95 % intervals, cut at the ends of the scale, by "
+             "labelled share (number of cases)."]
     for measure in curves.measures:
         parts += [f"### {measure.label}", _by_fraction(
             curves, {(point.task, point.fraction): shown(point.means[measure.name])
@@ -135,15 +135,21 @@ def facts(curves: Curves) -> list[str]:
     steps = sorted({run["steps"] for run in runs})
     rule = runs[0]["selected"]["rule"]
     number = len(curves.seeds)
+    draws = [f"{count} labelled subsets a seed at {fraction} %"
+             for fraction, count in curves.draws.items() if count != "1"]
     tested = f"n = {curves.test_cases} test cases"
     if curves.folds > 1:
         used = len({seed % curves.folds for seed in curves.seeds})
         tested += f" in {used} of {curves.folds} folds, each seed tested on one"
     return [
-        f"{tested}, {number} seed{'s' * (number > 1)}, {_range(steps)} optimiser steps a run.",
+        f"{', '.join([tested, _seeds(number), *draws])}, {_range(steps)} optimiser steps a run.",
         f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
         "fraction), reported once on test.",
     ]
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' * (number > 1)}"
 
 
 def _range(values: list[int]) -> str:

@@ -12,12 +12,11 @@ from common.errors import InputError
 from common.machine import devices
 from common.runs.plan import Job, primary
 from common.runs.progress import in_words
-from common.runs.records import cases_of, folds_of, read_runs
+from common.runs.records import FEW_STEPS, cases_of, folds_of, read_runs
 from common.runs.study import Study
 from common.stats import power
 from common.stats.estimates import MIN_BLOCKS, Design
 
-FEW_STEPS = 100    # below which a note is due; the demo's runs have 132, the published 276 and 540
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
 
 
@@ -79,7 +78,9 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
               f"{', '.join(_epochs(study))} steps")
     if device.type == "cpu" and done < len(jobs):
         hours = estimate(study, jobs, workers * devices.place().size)
-        print(f"time      at most about {in_words(hours)}, estimated from one small step")
+        print(f"time      at most about {in_words(hours)}, estimated from one small step"
+              + ("; that is more than a day, so --device cpu has to be given"
+                 if s.PLAN and hours > CPU_HOURS and s.DEVICE != "cpu" else ""))
         if hours > CPU_HOURS and s.DEVICE != "cpu" and not s.PLAN:
             raise InputError(f"no usable GPU, and on this CPU all runs would take about "
                              f"{in_words(hours)}; give --device cpu to do it all the same, or make "
@@ -120,18 +121,23 @@ def expected(study: Study) -> list[power.Expected]:
     By the spreads of its own finished runs, else by those of a published study.
     """
     s = study.settings
+    enough = len({Design(s.FOLDS).block(seed) for seed in s.SEEDS}) >= MIN_BLOCKS
+    return _expected(study, len(s.SEEDS)) if enough else []
+
+
+def _expected(study: Study, seeds: int) -> list[power.Expected]:
+    """The same with as many seeds, on different folds."""
+    s = study.settings
     arms = [arm for arm in s.TASKS if arm != BASELINE]
     family = [arm for arm in arms if not is_control(arm)]
-    blocks = {Design(s.FOLDS).block(seed) for seed in s.SEEDS}
-    if not arms or len(blocks) < MIN_BLOCKS:
+    if not arms:
         return []
     named = (primary(study) or ("", 0))[1]
     known = _own_spreads(study) or power.published(study.dataset, study.measure().name)
     return [power.expected(known, Design(s.FOLDS, fraction),
                            labelled=len(study.labelled(fraction, s.SEEDS[0])),
-                           arms=1 if fraction == named else max(1, len(family)),
-                           seeds=len(s.SEEDS), tested=len(study.part(s.SEEDS[0]).test),
-                           gain=s.DETECT)
+                           arms=max(1, len(family)), adjusted=1 if fraction == named else 0,
+                           seeds=seeds, tested=len(study.part(s.SEEDS[0]).test), gain=s.DETECT)
             for fraction in sorted(s.FRACTIONS)]
 
 
@@ -148,30 +154,41 @@ def _own_spreads(study: Study) -> list[power.Known]:
 
 
 def power_lines(study: Study, found: Sequence[power.Expected]) -> list[str]:
-    """What can be shown, for the smallest and the largest fraction, and what DETECT takes."""
+    """What can be shown, a fraction a line, and how many seeds DETECT takes there."""
     s = study.settings
+    if s.TASKS == [BASELINE]:
+        return []
+    lines = [f"power     gain in {study.measure().label} that is shown in half of all repetitions; "
+             "in four of five" + (f"; seeds that show {s.DETECT:g} in four of five" if s.DETECT
+                                  else "")]
     if not found:
-        return [] if s.TASKS == [BASELINE] else [
-            f"power     under {MIN_BLOCKS} seeds{' on different folds' * (s.FOLDS > 1)} there are "
-            "no intervals: nothing can be shown"]
-    ends = list(dict.fromkeys([found[0], found[-1]]))
-    gains = "; ".join(f"{one.half:.3f}, {one.most:.3f} at {one.fraction} % ({one.labelled} cases)"
-                      for one in ends)
-    lines = [f"power     gain in {study.measure().label} that is shown in half of all repetitions, "
-             f"and in four of five: {gains}",
-             f"          for {found[0].arms} arm{'s' * (found[0].arms > 1)} at {len(s.SEEDS)} "
-             f"seeds; spreads of {found[0].source}"]
-    return lines + [f"detect    {s.DETECT:g} in four of five, at {one.fraction} %: "
-                    f"{_takes(one, study)}" for one in found if s.DETECT]
+        lines = [f"power     under {MIN_BLOCKS} seeds{' on different folds' * (s.FOLDS > 1)} there "
+                 "are no intervals: nothing can be shown" + (
+                     f"; seeds that show {s.DETECT:g} in four of five" if s.DETECT else "")]
+    for one in found or (_expected(study, MIN_BLOCKS) if s.DETECT else []):
+        gains = f" {one.half:.4f}; {one.most:.4f}" if found else ""
+        takes = f"; {_takes(one, study)}" if s.DETECT else ""
+        lines.append(f"          {one.fraction} % ({one.labelled} cases, {_arms(one.arms)}):"
+                     f"{gains}{takes}".replace(":;", ":"))
+    if len(lines) > 1:
+        source = (found or _expected(study, MIN_BLOCKS))[0].source
+        lines.append(f"          if runs scatter as in {source}; arms share their spread"
+                     + ("; further draws are not counted" if s.DRAWS > 1 else ""))
+    return lines
+
+
+def _arms(number: int) -> str:
+    return "one arm" if number == 1 else f"{number} arms"
 
 
 def _takes(one: power.Expected, study: Study) -> str:
     """What a wanted gain takes."""
     if one.seeds is not None:
         return f"{one.seeds} seeds"
-    there = study.settings.FOLDS * len(study.part(study.settings.SEEDS[0]).test)
+    folds = study.settings.FOLDS
+    there = folds * len(study.part(study.settings.SEEDS[0]).test)
     why = (f"it takes at least {one.cases} test cases, here are {there}" if one.cases > there else
-           f"they show {one.least:.3f}")
+           f"they show {one.least:.4f}" + ", since seeds share training cases" * (folds > 1))
     return f"not with {power.MOST_SEEDS} seeds: {why}"
 
 

@@ -71,7 +71,12 @@ def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
     ``places`` are the devices that the workers get in turn.
     """
     if study.settings.PLAN:
-        announce(study, plan(study), places, workers)
+        jobs = plan(study)
+        check_ranks(study)
+        record_primary(study, keep=False)
+        if not study.settings.RERUN:
+            check_stale(jobs, rerun=False)
+        announce(study, jobs, places, workers)
         print("plan      nothing is trained, and no run touched; leave --plan out to go on")
         return 0
     begin(study, places, workers)

@@ -81,11 +81,12 @@ def primary(study: Study) -> tuple[str, int] | None:
     return (recorded["arm"], recorded["fraction"]) if recorded else None
 
 
-def record_primary(study: Study) -> None:
+def record_primary(study: Study, *, keep: bool = True) -> None:
     """Write down which comparison is primary, before any of its arm's test scores exists.
 
     Runs that have been set aside count: their scores were there to be seen. Raises InputError if it
     is named too late, or if another was named before. Only one process at a time may do this.
+    Without ``keep`` it is only checked.
     """
     if (named := given_primary(study.settings)) is None:
         return
@@ -102,6 +103,8 @@ def record_primary(study: Study) -> None:
         raise InputError(f"PRIMARY = {arm} {fraction}: named after test scores of {arm} exist, it "
                          "can't be primary; leave PRIMARY out (all comparisons are adjusted), or "
                          "start with --results OTHER")
+    if not keep:
+        return
     write_json(study.folder / "plan.json", {**plan, "primary": {
         "arm": arm, "fraction": fraction,
         "scores_then": len(list((study.folder / "finetune").rglob("scores.json"))),

@@ -62,14 +62,17 @@ class Expected:
 
 
 def expected(known: Sequence[Known], design: Design, *, labelled: int, arms: int, seeds: int,
-             tested: int, gain: float = 0.0) -> Expected:
-    """What to expect at a fraction of ``labelled`` cases; ``tested`` cases a fold or test set."""
-    near = nearest(known, labelled)
-    half, most = shown(near.spread(design, arms=arms, seeds=seeds, tested=tested), arms)
-    return Expected(round(design.fraction), labelled, arms, half, most, near.study,
-                    seeds_for(gain, near, design, arms=arms, tested=tested) if gain else None,
-                    cases_for(gain, near, arms=arms) if gain else 0,
-                    shown(near.spread(design, arms=arms, seeds=MOST_SEEDS, tested=tested), arms)[1])
+             tested: int, adjusted: int = 0, gain: float = 0.0) -> Expected:
+    """What to expect at a fraction of ``labelled`` cases; ``tested`` cases a fold or test set.
+
+    ``arms`` share their spread; ``adjusted`` for are as many (0), or the one that is primary.
+    """
+    near, number = nearest(known, labelled), adjusted or arms
+    half, most = shown(near.spread(design, arms=arms, seeds=seeds, tested=tested), number)
+    least = shown(near.spread(design, arms=arms, seeds=MOST_SEEDS, tested=tested), number)[1]
+    return Expected(round(design.fraction), labelled, number, half, most, near.study,
+                    seeds_for(gain, near, design, arms=arms, tested=tested, adjusted=number)
+                    if gain else None, cases_for(gain, near, arms=number) if gain else 0, least)
 
 
 def shown(spread: Spread, arms: int) -> tuple[float, float]:
@@ -78,10 +81,11 @@ def shown(spread: Spread, arms: int) -> tuple[float, float]:
     return half, half + Z * spread.error
 
 
-def seeds_for(gain: float, known: Known, design: Design, *, arms: int, tested: int) -> int | None:
+def seeds_for(gain: float, known: Known, design: Design, *, arms: int, tested: int,
+              adjusted: int = 0) -> int | None:
     """The fewest seeds that show a gain with POWER; None if MOST_SEEDS do not."""
     return next((seeds for seeds in range(MIN_BLOCKS, MOST_SEEDS + 1) if shown(known.spread(
-        design, arms=arms, seeds=seeds, tested=tested), arms)[1] <= gain), None)
+        design, arms=arms, seeds=seeds, tested=tested), adjusted or arms)[1] <= gain), None)
 
 
 def cases_for(gain: float, known: Known, *, arms: int) -> int:

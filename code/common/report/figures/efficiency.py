@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from common.arms import BASELINE
+from common.arms import BASELINE, is_control
 from common.report.curves import Curves, Point
 from common.report.figures.palette import look_of
 from common.report.figures.style import (
@@ -95,7 +95,8 @@ def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str,
     drawn = lay_out(figure, len(groups), columns, top=TOP, height=high, gap=gap)
     for place, (panel, group) in enumerate(zip(drawn, groups, strict=True)):
         _share(panel, curves, counts=place + columns >= len(groups))
-        _baseline(panel, curves, measure)
+        family = [task for task in curves.tasks if task != BASELINE and not is_control(task)]
+        _baseline(panel, curves, measure, banded=not family or bool({*family} & {*group}))
         for number, task in enumerate(group):
             _arm(panel, curves, task, measure, shift=DODGE * (number - (len(group) - 1) / 2))
         if len(groups) > 1:
@@ -110,14 +111,17 @@ def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str,
                 fontsize=8.5, ha="center", va="center")
 
 
-def _baseline(panel: Axes, curves: Curves, measure: Measure) -> None:
-    """The baseline's mean; as a band what cannot be told from it; seeds if there is none."""
+def _baseline(panel: Axes, curves: Curves, measure: Measure, *, banded: bool) -> None:
+    """The baseline's mean; as a band what cannot be told from it; seeds if there is none.
+
+    Not ``banded``: controls do not share the arms' spread.
+    """
     points = curves.of_task(BASELINE)
     x = [float(point.fraction) for point in points]
     estimates = [point.means[measure.name] for point in points]
     _line(panel, curves, BASELINE, measure)
     wide = [(place, ends) for place, point in zip(x, points, strict=True)
-            if (ends := _band(curves, point, measure))]
+            if banded and (ends := _band(curves, point, measure))]
     if len(wide) == 1:  # a band as wide as a mark
         wide = [(wide[0][0] * factor, wide[0][1]) for factor in (0.98, 1.02)]
     if wide:
@@ -271,7 +275,8 @@ def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
         ", with bars of its 95 % interval; dots: seeds." if intervals else
         f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals."), facts(curves)[1]]
     if BASELINE in curves.tasks:
-        band = (", and what cannot be told from it" if banded else
+        apart = " (controls apart)" if any(map(is_control, curves.tasks)) else ""
+        band = (f", and what cannot be told from it{apart}" if banded else
                 " and its interval" if intervals else "")
         lines.insert(1, f"Black{' and grey' * bool(band)}, {where}{band}.")
     if left_out > 0:
