@@ -143,6 +143,8 @@ def facts(curves: Curves) -> list[str]:
         f"{tested}, {number} seed{'s' * (number > 1)}, {_range(steps)} optimiser steps a run.",
         f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
         "fraction), reported once on test.",
+        *([f"Protocol of finetuning: {curves.protocol}; splits, encoders and the choice of weights "
+           "are ours."] if curves.protocol else []),
     ]
 
 
