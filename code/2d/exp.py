@@ -3,6 +3,7 @@
     python code/2d/exp.py                        APTOS 2019; ./setup.sh fetches the photographs
     python code/2d/exp.py --data FOLDER          any folder of images and a CSV of grades
     python code/2d/exp.py --demo                 generated photographs, minutes on a CPU
+    python code/2d/exp.py --paper                finetuned as in the paper, beside the default
 
 Trains a baseline and every pretext task's encoder on each labelled fraction and seed. Stop and
 start it at will: finished runs are skipped, others go on. Records: results/2d/<dataset>/; then
@@ -67,6 +68,12 @@ DEMO = {                       # what --demo changes: minutes on two cores; chos
     "RESOLUTION": 64, "BLOCKS": [2, 2, 2, 2], "GROWTH": 8, "PRETEXT_EPOCHS": 6,
     "PRETEXT_LR": 2e-3, "PRETEXT_BATCH_SIZE": 16, "BATCH_SIZE": 16, "FINETUNE_EPOCHS": 16,
     "FINETUNE_LR": 2e-3, "FINETUNE_SCHEDULE": "cosine", "START_LR_FACTOR": 0.3, "VALIDATIONS": 4,
+}
+PAPER = {                      # what --paper changes, finetuning alone; sources: code/README.md
+    "EQUAL_STEPS": False, "BATCH_SIZE": 32, "FINETUNE_EPOCHS": 20, "FINETUNE_LR": 5e-5,
+    "FINETUNE_SCHEDULE": "constant", "FINETUNE_RAMP": 0.0, "FINETUNE_CLIP": 0.0,
+    "AUGMENT_ZOOM": 0.15, "AUGMENT_FLIPS": True, "WARMUP_EPOCHS": None, "WARMUP_SHARE": 3 / 20,
+    "START_LR_FACTOR": 1.0, "START_NORM": "train", "START_DROPOUT": None, "NORM_MOMENTUM": 0.01,
 }
 PHANTOMS = {"labelled": 200, "unlabelled": 170, "size": 80}  # photographs of the demo: 144 train
 

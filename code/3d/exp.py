@@ -3,6 +3,7 @@
     python code/3d/exp.py                        the pancreas grid; ./setup.sh fetches the scans
     python code/3d/exp.py --data MSD_FOLDER      any folder in the layout of the MSD archives
     python code/3d/exp.py --demo                 generated scans, small settings, minutes on a CPU
+    python code/3d/exp.py --paper                finetuned as in the paper, beside the default
 
 Trains a baseline and every pretext task's encoder on each labelled fraction and seed. Stop and
 start it at will: finished runs are skipped, others go on. Records: results/3d/<dataset>/; then
@@ -68,6 +69,13 @@ DEMO = {                       # what --demo changes: minutes on two cores; chos
     "RESOLUTION": 16, "LEVELS": 1, "FILTERS": 8, "PRETEXT_EPOCHS": 22, "PRETEXT_LR": 1e-3,
     "PRETEXT_BATCH_SIZE": 16, "FINETUNE_EPOCHS": 12, "FINETUNE_LR": 2e-2,
     "FINETUNE_SCHEDULE": "cosine", "START_LR_FACTOR": 1.0, "VALIDATIONS": 4,
+}
+PAPER = {                      # what --paper changes, finetuning alone; sources: code/README.md
+    "EQUAL_STEPS": False, "BATCH_SIZE": 2, "FINETUNE_EPOCHS": 400, "FINETUNE_LR": 1e-3,
+    "FINETUNE_SCHEDULE": "constant", "FINETUNE_RAMP": 0.0, "FINETUNE_CLIP": 1.0,
+    "FINETUNE_LOSS": "dice", "AUGMENT_DEGREES": 0.0, "AUGMENT_ZOOM": 0.0,
+    "AUGMENT_INTENSITY": False, "WARMUP_EPOCHS": None, "WARMUP_SHARE": 1 / 16,
+    "START_LR_FACTOR": 1.0, "START_NORM": "train", "START_DROPOUT": None, "NORM_MOMENTUM": 0.01,
 }
 PHANTOMS = {"labelled": 60, "unlabelled": 120, "size": 24}  # scans of the demo: 43 train
 

@@ -10,6 +10,7 @@ over the second half of the steps (one validation alone is noisy) and the best o
 former the difference to the baseline under the same settings. One process.
 """
 
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from bench import trees
-from bench.protocol import lend_encoders
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
 from common.files import read_json, write_json
@@ -75,6 +75,12 @@ def make(tree: str, flags: list[str], text: str) -> Try:
         settings.RESULTS = str(Path(settings.RESULTS) / "tries" / text)
     device = devices.choose(settings.DEVICE, ranks=1)[0]
     return Try(text or AS_GIVEN, trees.study_of(exp, settings, device))
+
+
+def lend_encoders(study: Study, other: Study) -> None:
+    """Copy what was pretrained, so that only finetuning differs."""
+    if study is not other and (study.home / "pretrain").exists():
+        shutil.copytree(study.home / "pretrain", other.home / "pretrain", dirs_exist_ok=True)
 
 
 def compare(one: Try) -> None:

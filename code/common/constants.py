@@ -42,5 +42,6 @@ START_NORM = "train"           # BatchNorm of what was handed on: batch statisti
 START_DROPOUT: float | None = None  # of what was handed on; None: that of the network
 FINETUNE_RAMP = 0.0            # share of the steps in which the rate rises to FINETUNE_LR
 FINETUNE_SCHEDULE = "constant"  # of the rate; official. Or cosine, down to 0 at the last step
+NORM_MOMENTUM = 0.1            # of BatchNorm; official .01: too slow for a short run's statistics
 EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper
 VALIDATIONS = 20               # evenly over a run; the best on validation is reported on test

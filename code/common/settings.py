@@ -22,16 +22,20 @@ from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
-         "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "RERUN",
-         "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+         "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "PAPER",
+         "PROTOCOL", "RERUN", "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN",
+         "GRADE_COLUMN", "ENCODER")
 # (A run's identity has the precision itself, the data that the columns lead to, the weights of an
 # encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
-FINETUNE = ("FINETUNE_", "BATCH_SIZE", "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_", "GRADES")
+FINETUNE = ("FINETUNE_", "BATCH_SIZE", "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_", "NORM_",
+            "GRADES")
 # Constants on what is handed on: part of a finetuning run's start, which the baseline has none of.
 START = ("WARMUP_", "START_")
+# Of what --paper sets, this stays the demo's under both: it is to take minutes.
+DEMO_KEEPS = ("FINETUNE_EPOCHS", "FINETUNE_LR")
 
 
 class Range(NamedTuple):
@@ -55,7 +59,7 @@ RANGES = {
     "START_DROPOUT": Range(0, 1), "FINETUNE_RAMP": Range(0, 1), "AUGMENT_DEGREES": Range(0, 181),
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
-    "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
+    "NORM_MOMENTUM": Range(1e-6, 1), "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
     "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
     "PRIMARY": Range(1, 101, "of its fraction, a percentage from 1 to 100"),
     "FOLDS": Range(1, 1000), "DRAWS": Range(1, 1000),
@@ -88,6 +92,8 @@ class Settings(types.SimpleNamespace):
     RANKS_PER_RUN: int
     THREADS: int
     DEMO: bool
+    PAPER: bool
+    PROTOCOL: str
     RERUN: bool
     STRICT: bool
     PRIMARY: list[str]
@@ -117,6 +123,7 @@ class Settings(types.SimpleNamespace):
     FINETUNE_CLIP: float
     FINETUNE_SCHEDULE: str
     EQUAL_STEPS: bool
+    NORM_MOMENTUM: float
     VALIDATIONS: int
 
     def __getattr__(self, name: str) -> Any:  # lets mypy know that any constant may be asked for
@@ -148,7 +155,8 @@ class Parser(argparse.ArgumentParser):
 def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None) -> Settings:
     """Read the constants of ``script`` (its globals()), overridden by command-line flags.
 
-    With --demo, the script's DEMO dictionary replaces defaults; explicit flags win over it.
+    With --demo, the script's DEMO dictionary replaces defaults, with --paper its PAPER; PAPER wins
+    over DEMO, but for DEMO_KEEPS, and explicit flags over both. PROTOCOL says what came of it.
     Raises InputError for an unknown flag or a value of the wrong type.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -166,9 +174,21 @@ def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None
                             help="generated data at small settings, all of it in results/demo/")
     for name, value in known.items():
         _add_flag(parser, name, value, kinds.get(name), comments.get(name, ""))
+    if "PAPER" in script:
+        parser.add_argument("--paper", dest="PAPER", action="store_true", default=argparse.SUPPRESS,
+                            help="finetune as in the paper; the same encoders, other folders")
     flags = vars(parser.parse_args(arguments))
     demo = script["DEMO"] if flags.get("DEMO") else {}
-    return Settings(**{"DEMO": False, **known, **demo, **flags})
+    paper = {name: value for name, value in script["PAPER"].items()
+             if not (demo and name in DEMO_KEEPS)} if flags.get("PAPER") else {}
+    made = {"DEMO": False, "PAPER": False, **known, **demo, **paper, **flags}
+    return Settings(PROTOCOL=_protocol(made, script["PAPER"]) if paper else "", **made)
+
+
+def _protocol(made: Mapping[str, Any], paper: Mapping[str, Any]) -> str:
+    """The name of a protocol of finetuning that began as the paper's."""
+    others = [name for name, value in paper.items() if made[name] != value]
+    return "the paper's" + (f" but for {', '.join(others)}" if others else "")
 
 
 def _add_flag(parser: Parser, name: str, value: Any, annotation: Any, comment: str) -> None:

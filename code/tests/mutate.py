@@ -32,6 +32,7 @@ import mutations_data
 import mutations_design
 import mutations_figures
 import mutations_numbers
+import mutations_paper
 import mutations_protocol
 import mutations_tasks
 
@@ -70,7 +71,7 @@ class Job(NamedTuple):
 
 TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design, mutations_numbers,
                                             mutations_tasks, mutations_data, mutations_figures,
-                                            mutations_card)
+                                            mutations_card, mutations_paper)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

@@ -126,7 +126,7 @@ TABLE = {
     "test_networks.py::test_the_unets_blocks_are_the_official_codes": [
         ("U-Net: BatchNorm's eps",
          "EPS = 1e-3       # BatchNorm; official", "EPS = 1e-5       # BatchNorm; official"),
-        ("U-Net: BatchNorm's momentum", "MOMENTUM = 0.1 ", "MOMENTUM = 0.01 "),
+        ("U-Net: BatchNorm's momentum", "\nMOMENTUM = 0.1 ", "\nMOMENTUM = 0.01 "),
     ],
     "test_networks.py::test_dropout_drops_half_keeps_the_mean_and_leaves_evaluation_alone": [
         ("U-Net: dropout keeps the mean", "copy_(coins.mul_(2).flatten()", "copy_(coins.flatten()"),

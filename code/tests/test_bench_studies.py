@@ -8,29 +8,6 @@ import torch
 from commands import Trial, call
 
 
-def test_bench_protocol_finetunes_the_same_encoders_in_three_ways(trial_2d: Trial,
-                                                                  tmp_path: Path) -> None:
-    results, given = tmp_path / "results", ["2d", "--", *trial_2d.flags(tmp_path)]
-    trial_2d.copy(tmp_path)
-    said = call("bench/protocol.py", *given)
-    assert said.returncode == 0, said.stderr
-    rows = [line.split(" | ") for line in said.stdout.splitlines()
-            if line.count("|") == 7 and "% |" in line]
-    assert len(rows) == 3 * 2 * 2 and all(-1 <= float(row[3].split()[0]) <= 1 for row in rows)
-    folders = [results / name / "2d/fundusphantom"
-               for name in ("", "protocol-steps", "protocol-steps-slow")]
-    encoders = {(folder / "pretrain/rotation/seed0/encoder.pt").read_bytes() for folder in folders}
-    assert len(encoders) == 1
-    runs = [folder / "finetune/rotation/fraction050/seed0" for folder in folders]
-    assert [json.loads((run / "scores.json").read_text())["steps"] for run in runs] == [12, 6, 6]
-    weights = [torch.load(run / "best.pt", weights_only=True) for run in runs]
-    assert weights[1].keys() == weights[2].keys()
-    assert any(not torch.equal(weights[1][name], weights[2][name]) for name in weights[1]
-               if "running" in name)
-    said = call("bench/protocol.py", *given, "--tasks", "rotation")
-    assert said.returncode == 2 and said.stderr.startswith("error: --tasks: no baseline")
-
-
 def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Trial,
                                                                   tmp_path: Path) -> None:
     results, given = tmp_path / "results", ["--", *trial_2d.flags(tmp_path)]

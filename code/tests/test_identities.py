@@ -71,6 +71,7 @@ FINETUNED = {"oracle", "baseline", "arm"}
 @pytest.mark.parametrize(("values", "expected"), [
     ({"BATCH_SIZE": 3}, FINETUNED), ({"FINETUNE_LR": 0.5}, FINETUNED),
     ({"FINETUNE_CLIP": 0.5}, FINETUNED), ({"EQUAL_STEPS": False}, FINETUNED),
+    ({"NORM_MOMENTUM": 0.01}, FINETUNED), ({"PAPER": True}, set()),
     ({"VALIDATIONS": 3}, FINETUNED), ({"PRETEXT_LR": 0.5}, {"pretrain", "arm"}),
     ({"PRETEXT_PATIENCE": 3}, {"pretrain", "arm"}), ({"WARMUP_EPOCHS": 2}, {"arm"}),
     ({"START_LR_FACTOR": 0.1}, {"arm"}), ({"LAYOUT": "contiguous"}, {"pretrain", *FINETUNED}),

@@ -107,6 +107,11 @@ class Curves:
         return bool(self.runs[0]["generated"])
 
     @property
+    def protocol(self) -> str:
+        """The name of a protocol of finetuning that is not the default one."""
+        return str(self.runs[0].get("protocol", ""))
+
+    @property
     def metric(self) -> str:
         """The headline's name without its details."""
         return self.measures[0].label.partition(",")[0]

@@ -111,7 +111,8 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool) -> Cur
                          "other tree")
     measures = tree.measures(found.finetune[0]) if found.finetune else []
     data, name = curves.of(found, measures), found.dataset
-    key, read_others = tree.published.get(name, ("", list)) if compared else ("", list)
+    key, read_others = tree.published.get(name.removesuffix(records.PAPER) if compared else "",
+                                          ("", list))
     if compared and not key:
         print(f"{name}: no published curves to compare with (there are some for "
               f"{' and '.join(tree.published)})")

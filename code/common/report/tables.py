@@ -145,6 +145,8 @@ def facts(curves: Curves) -> list[str]:
         f"{', '.join([tested, _seeds(number), *draws])}, {_range(steps)} optimiser steps a run.",
         f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
         "fraction), reported once on test.",
+        *([f"Protocol of finetuning: {curves.protocol}; splits, encoders and the choice of weights "
+           "are ours."] if curves.protocol else []),
     ]
 
 

@@ -51,7 +51,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
           f"{study.cache.labelled} labelled, {len(study.cache.facts) - study.cache.labelled} "
           f"unlabelled cases; classes {', '.join(study.classes)}\n"
           f"splits    {_splits(study)}\n"
-          f"          {study.folder / 'splits.json'}\n"
+          f"          {study.home / 'splits.json'}\n"
           f"twins     exact duplicates: {len(twins.groups)} cases kept on one side, "
           f"{len(twins.contradicting)} left out for contradicting labels, "
           f"{len(twins.unlabelled)} unlabelled left out\n"
@@ -67,6 +67,9 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
               "nothing is compared")
     recipe = study.finetune_recipe(arms.BASELINE, max(s.FRACTIONS), s.SEEDS[0])
     steps = recipe.epochs * recipe.steps
+    if s.PROTOCOL:
+        print(f"protocol  of finetuning: {s.PROTOCOL}; its runs lie in {study.folder}, encoders "
+              f"and splits in {study.home}")
     print(f"steps     {steps} optimiser steps a finetuning run" + (
         f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
         f"{-(-FEW_STEPS // recipe.steps)}" if steps < FEW_STEPS else ""))

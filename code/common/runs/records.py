@@ -35,6 +35,7 @@ from common.files import (
     write_text,
 )
 
+PAPER = "-paper"  # ends the folder of a data set's runs that are finetuned as in the paper
 NUMBERS = 6  # raise by hand when a code change alters any number a run reports
 
 FEW_STEPS = 100  # of a finetuning run, below which it learns little
@@ -247,10 +248,19 @@ def _beside(path: Path, scores: Json) -> Json:
 
 
 def read(folder: Path) -> Records:
-    """Read all finished runs below a data set's folder."""
+    """Read all finished runs below a data set's folder.
+
+    Runs under the paper's protocol have splits and encoders in the data set's own folder.
+    """
+    finetune, pretrain = (read_runs(folder, stage) for stage in ("finetune", "pretrain"))
     splits = read_json(folder / "splits.json") if (folder / "splits.json").exists() else {}
-    return Records(folder, splits.get("dataset", folder.name), splits,
-                   read_runs(folder, "finetune"), read_runs(folder, "pretrain"),
+    home = folder.with_name(folder.name.removesuffix(PAPER))
+    if not splits and home != folder and (home / "splits.json").exists():
+        splits = {**read_json(home / "splits.json"), "dataset": folder.name}
+        starts = "+".join((run["identity"]["encoder"] or {}).get("weights", "")
+                          for run in finetune).split("+")
+        pretrain += [run for run in read_runs(home, "pretrain") if run["encoder"] in starts]
+    return Records(folder, splits.get("dataset", folder.name), splits, finetune, pretrain,
                    plan=read_plan(folder))
 
 

@@ -138,6 +138,7 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
                 "test_cases": len(test), "steps": recipe.epochs * recipe.steps,
                 "batch": min(recipe.batch_size, len(labelled)),
                 "selected": {"step": state.best_step, "rule": study.rule},
+                **({"protocol": study.settings.PROTOCOL} if study.settings.PAPER else {}),
                 "test": figures, "val": figures_of(fit.val)[0],
                 "last": last, "generated": study.generated,
                 "cases": dict(zip(tested, study.downstream().cases(scores), strict=True))})

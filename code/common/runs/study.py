@@ -90,7 +90,12 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Where the runs of this data set lie."""
+        """Where the runs of this data set lie; finetuned as in the paper, beside the others."""
+        return self.home.with_name(self.dataset + records.PAPER * self.settings.PAPER)
+
+    @property
+    def home(self) -> Path:
+        """Where the splits lie, and the pretrainings that no protocol of finetuning reaches."""
         return results_folder(self.settings) / self.tree / self.dataset
 
     def part(self, seed: int) -> Part:
@@ -185,11 +190,13 @@ class Study:
                       start_norm="train" if arm == BASELINE else s.START_NORM,
                       start_dropout=None if arm == BASELINE else s.START_DROPOUT,
                       ramp=round(s.FINETUNE_RAMP * s.FINETUNE_EPOCHS * steps),
+                      norm_momentum=s.NORM_MOMENTUM,
                       clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
                       precision=self.precision)
 
     def _run(self, identity: Json) -> Run:
-        return Run(run_folder(self.folder, identity), identity)
+        both = identity["stage"] == "pretrain" and not self.task(identity["task"]).labelled
+        return Run(run_folder(self.home if both else self.folder, identity), identity)
 
     @cached_property
     def _known(self) -> dict[Any, Any]:

@@ -46,6 +46,7 @@ class Recipe:
     start_lr_factor: float = 1.0   # rate of what was handed on, over lr
     start_norm: str = "train"      # its BatchNorm once it is free; "eval": the statistics it has
     start_dropout: float | None = None  # of what was handed on; None: as it was made
+    norm_momentum: float | None = None  # of every BatchNorm; None: as it was made
     clip: float | None = None      # global norm of the gradient
     validations: int | None = None  # evenly over the run; None: at the end of every epoch
     smoothing: int = 1             # validations averaged before they are compared
@@ -84,6 +85,8 @@ class Fit:
         self.model, self.task, self.cases = model, task, cases
         self.train, self.val = train, val  # rows
         self.run, self.recipe, self.report = run, recipe, report
+        for layer in batch_norms(model) if recipe.norm_momentum is not None else []:
+            layer.momentum = recipe.norm_momentum
         parallel.synchronise(model)
         self.optimiser = self._fresh_optimiser()
         self.state = State()

@@ -273,7 +273,7 @@ def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
     lines = ["Thick: an arm's mean over seeds" + (
         "; dots: seeds. Intervals of the means: see the tables." if banded else
         ", with bars of its 95 % interval; dots: seeds." if intervals else
-        f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals."), facts(curves)[1]]
+        f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals."), *facts(curves)[1:]]
     if BASELINE in curves.tasks:
         apart = " (controls apart)" if any(map(is_control, curves.tasks)) else ""
         band = (f", and what cannot be told from it{apart}" if banded else
