@@ -17,14 +17,13 @@ TABLE = {
          "self.batch_size = batch_size or 4 * self.batch_size"),
     ],
     "test_design.py::test_no_seed_pretrains_on_validation_or_on_its_own_test_fold": [
-        ("no pool has the test fold", "return pool_of(self.part(seed), self.unlabelled)",
-         "return [*pool_of(self.part(seed), self.unlabelled), *self.part(seed).test]"),
-        ("no pool has validation", "return pool_of(self.part(seed), self.unlabelled)",
-         "return [*pool_of(self.part(seed), self.unlabelled), *self.part(seed).val]"),
+        ("no pool has the test fold", "pool = pool_of(self.part(seed), self.unlabelled)",
+         "pool = [*pool_of(self.part(seed), self.unlabelled), *self.part(seed).test]"),
+        ("no pool has validation", "pool = pool_of(self.part(seed), self.unlabelled)",
+         "pool = [*pool_of(self.part(seed), self.unlabelled), *self.part(seed).val]"),
     ],
     "test_design.py::test_a_pretraining_depends_on_its_fold_and_within_one_on_its_seed_alone": [
-        ("identity: the fold's pool", 'fold = self.part(seed).fold\n        if ("pool"',
-         'fold = 0\n        if ("pool"'),
+        ("identity: the fold's pool", "self.part(seed).fold if pool == 100 else seed", "0 if pool == 100 else seed"),
     ],
     "test_design.py::test_a_run_that_would_learn_from_a_held_out_row_is_stopped": [
         ("rows are looked at before pretraining",
@@ -42,10 +41,10 @@ TABLE = {
          "for part in map(splits.of, seeds)}", "for part in map(splits.of, seeds[:1])}"),
     ],
     "test_design.py::test_further_draws_are_made_at_one_fraction_and_for_every_arm": [
-        ("draws: at one fraction", "return study.settings.DRAWS if fraction == drawn else 1",
+        ("draws: at one fraction", "return study.settings.DRAWS if fraction == drawn_at(study) else 1",
          "return study.settings.DRAWS"),
-        ("draws: at the primary's fraction", "drawn = named[1] if named else min(study.settings.FRACTIONS)",
-         "drawn = min(study.settings.FRACTIONS)"),
+        ("draws: at the primary's fraction", "return named[1] if named else min(study.settings.FRACTIONS)",
+         "return min(study.settings.FRACTIONS)"),
     ],
     "test_design.py::test_a_draw_has_its_own_labels_and_finetuning_and_the_seeds_fold_and_encoder": [
         ("draws have labels of their own", "fraction=fraction, seed=seed + draw * DRAW_SEED)",
