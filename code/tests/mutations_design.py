@@ -61,7 +61,7 @@ TABLE = {
          "initialise(seed)  # encoder and decoder start alike"),
     ],
     "test_design.py::test_folders_of_draws_lie_beside_the_seed_and_old_records_have_the_first": [
-        ("records without a draw are of the first", 'draw = run.get("draw", 0)', 'draw = run["draw"]'),
+        ("records without a draw are of the first", 'draw, share = run.get("draw", 0), share_of', 'draw, share = run["draw"], share_of'),
     ],
     "test_design.py::test_the_primary_comparison_is_recorded_once_before_its_scores": [
         ("one primary comparison a data set", 
