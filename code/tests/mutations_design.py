@@ -117,6 +117,8 @@ TABLE = {
          "ours = study.pretrained_here(arm)"),
         ("pool: no parts for encoders from elsewhere",
          "ours = study.pretrained_here(arm) and not arms.is_control(arm)", "ours = not arms.is_control(arm)"),
+        ("pool: the whole comes first", "for pool in shares(study, arm)}, reverse=True)",
+         "for pool in shares(study, arm)})"),
         ("pool: a pretraining is made for every arm that starts from it",
          "if arms.pretraining(arm) == name\n", "if arm == name\n"),
     ],

@@ -106,6 +106,9 @@ def test_arms_that_learn_from_the_pool_are_made_from_parts_of_it_at_one_fraction
     assert runs(POOL=[100]) == runs(TASKS=["baseline", "oracle", "rotation@shuffled"]) == {}
     assert runs(TASKS=["exemplar@shuffled", "exemplar@decoder"], FRACTIONS=[100]) == {
         ("pretrain", "exemplar"): every, ("finetune", "exemplar@decoder", "100", "0"): every}
+    first = [job.make().identity for job in plan.plan(study) if job.make().identity["seed"] == 0]
+    assert [records.share_of(one) for one in first if (one["stage"], one["task"]) == (
+        "pretrain", "rotation")] == [100, 60, 40]  # what the others are compared with first
     elsewhere: Any = {"rotation": SimpleNamespace(identity={"file": "digest"})}
     for job in plan.plan(replace(study, external=elsewhere)):
         assert job.make().identity["task"] != "rotation" or "pool" not in job.make().identity
@@ -211,13 +214,13 @@ def test_a_part_that_fills_no_batch_is_refused_before_anything_is_trained(study:
     least = next(share for share in range(100) if round(whole * share / 100) >= 3)
     small = with_settings(study, POOL=[100, least - 1])
     with pytest.raises(InputError, match=f"POOL = {least - 1}: 2 of the {whole} cases of the pretra"
-                       f"ining pool, and a batch of rotation takes 3; give at least {least}, or a "
-                       "smaller PRETEXT_BATCH_SIZE"):
+                       f"ining pool, and a batch of rotation takes 3; give at least {least}, or "
+                       "set a smaller PRETEXT_BATCH_SIZE"):
         plan.plan(small)
     assert plan.plan(with_settings(study, POOL=[100, least]))
     assert plan.plan(with_settings(small, TASKS=["baseline", "oracle", "rotation@shuffled"]))
     wide = with_settings(study, PRETEXT_BATCH_SIZE=whole + 1)
-    with pytest.raises(InputError, match="POOL = 40: .*; leave it out, or a smaller PRETEXT_BATCH"):
+    with pytest.raises(InputError, match="POOL = 40: .*; leave it out, or set a smaller PRETEXT"):
         plan.plan(wide)
     assert plan.plan(with_settings(wide, POOL=[100]))  # the whole is one batch then, as ever
 

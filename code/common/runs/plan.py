@@ -80,15 +80,18 @@ def drawn_at(study: Study) -> int:
 
 
 def shares(study: Study, arm: str) -> list[int]:
-    """Percentages of the pool that an arm starts from; 100 alone if it is a control or not ours."""
+    """Percentages of the pool that an arm starts from, the whole first: what is compared with.
+
+    100 alone for the baseline, controls and encoders from elsewhere.
+    """
     ours = study.pretrained_here(arm) and not arms.is_control(arm)
-    return sorted(study.settings.POOL) if ours else [100]
+    return sorted(study.settings.POOL, reverse=True) if ours else [100]
 
 
 def pools(study: Study, name: str) -> list[int]:
     """Percentages of the pool that a pretraining learns from: those of all arms that share it."""
     return sorted({pool for arm in study.settings.TASKS if arms.pretraining(arm) == name
-                   for pool in shares(study, arm)})
+                   for pool in shares(study, arm)}, reverse=True)
 
 
 def primary(study: Study) -> tuple[str, int] | None:
@@ -163,7 +166,7 @@ def check_pool(study: Study) -> None:
     whole = min(len(study.pool(seed)) for seed in study.settings.SEEDS)
     sizes = {name: study.task(name).batch_size for name in study.pretrainings()}
     for name, size in sorted(sizes.items(), key=lambda one: -one[1]):
-        for pool in pools(study, name):
+        for pool in sorted(pools(study, name)):
             there = part_of(whole, pool)
             if pool < 100 and there < size:
                 least = next((more for more in range(pool, 100) if part_of(whole, more) >= size),
@@ -171,7 +174,7 @@ def check_pool(study: Study) -> None:
                 raise InputError(f"POOL = {pool}: {there} of the {whole} cases of the pretraining "
                                  f"pool, and a batch of {name} takes {size}; "
                                  + (f"give at least {least}" if least else "leave it out")
-                                 + ", or a smaller PRETEXT_BATCH_SIZE")
+                                 + ", or set a smaller PRETEXT_BATCH_SIZE")
 
 
 def check_views(settings: Settings, tree: Tree) -> None:
