@@ -15,6 +15,7 @@ RUNS_PER_GPU = 1               # runs at a time on each GPU, where its memory al
 RANKS_PER_RUN = 1              # GPUs, or processes on the CPU, that train one run together
 PRIMARY: list[str] = []        # arm and fraction, as rotation 5: the comparison not adjusted
 DRAWS = 1                      # labelled subsets an encoder, at PRIMARY's or the smallest fraction
+POOL = [100]                   # percent of the pool to pretrain on; below 100 only where DRAWS are
 THREADS = 1                    # CPU threads a run; numbers then do not depend on the core count
 RERUN = False                  # set runs made with other settings aside and train them anew
 DETECT = 0.0                   # a gain to be shown with 80 % power: says how many seeds it takes

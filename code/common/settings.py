@@ -23,7 +23,7 @@ from common.errors import InputError
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
          "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "PAPER",
-         "PROTOCOL", "RERUN", "PRIMARY", "DRAWS", "DETECT", "PLAN", "STRICT", "ID_COLUMN",
+         "PROTOCOL", "RERUN", "PRIMARY", "DRAWS", "POOL", "DETECT", "PLAN", "STRICT", "ID_COLUMN",
          "GRADE_COLUMN", "ENCODER")
 # (A run's identity has the precision itself, the data that the columns lead to, the weights of an
 # encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
@@ -63,6 +63,7 @@ RANGES = {
     "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
     "PRIMARY": Range(1, 101, "of its fraction, a percentage from 1 to 100"),
     "FOLDS": Range(1, 1000), "DRAWS": Range(1, 1000),
+    "POOL": Range(1, 101, "a percentage from 1 to 100"),
     "DETECT": Range(0, 2, "a difference of scores; 0: none"),
     "BLOCKS": Range(1),
 }
@@ -98,6 +99,7 @@ class Settings(types.SimpleNamespace):
     STRICT: bool
     PRIMARY: list[str]
     DRAWS: int
+    POOL: list[int]
     FOLDS: int
     DETECT: float
     PLAN: bool
@@ -281,14 +283,17 @@ def _check_numbers(name: str, value: Any) -> None:
 
 
 def _check_lists(settings: Settings) -> None:
-    """Check that no list is empty or has anything twice."""
-    for name in ("TASKS", "FRACTIONS", "SEEDS"):
+    """Check that no list is empty or has anything twice, and that the whole pool is learnt from."""
+    for name in ("TASKS", "FRACTIONS", "SEEDS", "POOL"):
         values = getattr(settings, name)
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             raise InputError(f"{name}: {twice[0]} is given twice; give each once")
         if not values:
             raise InputError(f"{name} is empty; give at least one")
+    if 100 not in settings.POOL:
+        raise InputError(f"POOL = {_shown(settings.POOL)}: 100 is missing, the whole pool that the "
+                         "others are compared with; add it")
 
 
 def _check_primary(settings: Settings) -> None:

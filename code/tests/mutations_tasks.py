@@ -249,7 +249,7 @@ TABLE = {
          'plan = "constant" if s.PRETEXT_SCHEDULE == "own"'),
         ("no patience with a cosine", 'patience=s.PRETEXT_PATIENCE if plan == "constant" else None',
          "patience=s.PRETEXT_PATIENCE"),
-        ("identity: what is a task's own", '**self._of_pretraining(seed), "own": {', '**self._of_pretraining(seed), "own": {} and {'),
+        ("identity: what is a task's own", '**self._of_pretraining(seed, pool), "own": {', '**self._of_pretraining(seed, pool), "own": {} and {'),
     ],
     "test_new_tasks.py::test_constants_that_are_not_zero_override_a_tasks_own": [
         ("chance of the batch that is trained with", "self.settings.PRETEXT_BATCH_SIZE)\n        made",

@@ -73,6 +73,7 @@ def test_a_run_that_would_learn_from_a_held_out_row_is_stopped(
     right = study.part(seed)
     held_out = right.val if leak == "val" else right.test
     runs = [(stages.pretraining, study.pretrain_run("rotation", seed)),
+            (stages.pretraining, study.pretrain_run("rotation", seed, pool=60)),
             (stages.pretraining, study.pretrain_run("oracle", seed)),
             (stages.finetuning, study.finetune_run("baseline", 50, seed))]
     monkeypatch.setattr(stages, "Fit", lambda *_, **__: "trained")

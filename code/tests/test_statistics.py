@@ -77,7 +77,7 @@ def test_the_encoder_leaves_with_the_statistics_of_whole_images(cases: int) -> N
     ids = [str(number) for number in range(cases)]
     networks = SimpleNamespace(encoder=lambda: model.Encoder(1, 2, 1),
                                downstream=lambda encoder: model.UNet(encoder, 2))
-    study: Any = SimpleNamespace(networks=networks, pool=lambda seed: ids, precision="float32",
+    study: Any = SimpleNamespace(networks=networks, pool=lambda *_: ids, precision="float32",
                                  part=lambda seed: Part([], [], [], 0),
                                  settings=Settings(LAYOUT="contiguous"))
     before = {name: value.clone() for name, value in trained.state_dict().items()}

@@ -10,7 +10,7 @@ from common.arms import BASELINE, is_control
 from common.data.splits import duplicates
 from common.errors import InputError
 from common.machine import devices
-from common.runs.plan import Job, primary
+from common.runs.plan import Job, drawn_at, primary, shares
 from common.runs.progress import in_words
 from common.runs.records import FEW_STEPS, cases_of, folds_of, read_runs
 from common.runs.study import Study
@@ -56,7 +56,8 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
           f"{len(twins.contradicting)} left out for contradicting labels, "
           f"{len(twins.unlabelled)} unlabelled left out\n"
           f"pool      {_range(map(len, pools.values()))} cases to pretrain on; "
-          f"test cases in the pretraining pool: {leaked}; encoders are chosen on validation\n"
+          f"test cases in the pretraining pool: {leaked}; encoders are chosen on validation"
+          f"{_pools(study)}\n"
           f"runs      {len(jobs)}: {first} pretraining, {len(jobs) - first} finetuning; "
           f"{done} done, {len(jobs) - done} to do\n"
           f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "
@@ -106,10 +107,19 @@ def _splits(study: Study) -> str:
 
 def _design(study: Study) -> str:
     """The primary comparison, and what is drawn more than once."""
-    named, smallest = primary(study), min(study.settings.FRACTIONS)
-    fraction = named[1] if named else smallest
+    named, count = primary(study), study.settings.DRAWS
     return (f"; primary: {named[0]} at {named[1]} %" if named else "") + (
-        f"; {study.settings.DRAWS} draws at {fraction} %" if study.settings.DRAWS > 1 else "")
+        f"; {count} draws at {drawn_at(study)} %" if count > 1 else "")
+
+
+def _pools(study: Study) -> str:
+    """The shares of the pool that are learnt from, if there are several, and at which fraction."""
+    s = study.settings
+    if s.POOL == [100]:
+        return ""
+    found = [arm for arm in s.TASKS if shares(study, arm) != [100]]
+    return (f"; shares {' '.join(map(str, sorted(s.POOL)))} % at {drawn_at(study)} %"
+            + ("" if found else ", of none of these tasks"))
 
 
 def _range(numbers: Iterable[int]) -> str:

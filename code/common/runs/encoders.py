@@ -56,11 +56,12 @@ def shared(trained: nn.Module, downstream: nn.Module) -> dict[str, Tensor]:
 
 
 def for_whole_images(study: "Study", weights: Mapping[str, Tensor], cases: Cases,
-                     seed: int) -> dict[str, Tensor]:
+                     seed: int, *, pool: int = 100) -> dict[str, Tensor]:
     """The weights handed on, their BatchNorm with the running statistics of whole images.
 
     Those of the views (patches, turned images) would normalise wrongly what a frozen encoder is
-    shown in finetuning. One pass over the seed's pool, or STATISTICS_CASES of it, without dropout.
+    shown in finetuning. One pass over ``pool`` percent of the seed's pool, or STATISTICS_CASES of
+    them, without dropout.
     Source: Wu and Johnson 2021, Rethinking "Batch" in BatchNorm, sections 3 and 5.
     """
     network = study.networks.downstream(study.networks.encoder())
@@ -76,7 +77,7 @@ def for_whole_images(study: "Study", weights: Mapping[str, Tensor], cases: Cases
         layer.reset_running_stats()
         layer.momentum = None  # the mean over all batches
         layer.train()
-    rows = cases.rows(study.pool(seed))
+    rows = cases.rows(study.pool(seed, pool))
     order = torch.randperm(len(rows), generator=generator(seed, "statistics")).tolist()
     chosen = [rows[index] for index in order[:STATISTICS_CASES]]
     check_rows(study, cases, seed, train=chosen)
@@ -118,8 +119,9 @@ def keep(weights: Mapping[str, Tensor], run: Run) -> dict[str, str]:
     return digests
 
 
-def load_start(study: "Study", model: nn.Module, arm: str, seed: int, cases: Cases) -> None:
-    """Put the weights that an arm starts from into ``model``."""
+def load_start(study: "Study", model: nn.Module, arm: str, seed: int, cases: Cases, *,
+               pool: int = 100) -> None:
+    """Put the weights that an arm starts from into ``model``: from ``pool`` percent of the pool."""
     if arm == BASELINE:
         return
     name, decoder = arms.pretraining(arm), arms.hands_on_decoder(arm)
@@ -127,7 +129,7 @@ def load_start(study: "Study", model: nn.Module, arm: str, seed: int, cases: Cas
     if name in study.external:
         checkpoint.fit(first, study.external[name].load(), name)
     else:
-        run = study.pretrain_run(name, seed)
+        run = study.pretrain_run(name, seed, pool=pool)
         checkpoint.load_into(first, run.encoder)
         if decoder:
             assert isinstance(model.decoder, nn.Module)

@@ -13,7 +13,7 @@ from common.errors import InputError
 from common.files import write_json
 from common.runs import records
 from common.runs.records import Run
-from common.runs.study import Study, Tree
+from common.runs.study import Study, Tree, part_of
 from common.settings import Settings
 from common.settings import primary as given_primary
 from common.stats import power
@@ -42,8 +42,9 @@ class Job:
 
 
 def plan(study: Study) -> list[Job]:
-    """Every run in the order in which they are claimed."""
+    """Every run in the order in which they are claimed; InputError as check_pool() raises it."""
     s = study.settings
+    check_pool(study)
     jobs = []
     for name in study.pretrainings():
         task = study.task(name)
@@ -51,26 +52,46 @@ def plan(study: Study) -> list[Job]:
         for seed in s.SEEDS:
             recipe = study.pretrain_recipe(task, seed)
             steps = recipe.epochs * recipe.steps
-            jobs.append(Job(partial(study.pretrain_run, name, seed), None, steps,
-                            steps * recipe.batch_size * each))
+            jobs += [Job(partial(study.pretrain_run, name, seed, pool=pool), None, steps,
+                         steps * recipe.batch_size * each) for pool in pools(study, name)]
     for fraction in sorted(s.FRACTIONS):
         for arm in s.TASKS:
             recipe = study.finetune_recipe(arm, fraction, s.SEEDS[0])
             steps = recipe.epochs * recipe.steps
             work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
-            jobs += [Job(partial(study.finetune_run, arm, fraction, seed, draw=draw),
-                         partial(study.pretrain_run, arm, seed)
+            jobs += [Job(partial(study.finetune_run, arm, fraction, seed, draw=draw, pool=pool),
+                         partial(study.pretrain_run, arm, seed, pool=pool)
                          if study.pretrained_here(arm) else None,
                          steps, work, finetunes=True)
-                     for seed in s.SEEDS for draw in range(draws(study, fraction))]
+                     for seed in s.SEEDS for draw in range(draws(study, fraction))
+                     for pool in (shares(study, arm) if fraction == drawn_at(study) else [100])]
     return in_order(jobs)
 
 
 def draws(study: Study, fraction: int) -> int:
-    """How many labelled subsets a seed has: DRAWS at the primary's or the smallest fraction."""
+    """How many labelled subsets a seed has: DRAWS at one fraction."""
+    return study.settings.DRAWS if fraction == drawn_at(study) else 1
+
+
+def drawn_at(study: Study) -> int:
+    """The fraction at which there are DRAWS and POOL: the primary's, else the smallest."""
     named = primary(study)
-    drawn = named[1] if named else min(study.settings.FRACTIONS)
-    return study.settings.DRAWS if fraction == drawn else 1
+    return named[1] if named else min(study.settings.FRACTIONS)
+
+
+def shares(study: Study, arm: str) -> list[int]:
+    """Percentages of the pool that an arm starts from, the whole first: what is compared with.
+
+    100 alone for the baseline, controls and encoders from elsewhere.
+    """
+    ours = study.pretrained_here(arm) and not arms.is_control(arm)
+    return sorted(study.settings.POOL, reverse=True) if ours else [100]
+
+
+def pools(study: Study, name: str) -> list[int]:
+    """Percentages of the pool that a pretraining learns from: those of all arms that share it."""
+    return sorted({pool for arm in study.settings.TASKS if arms.pretraining(arm) == name
+                   for pool in shares(study, arm)}, reverse=True)
 
 
 def primary(study: Study) -> tuple[str, int] | None:
@@ -141,6 +162,22 @@ def check_ranks(study: Study) -> None:
         if size < s.RANKS_PER_RUN:
             raise InputError(f"RANKS_PER_RUN = {s.RANKS_PER_RUN}: more than the {size} cases of a "
                              f"batch ({what}); lower it")
+
+
+def check_pool(study: Study) -> None:
+    """Check that every part of the pool that is learnt from fills a batch; InputError if not."""
+    whole = min(len(study.pool(seed)) for seed in study.settings.SEEDS)
+    sizes = {name: study.task(name).batch_size for name in study.pretrainings()}
+    for name, size in sorted(sizes.items(), key=lambda one: -one[1]):
+        for pool in sorted(pools(study, name)):
+            there = part_of(whole, pool)
+            if pool < 100 and there < size:
+                least = next((more for more in range(pool, 100) if part_of(whole, more) >= size),
+                             None)
+                raise InputError(f"POOL = {pool}: {there} of the {whole} cases of the pretraining "
+                                 f"pool, and a batch of {name} takes {size}; "
+                                 + (f"give at least {least}" if least else "leave it out")
+                                 + ", or set a smaller PRETEXT_BATCH_SIZE")
 
 
 def check_views(settings: Settings, tree: Tree) -> None:

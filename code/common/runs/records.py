@@ -6,6 +6,8 @@ Needs no torch, so that graph.py starts at once and works where torch is not ins
     results/3d/<dataset>/pretrain/<task>/seed0/               encoder.pt and the records
     results/3d/<dataset>/finetune/<task>/fraction005/seed0/   best.pt and the records
     results/3d/<dataset>/finetune/<task>/fraction005/seed0-draw1/    another draw of its labels
+    results/3d/<dataset>/pretrain/<task>/pool010/seed0/              on 10 % of the pool
+    results/3d/<dataset>/finetune/<task>/fraction005/pool010/seed0/  from that
 
 The records of a run: config.json log.jsonl time.jsonl scores.json; last.pt while it trains.
 """
@@ -207,16 +209,31 @@ def commit() -> str | None:
 
 
 def run_folder(folder: Path, run: Json) -> Path:
-    """Where a run's records lie below its data set's folder: by stage, task, fraction and seed.
+    """Where a run's records lie below its data set's folder: stage, task, fraction, pool, seed.
 
-    Further draws lie beside the first; below it they would be set aside with it. Records of earlier
-    versions have no draw.
+    The whole pool has no folder. Further draws lie beside the first; below it they would be set
+    aside with it. Records of earlier versions have no draw.
     """
-    draw = run.get("draw", 0)
-    parts = [run["stage"], run["task"], f"seed{run['seed']}" + (f"-draw{draw}" if draw else "")]
-    if run["stage"] == "finetune":
-        parts.insert(2, f"fraction{run['fraction']:03d}")
-    return folder.joinpath(*parts)
+    draw, share = run.get("draw", 0), share_of(run)
+    return folder.joinpath(
+        run["stage"], run["task"],
+        *([f"fraction{run['fraction']:03d}"] if run["stage"] == "finetune" else []),
+        *([f"pool{share:03d}"] if share < 100 else []),
+        f"seed{run['seed']}" + (f"-draw{draw}" if draw else ""))
+
+
+def share_of(run: Json) -> int:
+    """Percent of the pool that a run's pretraining learns from, of its record or its identity.
+
+    100 where nothing is said. A record is asked for its identity: "pool" in that of a pretraining
+    is the percentage, but in its scores the number of images.
+    """
+    return int(run.get("identity", run).get("pool", 100))
+
+
+def of_share(runs: Iterable[Json], pool: int = 100) -> list[Json]:
+    """The records of the runs from ``pool`` percent of the pool."""
+    return [run for run in runs if share_of(run) == pool]
 
 
 def read_runs(folder: Path, stage: str) -> list[Json]:
@@ -284,10 +301,14 @@ def read_plan(folder: Path) -> Json:
     return plan
 
 
-def cases_of(runs: Iterable[Json]) -> dict[tuple[str, int], dict[int, dict[int, Json]]]:
-    """What finetuning runs recorded of their test cases: (arm, fraction) -> seed -> draw -> id."""
+def cases_of(runs: Iterable[Json], *,
+             pool: int = 100) -> dict[tuple[str, int], dict[int, dict[int, Json]]]:
+    """What finetuning runs recorded of their test cases: (arm, fraction) -> seed -> draw -> id.
+
+    Of the runs from ``pool`` percent of the pool alone: another share is another start.
+    """
     found: dict[tuple[str, int], dict[int, dict[int, Json]]] = {}
-    for run in runs:
+    for run in of_share(runs, pool):
         seeds = found.setdefault((run["task"], run["fraction"]), {})
         seeds.setdefault(run["seed"], {})[run.get("draw", 0)] = run["cases"]
     return found

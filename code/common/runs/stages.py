@@ -17,7 +17,7 @@ from common.runs.encoders import (
     shared,
     write_origin,
 )
-from common.runs.records import Run
+from common.runs.records import Run, share_of
 from common.runs.study import Study
 from common.runs.training import Fit, Recipe, evaluate
 from common.tasks.batches import Cases, generator, initialise
@@ -48,11 +48,12 @@ def train(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -
 
 def pretraining(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> Fit:
     """What trains the start of an arm."""
-    seed = run.identity["seed"]
+    seed, pool = run.identity["seed"], share_of(run.identity)
     task = study.task(run.identity["task"])
     recipe = study.pretrain_recipe(task, seed)
     model = pretext_network(study, task, cases, recipe)
-    train, val = (cases.rows(ids) for ids in (study.learnt_from(task, seed), study.part(seed).val))
+    train, val = (cases.rows(ids) for ids in (study.learnt_from(task, seed, pool=pool),
+                                              study.part(seed).val))
     check_rows(study, cases, seed, train=train, val=val)
     return Fit(model, task, cases, train=train, val=val, run=run, recipe=recipe, report=report)
 
@@ -77,7 +78,8 @@ def finish_pretraining(study: Study, fit: Fit) -> str:
     fit.model.load_state_dict(state.best_weights)
     figures, _ = evaluate(fit.model, fit.task, fit.cases, fit.val, recipe)
     weights = shared(fit.model, study.networks.downstream(study.networks.encoder()))
-    digests = keep(for_whole_images(study, weights, fit.cases, run.identity["seed"]), run)
+    digests = keep(for_whole_images(study, weights, fit.cases, run.identity["seed"],
+                                    pool=share_of(run.identity)), run)
     learnt_from = [fit.cases.ids[row] for row in fit.train]
     write_origin(run.encoder, study.dataset, learnt_from=_pixels(study, learnt_from),
                  chosen_on=_pixels(study, study.splits.val))
@@ -89,7 +91,9 @@ def finish_pretraining(study: Study, fit: Fit) -> str:
                 "loss": figures["loss"], "epochs": state.epoch, "steps": state.epoch * recipe.steps,
                 "batch": recipe.batch_size, "best_step": state.best_step,
                 "best_epoch": state.best_step // recipe.steps,
-                "pool": len(learnt_from), **digests, "generated": study.generated})
+                "pool": len(learnt_from),  # of its share where that is not the whole
+                **({"pool_share": run.identity["pool"]} if "pool" in run.identity else {}),
+                **digests, "generated": study.generated})
     said = ", ".join(f"{name} {figures[name]:.3f}" + (
         f" (chance {chance[name]:.3f})" if name in chance else " on validation")
         for name in names) or f"loss {figures['loss']:.3f} on validation"
@@ -107,7 +111,7 @@ def finetuning(study: Study, run: Run, cases: Cases, report: Callable[[int], Non
     recipe = study.finetune_recipe(arm, fraction, seed, draw=draw)
     initialise(recipe.seed)  # encoder and decoder start alike in every arm, before loading
     model = study.networks.downstream(study.networks.encoder())
-    load_start(study, model, arm, seed, cases)
+    load_start(study, model, arm, seed, cases, pool=share_of(run.identity))
     place(study, model, cases.device)
     labelled, val = study.labelled(fraction, seed, draw=draw), study.part(seed).val
     train, chooses = cases.rows(labelled), cases.rows(val)
@@ -131,7 +135,8 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
     checkpoint.save(run.folder / "best.pt", checkpoint.weights(fit.model))
     labelled = [fit.cases.ids[row] for row in fit.train]
     run.finish({"stage": "finetune", **{key: run.identity[key] for key in
-                                        ("task", "fraction", "seed", "fold", "draw")},
+                                        ("task", "fraction", "seed", "fold", "draw", "pool")
+                                        if key in run.identity},
                 "metric": task.monitor, "classes": study.classes,
                 "resolution": study.settings.RESOLUTION, "labelled": len(labelled),
                 "labelled_cases": sorted(labelled), "validation": len(fit.val),

@@ -16,7 +16,7 @@ from torch import nn
 from common import arms
 from common.arms import BASELINE
 from common.data.cache import Cache
-from common.data.splits import Part, Splits, pool_of, subset
+from common.data.splits import Part, Splits, pool_of, stratified_order, subset
 from common.downstream.supervised import Supervised
 from common.files import ROOT, Json, digest
 from common.runs import records
@@ -102,9 +102,17 @@ class Study:
         """The labelled cases that a seed learns from, is chosen on and is tested on."""
         return self.splits.of(seed)
 
-    def pool(self, seed: int) -> list[str]:
-        """Ids that a seed pretrains on: neither validation nor its test fold."""
-        return pool_of(self.part(seed), self.unlabelled)
+    def pool(self, seed: int, share: int = 100) -> list[str]:
+        """Ids that a seed pretrains on: neither validation nor its test fold.
+
+        Of the whole pool, or of ``share`` percent of it, nested: one order of a seed's pool, of
+        which every share takes the beginning.
+        """
+        pool = pool_of(self.part(seed), self.unlabelled)
+        if share == 100:
+            return pool
+        order = stratified_order(dict.fromkeys(pool), seed=seed, purpose="pool")
+        return order[:part_of(len(pool), share)]
 
     def labelled(self, fraction: float, seed: int, *, draw: int = 0) -> list[str]:
         """Ids of the labelled subset; the same for every task, another for every draw."""
@@ -123,25 +131,30 @@ class Study:
         made: Pretext = self._known["task", start]
         return made
 
-    def pretrain_run(self, name: str, seed: int) -> Run:
+    def pretrain_run(self, name: str, seed: int, *, pool: int = 100) -> Run:
         """The run that trains an arm's start, of a task's name and seed.
 
         That of a pretext task depends on no label, and on no constant of finetuning; that of a
-        task that reads labels is finetuned on all of them, and depends on those alone.
+        task that reads labels is finetuned on all of them, and depends on those alone. ``pool``:
+        the percentage of the pool it learns from; named where it is not the whole.
         """
         start = arms.pretraining(name)
         return self._run({"stage": "pretrain", "task": start, "seed": seed,
-                          "fold": self.part(seed).fold, **self._of_task(start, seed)})
+                          "fold": self.part(seed).fold, **_named(pool),
+                          **self._of_task(start, seed, pool)})
 
-    def finetune_run(self, arm: str, fraction: int, seed: int, *, draw: int = 0) -> Run:
+    def finetune_run(self, arm: str, fraction: int, seed: int, *, draw: int = 0,
+                     pool: int = 100) -> Run:
         """The finetuning run of an arm, fraction and seed; its start's identity is part of it.
 
-        Every draw has a subset and a finetuning of its own; fold and encoder are the seed's.
+        Every draw has a subset and a finetuning of its own; fold and encoder are the seed's, the
+        encoder that from ``pool`` percent of its pool.
         """
         return self._run({"stage": "finetune", "task": arm, "fraction": fraction, "seed": seed,
-                          "fold": self.part(seed).fold, "draw": draw, **self._of_finetuning,
+                          "fold": self.part(seed).fold, "draw": draw, **_named(pool),
+                          **self._of_finetuning,
                           "labelled": self._subset(fraction, seed, draw),
-                          "encoder": self._start(arm, seed)})
+                          "encoder": self._start(arm, seed, pool)})
 
     def pretrained_here(self, arm: str) -> bool:
         """Whether an arm has a pretraining run."""
@@ -152,12 +165,15 @@ class Study:
         return list(dict.fromkeys(arms.pretraining(arm) for arm in self.settings.TASKS
                                   if self.pretrained_here(arm)))
 
-    def learnt_from(self, task: Task, seed: int) -> list[str]:
+    def learnt_from(self, task: Task, seed: int, *, pool: int = 100) -> list[str]:
         """Ids that a pretraining learns from: the pool, or the labelled training cases."""
-        return self.labelled(100, seed) if task.labelled else self.pool(seed)
+        return self.labelled(100, seed) if task.labelled else self.pool(seed, pool)
 
     def pretrain_recipe(self, task: Pretext, seed: int) -> Recipe:
-        """How the start of an arm is trained: as its task asks, or as the baseline is."""
+        """How the start of an arm is trained: as its task asks, or as the baseline is.
+
+        As on the whole pool, whatever the share: a smaller one is gone through more often.
+        """
         if task.labelled:
             return replace(self.finetune_recipe(BASELINE, 100, seed), seed=seed + ORACLE_SEED)
         s = self.settings
@@ -203,22 +219,25 @@ class Study:
         """What has been made once: tasks, subsets' digests, and what is a task's own."""
         return {}
 
-    def _of_task(self, name: str, seed: int) -> Json:
+    def _of_task(self, name: str, seed: int, pool: int) -> Json:
         """What reaches the numbers of a pretraining; of its task what the constants leave open."""
         task = self.task(name)
         return dict(self._of_finetuning) if task.labelled else {
-            **self._of_pretraining(seed), "own": {"batch": task.batch_size, "lr": task.lr,
+            **self._of_pretraining(seed, pool), "own": {"batch": task.batch_size, "lr": task.lr,
                                                   "steps": task.steps, "schedule": task.schedule}}
 
-    def _of_pretraining(self, seed: int) -> Json:
-        """What reaches the numbers of a fold's pretrainings on images alone; computed once."""
-        fold = self.part(seed).fold
-        if ("pool", fold) not in self._known:
-            self._known["pool", fold] = {
+    def _of_pretraining(self, seed: int, pool: int) -> Json:
+        """What reaches the numbers of pretrainings on images alone; computed once.
+
+        The same for all seeds of a fold; of a part of the pool for each seed another.
+        """
+        key = "pool", pool, self.part(seed).fold if pool == 100 else seed
+        if key not in self._known:
+            self._known[key] = {
                 "settings": self.settings.of_stage("pretrain"), "channels": self.channels,
-                "pool images": self.cache.arrays(self.pool(seed)),
+                "pool images": self.cache.arrays(self.pool(seed, pool)),
                 "validation images": self.cache.arrays(self.splits.val), **self._always}
-        return dict(self._known["pool", fold])
+        return dict(self._known[key])
 
     @cached_property
     def _of_finetuning(self) -> Json:
@@ -244,7 +263,7 @@ class Study:
             self._known[key] = digest(self.labelled(fraction, seed, draw=draw))
         return str(self._known[key])
 
-    def _start(self, arm: str, seed: int) -> Json | None:
+    def _start(self, arm: str, seed: int, pool: int) -> Json | None:
         """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining."""
         if arm == BASELINE:
             return None
@@ -256,9 +275,19 @@ class Study:
                **({"shuffled": True} if arms.is_shuffled(arm) else {})}
         if name in self.external:
             return {**self.external[name].identity, **how}
-        pretrain = self.pretrain_run(name, seed)
+        pretrain = self.pretrain_run(name, seed, pool=pool)
         return {**pretrain.identity, **how, **(
             {"weights": _weights(pretrain, how)} if pretrain.done() else {})}
+
+
+def part_of(count: int, share: int) -> int:
+    """How many of ``count`` cases are ``share`` percent."""
+    return round(count * share / 100)
+
+
+def _named(pool: int) -> Json:
+    """What an identity says of the percentage of the pool: nothing of the whole."""
+    return {"pool": pool} if pool < 100 else {}
 
 
 def _weights(pretrain: Run, how: Json) -> str:
