@@ -60,8 +60,10 @@ TABLE = {
          "torch.where(~condition[:, None, None], matrix, identity("),
     ],
     "test_augment.py::test_resampling_is_linear": [
-        ("augment: linear resampling", "                         align_corners=False)",
-         '                         mode="nearest", align_corners=False)'),
+        ("augment: linear resampling",
+         "    return F.grid_sample(images, _places(images, matrix), align_corners=False)",
+         "    return F.grid_sample(images, _places(images, matrix), mode='nearest', "
+         "align_corners=False)"),
     ],
     "test_augment.py::test_contrast_is_about_each_cases_own_mean_and_brightness_is_added": [
         ("augment: contrast about each case's mean",
@@ -275,7 +277,7 @@ TABLE = {
     ],
     "test_optimiser.py::test_a_cosine_goes_from_the_rate_to_nearly_none_and_a_constant_stays": [
         ("a cosine ends at none", "(1 + math.cos(math.pi * share))", "(1 + math.cos(math.pi * share / 2))"),
-        ("a constant stays", 'if self.recipe.schedule == "cosine":', "if True:"),
+        ("a constant stays", 'if recipe.schedule == "cosine" else 1.0', "if True else 1.0"),
         ("the schedule counts from the start", "self._set_rate(step - 1)", "self._set_rate(index)"),
     ],
 }
