@@ -20,7 +20,9 @@ chosen anew, and the 2.5 to 97.5 percentiles are the interval. A draw adds to th
             fractions: a hard test set moves all curves.
 
 So a difference of an arm and the baseline keeps what is theirs alone. Arms are taken to vary alike;
-controls are left out. Under MIN_BLOCKS no interval is given, and the curve is a line. Nothing is
+controls are left out. The score that labels are counted to is a number that was asked for, or the
+baseline's best mean: then it is drawn with the others, for what moves all curves moves it too.
+Under MIN_BLOCKS no interval is given, and the curve is a line. Nothing is
 looked up beyond BEYOND times the largest measured n, and what lies above that n is extrapolated.
 Coverage: code/bench/coverage.py.
 """
@@ -112,9 +114,9 @@ class Exchange:
     bounded: bool             # whether there are blocks enough for intervals
 
 
-def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str, labelled: Mapping[int, float],
-             *, folds: int = 1, controls: Collection[str] = (), target: float | None = None
-             ) -> Exchange | None:
+def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str,
+             labelled: Mapping[int, float], *, folds: int = 1, controls: Collection[str] = (),
+             target: float | None = None) -> Exchange | None:
     """Exchange rates of all arms that have two fractions; None if the baseline has not.
 
     Fractions of arms without all seeds of the baseline's are left out.
@@ -140,11 +142,11 @@ def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str, labelled:
         return None
     drawn, spread = points(y, aligned.seeds, folds, fractions, tested=aligned.tested,
                            cases=cases if folds == 1 else None)
-    if target is None:
-        target = float(drawn[0, 0].max())
+    goal = drawn[:, 0, drawn[0, 0].argmax()] if target is None else np.full(len(drawn), target)
     n = {fraction: float(labelled[fraction]) for fraction in fractions}
-    return Exchange(target, rates(dict(zip(names, drawn.swapaxes(0, 1), strict=True)), spread, n,
-                                  target=target, bound=measure.bounds[1]), len(drawn) > 1)
+    return Exchange(float(goal[0]), rates(dict(zip(names, drawn.swapaxes(0, 1), strict=True)),
+                                          spread, n, target=goal, bound=measure.bounds[1]),
+                    len(drawn) > 1)
 
 
 def points(y: Floats, seeds: Sequence[int], folds: int, fractions: Sequence[int], *,
@@ -213,8 +215,11 @@ def _about_level(from_mean: Floats, arms: Floats) -> Floats:
 
 
 def rates(drawn: Mapping[str, Floats], spread: Floats | None, labelled: Mapping[int, float], *,
-          target: float, bound: float) -> dict[str, Rate]:
-    """Exchange rates from means and their draws (1 + DRAWS, fractions), the baseline's first."""
+          target: Floats, bound: float) -> dict[str, Rate]:
+    """Exchange rates from means and their draws (1 + DRAWS, fractions), the baseline's first.
+
+    ``target`` (1 + DRAWS): the score that labels are counted to.
+    """
     n = np.array(list(labelled.values()))
     if spread is not None and len(n) > 2:  # a line through its logarithm
         spread = np.exp(np.polyval(np.polyfit(np.log(n), np.log(spread), 1), np.log(n)))
@@ -227,14 +232,14 @@ def rates(drawn: Mapping[str, Floats], spread: Floats | None, labelled: Mapping[
         curve = fit(y[:, there], n[there], None if spread is None else spread[there], bound)
         base = base or curve
         reach = curve.reach(target)
-        worth = {fraction: _value(base.reach(y[:, place]))
+        worth = {fraction: interval(base.reach(y[:, place]))
                  for place, fraction in enumerate(labelled) if there[place] and found
                  and np.isfinite(drawn[next(iter(found))][0]).sum() >= POWER_FRACTIONS}
         found[name] = Rate(
             curve, {fraction: (n[place], float(y[0, place])) for place, fraction in
-                    enumerate(labelled) if there[place]}, _value(reach),
+                    enumerate(labelled) if there[place]}, interval(reach),
             _saved(base.reach(target), reach) if found else None,
-            _value(curve.at(BEYOND * curve.most) - curve.at(curve.most)), worth,
+            interval(curve.at(BEYOND * curve.most) - curve.at(curve.most)), worth,
             along(base, curve) if found else [])
     return found
 
@@ -280,11 +285,11 @@ def _saved(base: Floats, arm: Floats) -> Value:
     """Labels of the baseline less those of the arm; what neither reaches may be anything."""
     neither = np.isinf(base) & np.isinf(arm)
     less = np.subtract(base, arm, out=np.zeros_like(base), where=~neither)
-    low, high = (_value(np.where(neither, end, less)) for end in (-np.inf, np.inf))
+    low, high = (interval(np.where(neither, end, less)) for end in (-np.inf, np.inf))
     return Value(np.nan if neither[0] else float(less[0]), low.low, high.high)
 
 
-def _value(numbers: Floats) -> Value:
+def interval(numbers: Floats) -> Value:
     """The first number, with the percentiles of the others."""
     if len(numbers) == 1:
         return Value(float(numbers[0]))
