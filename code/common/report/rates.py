@@ -68,9 +68,14 @@ def labels(value: Value, fit: Fit) -> str:
             return "not reached"
         if number <= fit.least:
             return f"at most {fit.least:.0f}"
-        return f"{number:.0f}" + " extrapolated" * (number > fit.most)
+        return f"{number:.0f}" + " extrapolated" * beyond(number, fit)
     return one(value.value) + ("" if value.low is None or value.high is None else
                                f" ({one(value.low)} to {one(value.high)})")
+
+
+def beyond(number: float, fit: Fit) -> bool:
+    """Whether a number of labels is above the largest measured, by more than rounding."""
+    return number > fit.most + 0.5
 
 
 def saved(value: Value) -> str:
@@ -115,14 +120,14 @@ def csv_text(curves: Curves) -> str:
                 row(task, f"{'power law' if rate.fit.power else 'line'} {name}", "",
                     Value(float(values[0])))
             row(task, "labels to reach", target, rate.reach,
-                extrapolated=rate.reach.value > rate.fit.most)
+                extrapolated=beyond(rate.reach.value, rate.fit))
             row(task, "twice the labels", f"{rate.fit.most:.6g}", rate.twice, extrapolated=True)
             for fraction, value in rate.worth.items():
                 row(task, "labels worth", f"{fraction} %", value,
-                    extrapolated=value.value > base.most)
+                    extrapolated=beyond(value.value, base))
             if rate.saved:
-                row(task, "labels saved", target, rate.saved, extrapolated=max(
-                    rate.reach.value, curves.exchange.rates[BASELINE].reach.value) > base.most)
+                row(task, "labels saved", target, rate.saved, extrapolated=beyond(max(
+                    rate.reach.value, curves.exchange.rates[BASELINE].reach.value), base))
             for at, value in rate.along:
                 row(task, "labels saved", f"{at:.6g}", value)
     for pool in curves.pools:

@@ -182,7 +182,8 @@ def _cases(text: str) -> str:
     if text.startswith("not reached"):
         return "more than are looked up" + text.removeprefix("not reached")
     number, bracket, rest = text.partition(" (")
-    return f"{number} labelled cases{bracket}{rest}"
+    number, far, _ = number.partition(" extrapolated")
+    return f"{number} labelled cases{',' * bool(far)}{far}{bracket}{rest}"
 
 
 def _pools(curves: Curves) -> list[str]:

@@ -126,13 +126,13 @@ def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str,
     whole = {key: {seed: arm[seed] for seed in seeds} for key, arm in arms.items()
              if seeds <= set(arm) and key[0] not in controls}
     fractions = sorted({at for name, at in whole if name == baseline})
-    names = [baseline, *sorted({name for name, _ in whole} - {baseline})]
     whole = {key: arm for key, arm in whole.items() if key[1] in fractions}
+    names = [baseline, *sorted({name for name, _ in whole} - {baseline})]
     if len(fractions) < 2:
         return None
     aligned = Aligned(measure, whole, Design(folds, ALL))
     y = np.full((len(names), len(fractions), len(aligned.seeds)), np.nan)
-    cases = np.full((*y.shape[:2], DRAWS), np.nan)
+    cases = np.zeros((*y.shape[:2], DRAWS))
     for key, scores in zip(aligned.keys, aligned.scores, strict=True):
         place = names.index(key[0]), fractions.index(key[1])
         y[place] = scores

@@ -27,7 +27,7 @@ from common.stats.exchange import BEYOND, Rate
 from common.stats.shares import WHOLE
 
 SMOOTH = 100           # points of a curve
-BAND = 0.18            # opacity of an interval
+BAND, SHADE = 0.18, 0.1  # opacity of an interval, and of what is extrapolated
 TOP, HIGH, FOOT = 0.75, 2.5, 1.12  # inches
 COLUMNS = 4            # of the legend
 
@@ -66,15 +66,16 @@ def _curves(panel: Axes, curves: Curves, axis: str) -> None:
         for low, high, dash in ((fit.least, fit.most, look.dash),
                                 (fit.most, BEYOND * fit.most, "--")):
             n = np.geomspace(low, high, SMOOTH)
-            panel.plot(n, [fit.at(one)[0] for one in n], linestyle=dash, color=look.colour, linewidth=width,
-                       zorder=3 if task == BASELINE else 2)
+            panel.plot(n, [fit.at(one)[0] for one in n], linestyle=dash, color=look.colour,
+                       linewidth=width, zorder=3 if task == BASELINE else 2)
         _marks(panel, list(rate.points.values()), look)
     panel.axhline(curves.exchange.target, color="#555555", linewidth=1.0, linestyle=":")
     panel.annotate(f"{curves.exchange.target:.3f}", (0, curves.exchange.target), (3, 3),
                    xycoords=("axes fraction", "data"), textcoords="offset points",
                    fontsize=SMALL, color="#555555")
     most = max(rate.fit.most for rate in curves.exchange.rates.values())
-    panel.axvspan(most, BEYOND * most, color="#000000", alpha=0.06, linewidth=0)
+    panel.axvspan(most, BEYOND * most, color="#000000", alpha=SHADE, linewidth=0,
+                  zorder=0)
     panel.annotate("extrapolated", (most, 0), (3, 4), xycoords=("data", "axes fraction"),
                    textcoords="offset points", fontsize=SMALL, color="#555555", rotation=90)
     ticks = sorted({n for rate in curves.exchange.rates.values() for n, _ in rate.points.values()})
