@@ -150,7 +150,7 @@ def test_the_same_records_give_the_same_numbers() -> None:
             same.reach, same.saved, same.twice, same.worth, same.along)
 
 
-def test_draws_have_the_spread_of_a_mean_of_a_difference_and_of_a_shared_test_set() -> None:
+def test_draws_have_the_spread_of_means_of_differences_and_of_a_test_set() -> None:
     rng = np.random.default_rng(1)
     seeds, number = 40, 6
     block, rest = rng.normal(0, 0.03, (1, 1, seeds)), rng.normal(0, 0.01, (number, 5, seeds))

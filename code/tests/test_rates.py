@@ -1,6 +1,7 @@
 """What is said of exchange rates: table, csv, figure and reading; and of which runs."""
 
 import csv
+import importlib
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from matplotlib.figure import Figure
 from test_curves import save
 from test_exchange import LABELS, line
 
-from common.report import curves, rates, reading, tables
+from common.errors import InputError
+from common.report import curves, main, rates, reading, tables
 from common.report.curves import Curves
 from common.report.figures import exchange
 from common.runs import records
@@ -22,6 +24,7 @@ from common.stats.exchange import Fit, Value
 from common.stats.measures import mean_of
 
 DICE = [mean_of("dice", "Dice")]
+TREE = replace(importlib.import_module("3d.graph").TREE, measures=lambda run: DICE)
 SHARES = {25: 100, 50: 200, 100: 400}  # percent of the pool -> images
 
 
@@ -183,7 +186,8 @@ def test_shares_with_encoders_of_other_settings_are_refused(tmp_path: Path) -> N
     for run in read.finetune:
         if run.get("pool") == 25:
             run["identity"]["encoder"]["settings"] = {"LR": 2}
-    assert "LR: 1 -> 2" in str(curves.unlike(read.finetune))
+    with pytest.raises(InputError, match="LR: 1 -> 2"):
+        curves.of(read, DICE)
 
 
 def test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool(
@@ -218,3 +222,20 @@ def test_tables_csv_and_figure_are_the_same_byte_for_byte(tmp_path: Path) -> Non
         files.append((tables.markdown(found), rates.csv_text(found),
                       (tmp_path / f"{name}.png").read_bytes()))
     assert files[0] == files[1]
+
+
+def test_the_command_takes_a_score_and_writes_the_csv_and_the_figure_beside(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study(tmp_path / "3d" / "made")
+    for name in ("difference", "learning", "efficiency"):
+        module = importlib.import_module(f"common.report.figures.{name}")
+        monkeypatch.setattr(module, "write", lambda figure, path: None)
+    given = ["--results", str(tmp_path)]
+    main.run(TREE, "", [*given, "--target", "0.78"])
+    looks_drawn(tmp_path / "exchange_made.png")
+    assert "rpl,labels to reach,0.78," in (tmp_path / "exchange_made.csv").read_text()
+    assert "labels to reach 0.780" in (tmp_path / "train_made.md").read_text()
+    for path in (tmp_path / "3d/made/finetune/baseline").glob("*/*/scores.json"):
+        path.unlink()
+    main.run(TREE, "", given)
+    assert not [*tmp_path.glob("exchange_*")]  # old ones would not fit the tables
