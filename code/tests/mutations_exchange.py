@@ -57,6 +57,10 @@ TABLE = {
         ("exchange: controls are no arms", "if seeds <= set(arm) and key[0] not in controls}",
          "if seeds <= set(arm)}"),
     ],
+    "test_exchange.py::test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once": [
+        ("exchange: fewer labels are shown for all arms at once", "reach, TAIL / (len(drawn) - 1))",
+         "reach)"),
+    ],
     "test_exchange.py::test_draws_have_the_spread_of_means_of_differences_and_of_a_test_set": [
         ("exchange: what a block does to all moves all together",
          "noise = _t(rng, number - 1) * (rng", "noise = 0 * _t(rng, number - 1) * (rng"),
@@ -103,7 +107,7 @@ TABLE = {
     ],
     "test_rates.py::test_the_reading_says_what_is_saved_only_where_it_is_shown": [
         ("reading: labels are saved where it is shown",
-         "if one.saved and (one.saved.low or 0) > 0]", "if one.saved]"),
+         "if one.saved and one.fewer]", "if one.saved]"),
         ("reading: under three seeds no labels are counted",
          "if found is None or not found.bounded or len(", "if found is None or len("),
     ],

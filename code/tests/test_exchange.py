@@ -116,6 +116,7 @@ def test_labels_to_a_score_saved_doubled_and_worth_are_those_of_the_curves() -> 
     low, high = arm.along[0][0], arm.along[-1][0]
     assert low == pytest.approx(line(18.0), abs=0.002)     # the arm's least
     assert high == pytest.approx(line(182.0), abs=0.002)   # the baseline's most
+    assert arm.fewer and not base.fewer
     assert arm.saved.low and 0 < arm.saved.low < need / 2 < (arm.saved.high or 0)
     assert known().target == pytest.approx(line(182.0), abs=0.002)
 
@@ -143,6 +144,17 @@ def test_labels_worth_need_a_dense_baseline_and_arms_all_its_seeds() -> None:
                     LABELS) is None
 
 
+def test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once() -> None:
+    chances = np.linspace(-0.001, 0.019, DRAWS)[:, None]  # a twentieth of the draws saves nothing
+    base = np.concatenate([line(N)[None], np.repeat(line(N)[None], DRAWS, 0)])
+    for less, arms_, fewer in ((0.0, 1, False), (0.0006, 1, True), (0.0006, 3, False),
+                               (0.0009, 3, True)):
+        arm = line(N) + np.concatenate([[[0.01]], chances + less])
+        drawn = {"baseline": base, **{f"arm{number}": arm for number in range(arms_)}}
+        found = rates(drawn, SPREAD, LABELS, target=np.full(1 + DRAWS, 0.78), bound=1.0)
+        assert found["arm0"].fewer == fewer
+
+
 def test_the_same_records_give_the_same_numbers() -> None:
     one, other = known(law), known(law)
     for rate, same in zip(one.rates.values(), other.rates.values(), strict=True):
@@ -164,6 +176,8 @@ def test_draws_have_the_spread_of_means_of_differences_and_of_a_test_set() -> No
     assert less.std(axis=0) == pytest.approx(np.full(5, 0.01 * (2 / seeds) ** 0.5), rel=0.15)
     assert np.corrcoef(drawn[1:, 0, 0], drawn[1:, 3, 4])[0, 1] > 0.8  # what a block does to all
     assert spread == pytest.approx(np.full(5, 0.01 / seeds**0.5), rel=0.15)
+    two, _ = points(0.5 + rest[:2], range(seeds), 1, list(LABELS), cases=None, tested=50)
+    assert two[1:, 0].std(axis=0) == pytest.approx(np.full(5, 0.01 / seeds**0.5), rel=0.15)
     cases = np.repeat(np.repeat(rng.normal(0, 0.05, (1, 1, DRAWS)), number, 0), 5, 1)
     moved, _ = points(y, range(seeds), 1, list(LABELS), cases=cases, tested=50)
     assert (moved[1:, 1] - moved[1:, 0]).std(axis=0) == pytest.approx(less.std(axis=0), rel=0.1)

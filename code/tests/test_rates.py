@@ -140,13 +140,16 @@ def test_the_reading_says_what_is_saved_only_where_it_is_shown(tmp_path: Path) -
     number, bracket, rest = rates.labels(base.reach, base.fit).partition(" (")
     start = f"To reach 0.780 the baseline needs {number} labelled cases{bracket}{rest}"
     assert (f"{start}; rpl {rates.labels(arm.reach, arm.fit)}, saving {rates.saved(arm.saved)} "
-            "(95 % intervals, not adjusted).") in reading.sentences(found)
+            "(intervals of one arm each; that they need fewer is shown for one arm).") in (
+                reading.sentences(found))
     none = curves.of(study(tmp_path / "b", gain=1.0), DICE, target=0.78)
     said = " ".join(reading.sentences(none))
     assert "; that an arm needs fewer is not shown, the smallest estimate is rpl with " in said
     far = curves.of(study(tmp_path / "a"), DICE, target=0.9)
     assert ("To reach 0.900 the baseline needs more than are looked up (not reached to not "
             "reached); that") in " ".join(reading.sentences(far))
+    bare = replace(found, exchange=replace(found.exchange, bounded=False))
+    assert "To reach" not in " ".join(reading.sentences(bare))
     two = curves.of(study(tmp_path / "c", seeds=2), DICE)
     assert "To reach" not in " ".join(reading.sentences(two)) and two.exchange is not None
     assert "Without intervals: nothing can be claimed." in tables.markdown(two)

@@ -23,8 +23,8 @@ def words(curves: Curves) -> str:
         f"fraction; only with {POWER_FRACTIONS} fractions of the baseline. Nothing is looked up "
         f"beyond {BEYOND * most:.0f} labelled cases (not reached, open); what lies above the "
         "largest number measured is extrapolated. " + (
-            "95 % intervals, not adjusted over the arms; labels are saved where the interval lies "
-            "above 0." if curves.exchange.bounded else
+            "95 % intervals, of one arm each; that an arm saves labels is said above where it is "
+            "shown for all arms at once." if curves.exchange.bounded else
             "Without intervals: nothing can be claimed."))
 
 

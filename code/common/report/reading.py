@@ -169,9 +169,10 @@ def _exchange(curves: Curves) -> list[str]:
              f"{_cases(rates.labels(base.reach, base.fit))}")
     arms = {task: one for task, one in found.rates.items() if one.saved}
     fewer = [f"{task} {rates.labels(one.reach, one.fit)}, saving {rates.saved(one.saved)}"
-             for task, one in arms.items() if one.saved and (one.saved.low or 0) > 0]
+             for task, one in arms.items() if one.saved and one.fewer]
     if fewer:
-        return [f"{start}; {_all(fewer)} (95 % intervals, not adjusted)."]
+        return [f"{start}; {_all(fewer)} (intervals of one arm each; that they need fewer is shown "
+                f"for {f'all {len(arms)} arms at once' if len(arms) > 1 else 'one arm'})."]
     task = min(arms, key=lambda name: arms[name].reach.value)
     return [f"{start}; that an arm needs fewer is not shown, the smallest estimate is {task} with "
             f"{rates.labels(arms[task].reach, arms[task].fit)}."]

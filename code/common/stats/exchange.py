@@ -19,11 +19,12 @@ chosen anew, and the 2.5 to 97.5 percentiles are the interval. A draw adds to th
     cases   with one test set, one bootstrap draw of the test cases, the same for all arms and
             fractions: a hard test set moves all curves.
 
-So a difference of an arm and the baseline keeps what is theirs alone. Arms are taken to vary alike;
-controls are left out. The score that labels are counted to is a number that was asked for, or the
-baseline's best mean: then it is drawn with the others, for what moves all curves moves it too.
-Under MIN_BLOCKS no interval is given, and the curve is a line. Nothing is
-looked up beyond BEYOND times the largest measured n, and what lies above that n is extrapolated.
+So a difference of an arm and the baseline keeps what is theirs alone. Intervals are of one arm;
+that an arm needs fewer labels is said where it holds for all at once (Bonferroni). Arms are taken
+to vary alike; controls are left out. The score that labels are counted to is a number that was
+asked for, or the baseline's best mean: then it is drawn with the others, for what moves all curves
+moves it too. Under MIN_BLOCKS no interval is given, and the curve is a line. Nothing is looked up
+beyond BEYOND times the largest measured n, and what lies above that n is extrapolated.
 Coverage: code/bench/coverage.py.
 """
 
@@ -100,6 +101,7 @@ class Rate:
     points: dict[int, tuple[float, float]]  # fraction -> labelled cases, mean score
     reach: Value                            # labels to reach the target
     saved: Value | None                     # there; None for the baseline
+    fewer: bool                             # whether that is shown, for all arms at once
     twice: Value                            # what twice the labels bring; extrapolated
     worth: dict[int, Value]                 # fraction -> labels that the baseline needs for it
     along: list[tuple[float, Value]]        # score -> labels saved
@@ -239,6 +241,8 @@ def rates(drawn: Mapping[str, Floats], spread: Floats | None, labelled: Mapping[
             curve, {fraction: (n[place], float(y[0, place])) for place, fraction in
                     enumerate(labelled) if there[place]}, interval(reach),
             _saved(base.reach(target), reach) if found else None,
+            bool(found) and ((_saved(base.reach(target), reach, TAIL / (len(drawn) - 1)).low or 0)
+                             > 0),
             interval(curve.at(BEYOND * curve.most) - curve.at(curve.most)), worth,
             along(base, curve) if found else [])
     return found
@@ -281,18 +285,18 @@ def along(base: Fit, curve: Fit) -> list[tuple[float, Value]]:
             for score in np.linspace(low, high, SCORES)]
 
 
-def _saved(base: Floats, arm: Floats) -> Value:
+def _saved(base: Floats, arm: Floats, tail: float = TAIL) -> Value:
     """Labels of the baseline less those of the arm; what neither reaches may be anything."""
     neither = np.isinf(base) & np.isinf(arm)
     less = np.subtract(base, arm, out=np.zeros_like(base), where=~neither)
-    low, high = (interval(np.where(neither, end, less)) for end in (-np.inf, np.inf))
+    low, high = (interval(np.where(neither, end, less), tail) for end in (-np.inf, np.inf))
     return Value(np.nan if neither[0] else float(less[0]), low.low, high.high)
 
 
-def interval(numbers: Floats) -> Value:
+def interval(numbers: Floats, tail: float = TAIL) -> Value:
     """The first number, with the percentiles of the others."""
     if len(numbers) == 1:
         return Value(float(numbers[0]))
     ranked = np.sort(numbers[1:])
-    tail = int(TAIL * len(ranked))
-    return Value(float(numbers[0]), float(ranked[tail]), float(ranked[-1 - tail]))
+    beyond = int(tail * len(ranked))
+    return Value(float(numbers[0]), float(ranked[beyond]), float(ranked[-1 - beyond]))

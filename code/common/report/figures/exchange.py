@@ -95,24 +95,26 @@ def _saved(panel: Axes, curves: Curves) -> list[str]:
     """Labels saved at the scores that both curves reach; returns the arms that have a band."""
     assert curves.exchange is not None
     arms = {task: rate for task, rate in curves.exchange.rates.items() if rate.along}
-    banded = list(arms)
-    if len(arms) > TOGETHER:
+    banded = list(arms) if curves.exchange.bounded else []
+    if len(arms) > TOGETHER and banded:
         banded = [max(arms, key=lambda task: _area(arms[task]))]
-    values = [value.value for rate in arms.values() for _, value in rate.along]
+    values = [0.0, *(value.value for rate in arms.values() for _, value in rate.along)]
     panel.axhline(0, color="#000000", linewidth=1.0, zorder=1)
     for task, rate in arms.items():
         look, scores = look_of(task, curves.tasks), [score for score, _ in rate.along]
         panel.plot(scores, [value.value for _, value in rate.along], linestyle=look.dash,
                    color=look.colour, linewidth=1.8, zorder=3)
-        if task in banded and curves.exchange.bounded:
+        if task in banded:
             panel.fill_between(scores, *_ends(rate), color=look.colour, alpha=BAND, linewidth=0,
                                zorder=2)
-    if values:
-        room = 0.6 * max(1.0, max(values) - min(values), *map(abs, values))
-        panel.set_ylim(min(0, *values) - room, max(0, *values) + room)
+    low, high = min(values), max(values)
+    room = max(1.0, 0.6 * (high - low))  # a band may go on beyond it
+    ends = [one for task in banded for side in _ends(arms[task]) for one in side]
+    panel.set_ylim(max(low - room, min(low, *ends, 0) - 0.1 * room),
+                   min(high + room, max(high, *ends, 0) + 0.1 * room))
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     _named(panel, f"score ({curves.metric})", "labelled cases saved", "labels saved at every score")
-    return banded if curves.exchange.bounded else []
+    return banded
 
 
 def _area(rate: Rate) -> float:
@@ -142,6 +144,7 @@ def _pools(panel: Axes, curves: Curves) -> None:
                 panel.plot([place, place], gain.interval, color=look.colour, linewidth=1.1)
         places |= dict.fromkeys(x)
     panel.set_xscale("log")
+    panel.set_xlim(min(places) / 1.15, max(places) * 1.15)
     panel.set_xticks(list(places), [f"{place:.0f}" for place in places])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(False, axis="x")
