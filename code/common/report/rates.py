@@ -22,7 +22,8 @@ def words(curves: Curves) -> str:
         f"Labels worth: those with which the baseline has the arm's score at its smallest "
         f"fraction; only with {POWER_FRACTIONS} fractions of the baseline. Nothing is looked up "
         f"beyond {BEYOND * most:.0f} labelled cases (not reached, open); what lies above the "
-        "largest number measured is extrapolated. " + (
+        "largest number measured is extrapolated; from a line it is too good where scores level "
+        "off. " + (
             "95 % intervals, of one arm each; that an arm saves labels is said above where it is "
             "shown for all arms at once." if curves.exchange.bounded else
             "Without intervals: nothing can be claimed."))
