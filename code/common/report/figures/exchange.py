@@ -47,7 +47,7 @@ def draw(curves: Curves, path: Path, *, axis: str) -> bool:
         banded = _saved(panels[1], curves)
         if curves.pools:
             _pools(panels[2], curves)
-        heading(figure, f"{curves.dataset}: what labels and unlabelled images are worth", curves,
+        heading(figure, f"{curves.dataset}: what pretraining is worth in labels", curves,
                 facts(curves)[0])
         figure.legend(handles=[handle(task, curves.tasks) for task in found.rates], fontsize=SMALL,
                       loc="upper left", ncols=COLUMNS, handlelength=2.6, columnspacing=1.4,
