@@ -11,6 +11,7 @@ that of a Dice at 5 % of the hippocampus' labels or is varied. What is counted:
     family    how often any adjusted interval of the fraction misses it (aim at most .06 where arms
               vary alike, .10 where they do not)
     across    how often the interval of an arm at 5 % less the baseline on all labels holds it
+    exchange  the same of exchange rates (exchange.py): three arms on known curves, at all fractions
 
 Training sets that overlap: every case of the pool adds its own to a score, the more the fewer are
 learnt from; "none" of a run's variance comes from that, or a quarter: Nadeau and Bengio's
@@ -31,8 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.errors import exit_status
 from common.files import ROOT, write_text
 from common.stats.estimates import Design, Spread
+from common.stats.exchange import BEYOND, Value, points, rates
 from common.stats.family import pool
-from common.stats.measures import Floats
+from common.stats.measures import Floats, resamples
 from common.stats.savings import ALL, across
 
 OUT = ROOT / "results/published/coverage/coverage.md"
@@ -54,6 +56,12 @@ no better: if a case adds its own, what training cases share at any fraction is 
 is .22 of the variance on all labels, and Nadeau and Bengio's term is .25 of it.
 """
 SEEDS, ARMS = (3, 5, 10), (1, 3, 7)
+FRACTIONS = {5: 9.0, 10: 18.0, 25: 46.0, 50: 91.0, 100: 182.0}  # percent -> labelled cases
+TARGET, ALIKE = 0.83, 0.6    # score looked up; correlation of a run's chance over fractions
+CURVES = {"power law": lambda n, gain: 0.86 - 0.25 * (n * gain) ** -0.6,  # gain: labels count so
+          "line": lambda n, gain: 0.75 + 0.02 * np.log(n * gain)}        # many times
+GAINS = (1.0, 1.5, 2.0, 1.0)  # of the baseline and the arms
+RATES = ("reach", "saved", "twice", "worth")
 SPREADS = {"equal": 0.0, "log-SD .3": 0.3, "log-SD .5": 0.5}
 
 
@@ -168,6 +176,64 @@ def count_across(row: Row, studies: int, seed: int = 0) -> float:
     return held / studies
 
 
+def study(form: str, folds: int, seeds: int, rng: np.random.Generator
+          ) -> tuple[Floats, Floats | None]:
+    """Scores (arms, fractions, seeds) on known curves, and bootstrap draws of their test cases."""
+    n, arms = np.array(list(FRACTIONS.values())), len(GAINS)
+    y = np.stack([CURVES[form](n, gain) for gain in GAINS])[..., None]
+    spread = RUN * (n / n[0])[:, None] ** -0.25
+    for size, number in ((1.0, arms), (BLOCK / RUN, 1)):  # of an arm's run, of a block
+        chance = (ALIKE**0.5 * rng.normal(size=(number, 1, seeds))
+                  + (1 - ALIKE) ** 0.5 * rng.normal(size=(number, len(n), seeds)))
+        y = y + size * spread * chance
+    of_case = CASE / 2**0.5 * (rng.normal(size=(arms, CASES)) + rng.normal(size=CASES))
+    of_fold = of_case.reshape(arms, FOLDS, PER_FOLD)
+    y = y + of_fold.mean(axis=2)[:, None, [seed % folds for seed in range(seeds)]]
+    if folds > 1:
+        return y, None
+    drawn = of_fold[:, 0] @ resamples(PER_FOLD).T / PER_FOLD
+    return y, np.repeat(drawn[:, None], len(n), axis=1)
+
+
+def truths(form: str, gain: float) -> dict[str, float]:
+    """The exchange rates of an arm whose curve is known, as far as they are looked up."""
+    n = np.array(list(FRACTIONS.values()))
+    curve = CURVES[form]
+    one = (float((0.25 / (0.86 - TARGET)) ** (1 / 0.6)) if form == "power law" else
+           float(np.exp((TARGET - 0.75) / 0.02)))
+    return {"reach": max(n[0], one / gain), "saved": one - max(n[0], one / gain),
+            "twice": curve(BEYOND * n[-1], gain) - curve(n[-1], gain), "worth": n[1] * gain}
+
+
+def count_exchange(form: str, folds: int, seeds: int, studies: int) -> dict[str, float]:
+    """How often intervals of exchange rates hold the truth, all arms beside the baseline."""
+    rng = np.random.default_rng([7, len(form), folds, seeds])
+    held = dict.fromkeys(RATES, 0.0)
+    for _ in range(studies):
+        y, cases = study(form, folds, seeds, rng)
+        drawn, spread = points(y, range(seeds), folds, list(FRACTIONS), cases=cases,
+                               tested=PER_FOLD)
+        found = rates({str(arm): one for arm, one in enumerate(drawn.swapaxes(0, 1))}, spread,
+                      FRACTIONS, target=np.full(len(drawn), TARGET), bound=1.0)
+        for arm, gain in list(enumerate(GAINS))[1:]:
+            rate, true = found[str(arm)], truths(form, gain)
+            values: dict[str, Value | None] = {"reach": rate.reach, "saved": rate.saved,
+                                               "twice": rate.twice, "worth": rate.worth[10]}
+            for name, value in values.items():
+                assert value is not None and value.low is not None and value.high is not None
+                held[name] += value.low <= true[name] + 1e-9 and true[name] <= value.high + 1e-9
+    return {name: number / studies / (len(GAINS) - 1) for name, number in held.items()}
+
+
+def exchange_table(found: Sequence[tuple[str, int, int, dict[str, float]]]) -> str:
+    """A line a kind of study: how often each exchange rate's interval holds the truth."""
+    lines = [["curves", "test set", "seeds", *RATES]]
+    lines += [["---"] * len(lines[0])]
+    lines += [[form, "fixed" if folds == 1 else "rotated", str(seeds),
+               *(f"{held[name]:.3f}" for name in RATES)] for form, folds, seeds, held in found]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
 def table(found: Sequence[tuple[Row, Found]]) -> str:
     """A line a kind and number of seeds, the numbers of arms side by side."""
     names = {value: name for name, value in SPREADS.items()}
@@ -235,6 +301,9 @@ def main() -> None:
     others = [Row(folds, 5, 0.0, 0.0, seeds, arms) for folds in (1, FOLDS) for seeds in SEEDS
               for arms in ARMS]
     second = across_table([(row, count_across(row, given.studies)) for row in others])
+    second += "\n" + exchange_table([
+        (form, folds, seeds, count_exchange(form, folds, seeds, given.studies // 4))
+        for form in CURVES for folds in (1, FOLDS) for seeds in SEEDS])
     text = ((__doc__ or "").partition("\n\n")[0] + f"\n\n{given.studies} studies a number.\n\n"
             + summary(found) + "\n" + READ + "\n" + table(found) + "\n" + second)
     write_text(given.out, text)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from common.report.figures import difference, efficiency, examples, learning, views
+from common.report.figures import difference, efficiency, examples, exchange, learning, views
 
 INK = 32  # grey levels below white that count as drawn
 
@@ -57,6 +57,6 @@ def caught() -> Iterator[dict[str, Figure]]:
         figures[path.name] = figure
         plt.close(figure)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (difference, efficiency, examples, learning, views):
+        for module in (difference, efficiency, examples, exchange, learning, views):
             patch.setattr(module, "write", keep)
         yield figures

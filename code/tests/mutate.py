@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import mutations_card
 import mutations_data
 import mutations_design
+import mutations_exchange
 import mutations_figures
 import mutations_numbers
 import mutations_paper
@@ -72,7 +73,8 @@ class Job(NamedTuple):
 
 TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design, mutations_numbers,
                                             mutations_tasks, mutations_data, mutations_figures,
-                                            mutations_card, mutations_paper, mutations_recipe)
+                                            mutations_card, mutations_exchange, mutations_paper,
+                                            mutations_recipe)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from common.arms import BASELINE, is_control
+from common.arms import BASELINE, is_control, pretraining
 from common.errors import InputError
 from common.files import Json, differences
 from common.runs.records import Records, cases_of, folds_of
-from common.stats import estimates, family, power, savings
+from common.stats import estimates, family, power, savings, shares
 from common.stats.estimates import Design, Estimate
+from common.stats.exchange import Exchange, exchange
 from common.stats.family import Family
 from common.stats.measures import Arm, Measure
 
@@ -20,8 +21,8 @@ NETWORKS = {"LEVELS": "3D U-Net (levels: {LEVELS}, filters: {FILTERS}), {RESOLUT
             "BLOCKS": "DenseNet {BLOCKS}, {RESOLUTION}²"}  # setting that tells it -> its words
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
 OWN = ("stage", "task", "fraction", "seed", "fold", "draw", "labelled", "encoder", "weights", "own",
-       "decoder", "shuffled")
-OF_FOLD = ("pool images",)  # the same in all pretrainings of a fold
+       "decoder", "shuffled", "pool")
+OF_FOLD = ("pool images",)  # the same in all pretrainings of a fold on a share of its pool
 
 Grid = dict[tuple[str, int], dict[int, dict[int, Json]]]  # arm, fraction -> seed -> draw -> run
 
@@ -80,6 +81,8 @@ class Curves:
     reached: dict[str, savings.Reached]  # by arm: as good as the baseline on all labels
     solved: list[dict[str, int | None]]  # of each pretraining run: score -> epoch
     plan: Json = field(default_factory=dict)  # what was said before training (plan.json)
+    exchange: Exchange | None = None
+    pools: list[shares.Pool] = field(default_factory=list)  # arms on shares of their pool
 
     @property
     def tasks(self) -> list[str]:
@@ -167,13 +170,17 @@ def order(task: str) -> tuple[bool, bool, str]:
     return task != BASELINE, is_control(task), task
 
 
-def of(records: Records, measures: list[Measure]) -> Curves:
-    """The curves of a data set; InputError if it has none or if its runs must not be mixed."""
-    runs = records.finetune
+def of(records: Records, measures: list[Measure], *, target: float | None = None) -> Curves:
+    """The curves of a data set; InputError if it has none or if its runs must not be mixed.
+
+    Runs from a share of the pool are no points of the arms'. ``target``: the score that exchange
+    rates are given at; None: the baseline's best.
+    """
+    runs = [run for run in records.finetune if run.get("pool", shares.WHOLE) == shares.WHOLE]
     if not runs:
         raise InputError(f"{records.folder}: no finished finetuning runs; run exp.py first, or "
                          "name another folder with --results or --records")
-    if odd := unlike(runs):
+    if odd := unlike(records.finetune):
         raise InputError(f"{records.folder}: {odd}; move old runs away, or keep them apart with "
                          "--results")
     grid: Grid = defaultdict(lambda: defaultdict(dict))
@@ -187,11 +194,39 @@ def of(records: Records, measures: list[Measure]) -> Curves:
                      primary=(task, fraction) == (primary.get("arm"), primary.get("fraction")))
               for task, fraction in sorted(grid, key=lambda one: (order(one[0]), one[1]))]
     controls = {task for task, _ in grid if is_control(task)}
-    return Curves(records.dataset, runs, records.pretrain, measures, points, families, lasts,
+    whole = [run for run in records.pretrain if run.get("pool_share", shares.WHOLE) == shares.WHOLE]
+    labelled = {fraction: _mean([run["labelled"] for run in runs if run["fraction"] == fraction])
+                for _, fraction in grid}
+    rates = exchange(head, cases, BASELINE, labelled, folds=folds, controls=controls, target=target)
+    return Curves(records.dataset, runs, whole, measures, points, families, lasts,
                   [*_missing(grid), *_left_out(families)],
                   dict(sorted(savings.reached(head, cases, BASELINE, folds, controls).items(),
                               key=lambda one: order(one[0]))),
-                  [*map(_solved, records.pretrain)], records.plan)
+                  [*map(_solved, whole)], records.plan, rates,
+                  _pools(records, head, cases, labelled, rates))
+
+
+def _pools(records: Records, measure: Measure, cases: Mapping[tuple[str, int], Arm],
+           labelled: Mapping[int, float], rates: Exchange | None) -> list[shares.Pool]:
+    """Arms on shares of their pool, each at its fraction."""
+    parts: dict[tuple[str, int], dict[int, dict[int, dict[int, Json]]]] = {}
+    for run in records.finetune:
+        if (share := run.get("pool", shares.WHOLE)) < shares.WHOLE:
+            found = parts.setdefault((run["task"], run["fraction"]), {}).setdefault(share, {})
+            found.setdefault(run["seed"], {})[run.get("draw", 0)] = run["cases"]
+    images: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for run in records.pretrain:
+        if "pool" in run:
+            images[run["task"], run.get("pool_share", shares.WHOLE)].append(run["pool"])
+    base = rates.rates.get(BASELINE) if rates else None
+    found_pools = [shares.pool(
+        measure, task, {name: arm for (name, at), arm in cases.items()
+                        if at == fraction and not is_control(name)}, here,
+        Design(folds_of(records.finetune[0]), fraction),
+        images={share: _mean(numbers) for (name, share), numbers in images.items()
+                if name == pretraining(task)}, baseline=BASELINE, base=base.fit if base else None,
+        labelled=labelled.get(fraction, 0)) for (task, fraction), here in sorted(parts.items())]
+    return [one for one in found_pools if one is not None]
 
 
 def _families(grid: Grid, cases: Mapping[tuple[str, int], Arm], measure: Measure
@@ -286,7 +321,8 @@ def unlike(runs: list[Json]) -> str | None:
         encoder = run["identity"].get("encoder") or {}
         if encoder.get("stage") == "pretrain":  # not one from elsewhere
             kind = tuple(sorted({*encoder} - {*OWN}))
-            for which, skipped in ((kind, OF_FOLD), ((*kind, encoder.get("fold", 0)), ())):
+            part = encoder.get("fold", 0), encoder.get("pool", shares.WHOLE)
+            for which, skipped in ((kind, OF_FOLD), ((*kind, *part), ())):
                 reference = encoders.setdefault(which, encoder)
                 changed += differences(_common(reference, skipped), _common(encoder, skipped))
         if changed:

@@ -13,9 +13,9 @@ import numpy as np
 from common.arms import BASELINE
 from common.errors import InputError
 from common.files import ROOT, Json, write_text
-from common.report import brief, curves, published, tables
+from common.report import brief, curves, published, rates, tables
 from common.report.curves import Curves
-from common.report.figures import difference, efficiency, examples, learning, views
+from common.report.figures import difference, efficiency, examples, exchange, learning, views
 from common.runs import records
 from common.runs.records import Records
 from common.settings import Parser
@@ -51,6 +51,8 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--publish", metavar="NOTE",
                         help="add the runs to published/<dataset>-NOTE/records.json in the "
                         "results (no weights, no images), and draw what is there then")
+    parser.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score "
+                        "of the headline [the baseline's best mean]")
     given = parser.parse_args(arguments)
     if given.publish and not re.fullmatch(r"[\w.-]+", given.publish):
         raise InputError(f"--publish {given.publish}: letters, digits, dots and dashes only; it "
@@ -59,11 +61,11 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     for found in _found(tree, results, given.records, given.dataset):
         beside = given.records is not None and given.results is None
         data = _report(tree, found, found.folder if beside else results,
-                       compared=given.published)
+                       compared=given.published, target=given.target)
         print(brief.text(data))
         if given.publish:
             target = results / "published" / f"{data.dataset}-{given.publish}"
-            _publish(tree, found, target, compared=given.published)
+            _publish(tree, found, target, compared=given.published, score=given.target)
 
 
 def _found(tree: Tree, results: Path, given: Path | None, dataset: str | None) -> list[Records]:
@@ -102,7 +104,8 @@ def _reports(tree: Tree, found: Records) -> bool:
     return all(run["metric"] == tree.measures(run)[0].name for run in found.finetune[:1])
 
 
-def _report(tree: Tree, found: Records, results: Path, *, compared: bool) -> Curves:
+def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
+            target: float | None = None) -> Curves:
     """Draw one data set's figures and write its tables."""
     if not _reports(tree, found):
         raise InputError(f"{found.folder}: runs that report {found.finetune[0]['metric']}; "
@@ -110,7 +113,7 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool) -> Cur
                          f"{tree.measures(found.finetune[0])[0].name}, take the graph.py of the "
                          "other tree")
     measures = tree.measures(found.finetune[0]) if found.finetune else []
-    data, name = curves.of(found, measures), found.dataset
+    data, name = curves.of(found, measures, target=target), found.dataset
     key, read_others = tree.published.get(name.removesuffix(records.PAPER) if compared else "",
                                           ("", list))
     if compared and not key:
@@ -121,6 +124,10 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool) -> Cur
               paper=next((m for m in measures if m.name == key), None), published=read_others())
     write_text(figure.with_suffix(".md"), tables.markdown(data))
     write_text(figure.with_suffix(".csv"), tables.csv_text(data))
+    if data.exchange or data.pools:
+        write_text(results / f"exchange_{name}.csv", rates.csv_text(data))
+    else:
+        (results / f"exchange_{name}.csv").unlink(missing_ok=True)
     for line in data.missing:
         print(f"{name}: missing {line}")
     print(f"{name}: {len(data.runs)} runs -> {figure}, .md and .csv beside it")
@@ -136,6 +143,9 @@ def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str
     name = f"difference_{data.dataset}.png"
     if difference.draw(data, results / name):
         drawn.append(name)
+    name = f"exchange_{data.dataset}.png"
+    if exchange.draw(data, results / name, axis=tree.axis(data.runs[0])):
+        drawn.append(name)
     name = f"learning_{data.dataset}.png"
     if learning.learning(data, results / name):
         drawn.append(name)
@@ -147,7 +157,7 @@ def _pictures(tree: Tree, folder: Path, data: Curves, results: Path) -> list[str
         drawn.append(f"views_{data.dataset}.png")
         views.views(shown, data, results / drawn[-1])
     if results / tree.name in folder.parents:  # not published records, which have no arrays
-        for kind in ("difference", "learning", "examples", "views"):
+        for kind in ("difference", "exchange", "learning", "examples", "views"):
             if (name := f"{kind}_{data.dataset}.png") not in drawn:
                 (results / name).unlink(missing_ok=True)  # an old one would not fit the tables
     return drawn
@@ -171,7 +181,8 @@ def _drawable(saved: Mapping[str, examples.Array], data: Curves) -> bool:
             and bool(examples.kept(saved, data)))
 
 
-def _publish(tree: Tree, found: Records, target: Path, *, compared: bool) -> None:
+def _publish(tree: Tree, found: Records, target: Path, *, compared: bool,
+             score: float | None) -> None:
     """Add the runs to the records in ``target`` and draw all that it then holds there."""
     if target.resolve() == found.folder.resolve():
         raise InputError(f"{found.folder}: these are the published records; give another "
@@ -179,5 +190,5 @@ def _publish(tree: Tree, found: Records, target: Path, *, compared: bool) -> Non
     merged = published.publish(found, target / published.NAME)
     print(f"{found.dataset}: {len(found.finetune)} finetuning and {len(found.pretrain)} "
           f"pretraining runs added or there already -> {target / published.NAME}")
-    _report(tree, merged, target, compared=compared)
+    _report(tree, merged, target, compared=compared, target=score)
     print(f"{found.dataset}: pictures of images are not published; the records name every case")

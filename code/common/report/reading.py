@@ -4,6 +4,7 @@ Every wording has its condition here and its test; nothing is worded by hand.
 """
 
 from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts
+from common.report import rates
 from common.report.curves import Curves, Point
 from common.runs.records import FEW_STEPS
 from common.stats.estimates import MIN_BLOCKS
@@ -24,8 +25,8 @@ def sentences(curves: Curves) -> list[str]:
         return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
                 "no intervals: nothing can be claimed.", *_learnt(curves)]
     return [*_short(curves), *_primary(compared, curves), *_oracle(compared, curves),
-            *_shown(compared, curves), *_could(curves), *_planned(curves), *_saved(curves),
-            *_shuffled(compared), *_learnt(curves), *_last(compared, curves)]
+            *_shown(compared, curves), *_could(curves), *_planned(curves), *_saved(curves), *_exchange(curves),
+            *_pools(curves), *_shuffled(compared), *_learnt(curves), *_last(compared, curves)]
 
 
 def _short(curves: Curves) -> list[str]:
@@ -180,6 +181,42 @@ def _saved(curves: Curves) -> list[str]:
                 f"before {base.low:.0f} %." if base.low is not None else
                 f"As good as the baseline on all labels: {_all(found)}."]
     return ["No arm is shown to save labels."]
+
+
+def _exchange(curves: Curves) -> list[str]:
+    """Labels to the score asked for, of the baseline and of the arms that need fewer."""
+    found = curves.exchange
+    if found is None or not found.bounded or len(found.rates) < 2:
+        return []
+    base = found.rates[BASELINE]
+    start = (f"To reach {found.target:.3f} the baseline needs "
+             f"{_cases(rates.labels(base.reach, base.fit))}")
+    arms = {task: one for task, one in found.rates.items() if one.saved}
+    fewer = [f"{task} {rates.labels(one.reach, one.fit)}, saving {rates.saved(one.saved)}"
+             for task, one in arms.items() if one.saved and one.fewer]
+    if fewer:
+        return [f"{start}; {_all(fewer)} (intervals of one arm each; that they need fewer is shown "
+                f"for {f'all {len(arms)} arms at once' if len(arms) > 1 else 'one arm'})."]
+    task = min(arms, key=lambda name: arms[name].reach.value)
+    return [f"{start}; that an arm needs fewer is not shown, the smallest estimate is {task} with "
+            f"{rates.labels(arms[task].reach, arms[task].fit)}."]
+
+
+def _cases(text: str) -> str:
+    """A number of labelled cases in words, "not reached" among them."""
+    if text.startswith("not reached"):
+        return "more than are looked up" + text.removeprefix("not reached")
+    number, bracket, rest = text.partition(" (")
+    number, far, _ = number.partition(" extrapolated")
+    return f"{number} labelled cases{',' * bool(far)}{far}{bracket}{rest}"
+
+
+def _pools(curves: Curves) -> list[str]:
+    """How many unlabelled images are worth a label."""
+    return [f"At {pool.fraction} % of the labels one more label is worth as much to {pool.task} as "
+            f"{rates.images(pool.worth)} more unlabelled images." if pool.worth else
+            f"How many unlabelled images are worth a label to {pool.task} at {pool.fraction} % is "
+            "not shown." for pool in curves.pools]
 
 
 def _shuffled(points: list[Point]) -> list[str]:

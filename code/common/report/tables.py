@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from common.arms import BASELINE, is_control
-from common.report import reading
+from common.report import rates, reading
 from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
 from common.stats.estimates import Estimate
 
@@ -46,6 +46,13 @@ def markdown(curves: Curves) -> str:
             ["task", "reaches it at", "95 % interval", "seeds", "fractions"],
             [[marked(task), one.estimate, one.interval, _listed(one.seeds),
               _listed(one.fractions)] for task, one in curves.reached.items()])]
+    if curves.exchange:
+        parts += ["## Exchange rates", rates.words(curves), _table(*rates.table(curves))]
+    if curves.pools:
+        parts += ["## Shares of the pool", "The same arm pretrained on a share of its unlabelled "
+                  "images, less the baseline; 95 % intervals, not adjusted. A label's worth is "
+                  "shown where a doubling of the labels and one of the pool are shown to bring "
+                  "something.", _table(*rates.pool_table(curves.pools))]
     if "confusion" in curves.runs[0]["test"]:
         parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
                   "fraction.", _confusion_table(curves)]

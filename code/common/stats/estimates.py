@@ -239,6 +239,10 @@ class Aligned(Generic[Key]):
                              * number / max(1, number - 1))
         return float(np.sqrt(np.sum(variances))) / max(1, len(variances))
 
+    def drawn(self, key: Key) -> Floats:
+        """Bootstrap draws of an arm's mean over seeds, the same test cases for all arms."""
+        return np.asarray(np.mean([self._drawn(key, seed) for seed in self.rows[key]], axis=0))
+
     def _drawn(self, key: Key, seed: int) -> Floats:
         """Scores of a seed's bootstrap draws of test cases, the mean over draws of labels."""
         rows = self.rows[key][seed]

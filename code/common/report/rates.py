@@ -1,0 +1,143 @@
+"""Exchange rates as tables: labels to a score, labels saved, what more labels or images bring."""
+
+import csv
+import io
+
+from common.arms import BASELINE
+from common.report.curves import Curves
+from common.stats.exchange import BEYOND, POWER_FRACTIONS, Fit, Value
+from common.stats.shares import WHOLE, Pool
+
+HEAD = ["dataset", "task", "what", "at", "value", "low", "high", "extrapolated"]
+
+
+def words(curves: Curves) -> str:
+    """What the table holds and when, for who reads it alone."""
+    assert curves.exchange is not None
+    most = next(iter(curves.exchange.rates.values())).fit.most
+    return (
+        "From a curve through each arm's means: an inverse power law of the labelled cases where "
+        f"there are {POWER_FRACTIONS} fractions and it is better than a line in their logarithm, "
+        "else that line. "
+        f"Labels worth: those with which the baseline has the arm's score at its smallest "
+        f"fraction; only with {POWER_FRACTIONS} fractions of the baseline. Nothing is looked up "
+        f"beyond {BEYOND * most:.0f} labelled cases (not reached, open); what lies above the "
+        "largest number measured is extrapolated; from a line it is too good where scores level "
+        "off. " + (
+            "95 % intervals, of one arm each; that an arm saves labels is said above where it is "
+            "shown for all arms at once." if curves.exchange.bounded else
+            "Without intervals: nothing can be claimed."))
+
+
+def table(curves: Curves) -> tuple[list[str], list[list[str]]]:
+    """An arm a row."""
+    assert curves.exchange is not None
+    rows = []
+    for task, rate in curves.exchange.rates.items():
+        worth = min(rate.worth.items(), default=None)
+        rows.append([
+            task, "power law" if rate.fit.power else "line", labels(rate.reach, rate.fit),
+            saved(rate.saved) if rate.saved else "the reference",
+            score(rate.twice) + " (extrapolated)",
+            f"{labels(worth[1], curves.exchange.rates[BASELINE].fit)} at "
+            f"{curves.labelled(worth[0])}" if worth else "" if task == BASELINE else "not given"])
+    return ["task", "curve", f"labels to reach {curves.exchange.target:.3f}", "labels saved there",
+            "twice the labels bring", "labels worth"], rows
+
+
+def pool_table(pools: list[Pool]) -> tuple[list[str], list[list[str]]]:
+    """A share of a pool a row; behind the largest what a doubling brings and a label is worth."""
+    rows = []
+    for pool in pools:
+        for share, gain in pool.gains.items():
+            ends = gain.interval
+            last = share == max(pool.gains)
+            rows.append([
+                pool.task, f"{pool.fraction} %", f"{share} %",
+                f"{pool.images[share]:.0f}" if pool.images else "",
+                score(Value(gain.mean, *(ends or (None, None)))),
+                score(pool.doubling) if last and pool.doubling else "",
+                (images(pool.worth) if pool.worth else "not shown") if last else ""])
+    return ["task", "labels", "share of the pool", "images", "difference",
+            "a doubling of the pool brings", "images that a label is worth"], rows
+
+
+def labels(value: Value, fit: Fit) -> str:
+    """As "120 (30 to 250 extrapolated)"; "at most 9", "not reached"."""
+    def one(number: float) -> str:
+        if number == float("inf"):
+            return "not reached"
+        if number <= fit.least:
+            return f"at most {fit.least:.0f}"
+        return f"{number:.0f}" + " extrapolated" * beyond(number, fit)
+    return one(value.value) + ("" if value.low is None or value.high is None else
+                               f" ({one(value.low)} to {one(value.high)})")
+
+
+def beyond(number: float, fit: Fit) -> bool:
+    """Whether a number of labels is above the largest measured, by more than rounding."""
+    return number > fit.most + 0.5
+
+
+def saved(value: Value) -> str:
+    """As "63 (-12 to open)"; "not given" where neither reaches the score."""
+    def one(number: float) -> str:
+        return "open" if abs(number) == float("inf") else f"{number:.0f}"
+    if value.value != value.value:
+        return "not given"
+    return one(value.value) + ("" if value.low is None or value.high is None else
+                               f" ({one(value.low)} to {one(value.high)})")
+
+
+def score(value: Value) -> str:
+    """As "+0.006 (-0.001 to +0.012)"."""
+    return f"{value.value:+.3f}" + ("" if value.low is None or value.high is None else
+                                    f" ({value.low:+.3f} to {value.high:+.3f})")
+
+
+def images(value: Value) -> str:
+    """As "14 (6.2 to open)"."""
+    def one(number: float) -> str:
+        return "open" if number == float("inf") else f"{number:.{number < 10:d}f}"
+    assert value.low is not None and value.high is not None
+    return f"{one(value.value)} ({one(value.low)} to {one(value.high)})"
+
+
+def csv_text(curves: Curves) -> str:
+    """A number a row: of what, at which score, fraction or share."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEAD)
+
+    def row(task: str, what: str, at: str, value: Value, *, extrapolated: bool = False) -> None:
+        writer.writerow([curves.dataset, task, what, at, *(
+            "" if number is None or number != number else f"{number:.6g}"
+            for number in (value.value, value.low, value.high)), "yes" * extrapolated])
+
+    if curves.exchange is not None:
+        target, base = f"{curves.exchange.target:.6g}", curves.exchange.rates[BASELINE].fit
+        for task, rate in curves.exchange.rates.items():
+            for name, values in zip("abc", (rate.fit.a, rate.fit.b, rate.fit.c), strict=True):
+                row(task, f"{'power law' if rate.fit.power else 'line'} {name}", "",
+                    Value(float(values[0])))
+            row(task, "labels to reach", target, rate.reach,
+                extrapolated=beyond(rate.reach.value, rate.fit))
+            row(task, "twice the labels", f"{rate.fit.most:.6g}", rate.twice, extrapolated=True)
+            for fraction, value in rate.worth.items():
+                row(task, "labels worth", f"{fraction} %", value,
+                    extrapolated=beyond(value.value, base))
+            if rate.saved:
+                row(task, "labels saved", target, rate.saved, extrapolated=beyond(max(
+                    rate.reach.value, curves.exchange.rates[BASELINE].reach.value), base))
+            for at, value in rate.along:
+                row(task, "labels saved", f"{at:.6g}", value)
+    for pool in curves.pools:
+        for share, gain in pool.gains.items():
+            row(pool.task, f"gain at {pool.fraction} %", f"{share} % of the pool",
+                Value(gain.mean, *(gain.interval or (None, None))))
+        for what, found in (("a doubling of the pool", pool.doubling),
+                            ("a doubling of the labels", pool.labels),
+                            ("images a label is worth", pool.worth)):
+            if found is not None:
+                row(pool.task, what, f"{pool.fraction} %, {WHOLE} % of the pool", found)
+    return out.getvalue()

@@ -1,0 +1,244 @@
+"""What is said of exchange rates: table, csv, figure and reading; and of which runs."""
+
+import csv
+import importlib
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn import looks_drawn, texts
+from matplotlib.figure import Figure
+from test_curves import save
+from test_exchange import LABELS, line
+
+from common.errors import InputError
+from common.report import curves, main, rates, reading, tables
+from common.report.curves import Curves
+from common.report.figures import exchange
+from common.runs import records
+from common.runs.records import Records
+from common.stats.exchange import Fit, Value
+from common.stats.measures import mean_of
+
+DICE = [mean_of("dice", "Dice")]
+TREE = replace(importlib.import_module("3d.graph").TREE, measures=lambda run: DICE)
+SHARES = {25: 100, 50: 200, 100: 400}  # percent of the pool -> images
+
+
+def finetuned(folder: Path, task: str, fraction: int, seed: int, score: float,
+              share: int = 100) -> None:
+    noise = [((7 * case + 13 * seed + 3 * fraction + len(task)) % 11 - 5) / 5000
+             for case in range(12)]
+    cases = {f"c{case}": {"dice": score + more} for case, more in enumerate(noise)}
+    value = sum(case["dice"] for case in cases.values()) / len(cases)
+    pool = {"pool": share} if share < 100 else {}
+    encoder = None if task == "baseline" else {
+        "stage": "pretrain", "task": task, "seed": seed, "settings": {"LR": 1},
+        "pool images": f"digest {share}", **pool}
+    part = f"/pool{share:03d}" if pool else ""
+    save(folder / f"finetune/{task}/fraction{fraction:03d}{part}/seed{seed}", {
+        "stage": "finetune", "task": task, "fraction": fraction, "seed": seed, "metric": "dice",
+        "classes": ["a"], "resolution": 32, "labelled": int(LABELS[fraction]), "validation": 7,
+        "test_cases": 12, "steps": 90, "generated": True, "test": {"dice": value},
+        "selected": {"step": 3, "rule": "highest score on validation"},
+        "last": {"test": {"dice": value}}, "cases": cases, **pool},
+        {"settings": {"RESOLUTION": 32}, "data": "d", "splits": "s", "encoder": encoder, **pool})
+
+
+def study(folder: Path, *, seeds: int = 3, gain: float = 3.0, shares: bool = False,
+          fractions: tuple[int, ...] = tuple(LABELS)) -> Records:
+    """A baseline and rpl, for which a label counts ``gain`` times; rpl on shares of its pool."""
+    for seed in range(seeds):
+        for fraction in fractions:
+            for task, times in (("baseline", 1.0), ("rpl", gain)):
+                finetuned(folder, task, fraction, seed, float(line(LABELS[fraction], times)))
+        for share, images in SHARES.items() if shares else ():
+            part = f"/pool{share:03d}" if share < 100 else ""
+            own: dict[str, Any] = {"pool_share": share} if share < 100 else {}
+            save(folder / f"pretrain/rpl{part}/seed{seed}", {
+                "stage": "pretrain", "task": "rpl", "seed": seed, "epochs": 9, "chance": {},
+                "score": {"loss": 0.1}, "best_epoch": 7, "pool": images, **own}, {})
+            if share < 100:
+                level = float(line(LABELS[10], gain)) - 0.002 * (400 / images)
+                finetuned(folder, "rpl", 10, seed, level, share)
+    return records.read(folder)
+
+
+def drawn(found: Curves, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    kept: list[Figure] = []
+    monkeypatch.setattr(exchange, "write", lambda figure, _: kept.append(figure))
+    assert exchange.draw(found, Path("x.png"), axis="Dice")
+    return kept[0]
+
+
+def row(found: Curves, task: str) -> list[str]:
+    """An arm's cells in the table of exchange rates."""
+    section = tables.markdown(found).partition("## Exchange rates")[2]
+    return next(line for line in section.splitlines() if line.startswith(f"| {task} |")
+                ).strip("| ").split(" | ")
+
+
+def numbers(found: Curves) -> dict[tuple[str, str, str], dict[str, str]]:
+    return {(one["task"], one["what"], one["at"]): one
+            for one in csv.DictReader(io.StringIO(rates.csv_text(found)))}
+
+
+def test_the_table_and_the_csv_show_the_same_and_mark_what_is_extrapolated(
+        tmp_path: Path) -> None:
+    found = curves.of(study(tmp_path), DICE, target=0.78)
+    assert found.exchange is not None
+    one = found.exchange.rates["rpl"]
+    assert one.saved is not None
+    cells = row(found, "rpl")
+    assert cells[1:3] == ["line", rates.labels(one.reach, one.fit)]
+    assert cells[3] == rates.saved(one.saved) and cells[4].endswith(" (extrapolated)")
+    assert cells[4].startswith(f"+{one.twice.value:.3f} (+")
+    assert cells[5].startswith(f"{one.worth[5].value:.0f} (") and cells[5].endswith(" at 9")
+    assert row(found, "baseline")[3] == "the reference"
+    there = numbers(found)
+    assert float(there["rpl", "labels to reach", "0.78"]["value"]) == pytest.approx(
+        one.reach.value, rel=1e-5)
+    assert there["rpl", "labels to reach", "0.78"]["extrapolated"] == ""
+    assert there["rpl", "labels saved", "0.78"]["low"] == f"{one.saved.low:.6g}"
+    assert there["rpl", "twice the labels", "182"]["extrapolated"] == "yes"
+    assert "labels to reach 0.780" in tables.markdown(found)
+    far = curves.of(study(tmp_path), DICE, target=float(line(250.0)))
+    assert " extrapolated" in row(far, "baseline")[2].partition(" (")[0]
+    said = next(line for line in reading.sentences(far) if line.startswith("To reach"))
+    assert " labelled cases, extrapolated (" in said
+    assert "extrapolated" not in row(far, "rpl")[2].partition(" (")[0]
+    at = f"{float(line(250.0)):.6g}"
+    assert [numbers(far)[task, "labels to reach", at]["extrapolated"] for task in
+            ("baseline", "rpl")] == ["yes", ""]
+    assert numbers(far)["rpl", "labels saved", at]["extrapolated"] == "yes"
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (Value(120.0), "120"), (Value(9.0, 9.0, 40.4), "at most 9 (at most 9 to 40)"),
+    (Value(250.0, 30.0, float("inf")), "250 extrapolated (30 to not reached)"),
+    (Value(float("inf"), 183.0, float("inf")), "not reached (183 extrapolated to not reached)")])
+def test_every_wording_of_labels(value: Value, text: str) -> None:
+    none = np.zeros(1)
+    assert rates.labels(value, Fit(none, none, none, 9, 182, 1.0)) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (Value(63.4), "63"), (Value(63.4, -12.0, float("inf")), "63 (-12 to open)"),
+    (Value(float("nan"), -float("inf"), float("inf")), "not given")])
+def test_every_wording_of_labels_saved(value: Value, text: str) -> None:
+    assert rates.saved(value) == text
+
+
+def test_the_reading_says_what_is_saved_only_where_it_is_shown(tmp_path: Path) -> None:
+    found = curves.of(study(tmp_path / "a"), DICE, target=0.78)
+    assert found.exchange is not None
+    base, arm = found.exchange.rates.values()
+    assert arm.saved is not None and arm.saved.low is not None and arm.saved.low > 0
+    number, bracket, rest = rates.labels(base.reach, base.fit).partition(" (")
+    start = f"To reach 0.780 the baseline needs {number} labelled cases{bracket}{rest}"
+    assert (f"{start}; rpl {rates.labels(arm.reach, arm.fit)}, saving {rates.saved(arm.saved)} "
+            "(intervals of one arm each; that they need fewer is shown for one arm).") in (
+                reading.sentences(found))
+    none = curves.of(study(tmp_path / "b", gain=1.0), DICE, target=0.78)
+    said = " ".join(reading.sentences(none))
+    assert "; that an arm needs fewer is not shown, the smallest estimate is rpl with " in said
+    far = curves.of(study(tmp_path / "a"), DICE, target=0.9)
+    assert ("To reach 0.900 the baseline needs more than are looked up (not reached to not "
+            "reached); that") in " ".join(reading.sentences(far))
+    bare = replace(found, exchange=replace(found.exchange, bounded=False))
+    assert "To reach" not in " ".join(reading.sentences(bare))
+    two = curves.of(study(tmp_path / "c", seeds=2), DICE)
+    assert "To reach" not in " ".join(reading.sentences(two)) and two.exchange is not None
+    assert "Without intervals: nothing can be claimed." in tables.markdown(two)
+    assert " to " not in row(two, "rpl")[2] + row(two, "rpl")[3]
+
+
+def test_fewer_fractions_of_the_baseline_do_not_say_what_labels_are_worth(tmp_path: Path) -> None:
+    found = curves.of(study(tmp_path, fractions=(5, 25, 100)), DICE)
+    assert row(found, "rpl")[5] == "not given"
+
+
+def test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm(tmp_path: Path) -> None:
+    whole, parts = (study(tmp_path / name, shares=name == "b") for name in "ab")
+    plain, found = curves.of(whole, DICE), curves.of(parts, DICE)
+    assert found.points == plain.points and found.runs == plain.runs
+    assert len(found.pretraining) == 3 and not plain.pools
+    (pool,) = found.pools
+    assert (pool.task, pool.fraction, pool.images) == ("rpl", 10, SHARES)
+    assert pool.gains[100].mean == pytest.approx(0.02 * 1.0986, abs=0.002)
+    assert pool.gains[25].mean == pytest.approx(pool.gains[100].mean - 0.008, abs=0.002)
+    text = tables.markdown(found)
+    assert "## Shares of the pool" in text and "## Shares of the pool" not in (
+        tables.markdown(plain))
+    assert f"| rpl | 10 % | 25 % | 100 | {pool.gains[25].mean:+.3f} (" in text
+    assert pool.worth is not None
+    assert (f"At 10 % of the labels one more label is worth as much to rpl as "
+            f"{rates.images(pool.worth)} more unlabelled images.") in reading.sentences(found)
+    none = replace(found, pools=[replace(pool, worth=None)])
+    assert ("How many unlabelled images are worth a label to rpl at 10 % is not shown."
+            ) in reading.sentences(none)
+    assert "| not shown |" in tables.markdown(none)
+    assert numbers(found)["rpl", "gain at 10 %", "50 % of the pool"]["low"]
+
+
+def test_shares_with_encoders_of_other_settings_are_refused(tmp_path: Path) -> None:
+    read = study(tmp_path, shares=True)
+    for run in read.finetune:
+        if run.get("pool") == 25:
+            run["identity"]["encoder"]["settings"] = {"LR": 2}
+    with pytest.raises(InputError, match="LR: 1 -> 2"):
+        curves.of(read, DICE)
+
+
+def test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = study(tmp_path, shares=True)
+    found = curves.of(read, DICE, target=0.78)
+    assert exchange.draw(found, tmp_path / "x.png", axis="Dice")
+    looks_drawn(tmp_path / "x.png")
+    figure = drawn(found, monkeypatch)
+    left, middle, right = figure.axes
+    assert found.exchange is not None
+    lines = [one.get_xdata() for one in left.lines if len(one.get_xdata()) == exchange.SMOOTH]
+    ends = [(round(float(x[0])), round(float(x[-1]))) for x in lines]  # type: ignore[index]
+    assert ends == [(9, 182), (182, 364)] * 2
+    assert [one.get_linestyle() for one in left.lines if len(one.get_xdata()) == exchange.SMOOTH
+            ][1::2] == ["--", "--"]
+    saved = found.exchange.rates["rpl"].along
+    assert list(middle.lines[1].get_ydata()) == [value.value for _, value in saved]  # type: ignore
+    assert len(middle.collections) == 1 and list(right.lines[1].get_xdata()) == [100, 200, 400]
+    assert "grey: extrapolated" in texts(figure) and "0.780" in texts(figure)
+    plain = drawn(replace(found, pools=[]), monkeypatch)
+    assert len(plain.axes) == 2
+    assert not exchange.draw(replace(found, exchange=None), tmp_path / "y.png", axis="Dice")
+
+
+def test_tables_csv_and_figure_are_the_same_byte_for_byte(tmp_path: Path) -> None:
+    read = study(tmp_path, shares=True)
+    files = []
+    for name in "ab":
+        found = curves.of(read, DICE)
+        exchange.draw(found, tmp_path / f"{name}.png", axis="Dice")
+        files.append((tables.markdown(found), rates.csv_text(found),
+                      (tmp_path / f"{name}.png").read_bytes()))
+    assert files[0] == files[1]
+
+
+def test_the_command_takes_a_score_and_writes_the_csv_and_the_figure_beside(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study(tmp_path / "3d" / "made")
+    for name in ("difference", "learning", "efficiency"):
+        module = importlib.import_module(f"common.report.figures.{name}")
+        monkeypatch.setattr(module, "write", lambda figure, path: None)
+    given = ["--results", str(tmp_path)]
+    main.run(TREE, "", [*given, "--target", "0.78"])
+    looks_drawn(tmp_path / "exchange_made.png")
+    assert "rpl,labels to reach,0.78," in (tmp_path / "exchange_made.csv").read_text()
+    assert "labels to reach 0.780" in (tmp_path / "train_made.md").read_text()
+    for path in (tmp_path / "3d/made/finetune/baseline").glob("*/*/scores.json"):
+        path.unlink()
+    main.run(TREE, "", given)
+    assert not [*tmp_path.glob("exchange_*")]  # old ones would not fit the tables
