@@ -321,7 +321,9 @@ def unlike(runs: list[Json]) -> str | None:
         encoder = run["identity"].get("encoder") or {}
         if encoder.get("stage") == "pretrain":  # not one from elsewhere
             kind = tuple(sorted({*encoder} - {*OWN}))
-            part = encoder.get("fold", 0), encoder.get("pool", shares.WHOLE)
+            part: tuple[object, ...] = (encoder.get("fold", 0),)
+            if "pool" in encoder:  # a share of it is a seed's own
+                part = (*part, encoder["pool"], encoder.get("seed"))
             for which, skipped in ((kind, OF_FOLD), ((*kind, *part), ())):
                 reference = encoders.setdefault(which, encoder)
                 changed += differences(_common(reference, skipped), _common(encoder, skipped))

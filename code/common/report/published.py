@@ -24,7 +24,7 @@ from typing import Any
 from common.errors import InputError
 from common.files import Json, differences, read_json, write_text
 from common.report.curves import unlike
-from common.runs.records import Records, run_folder
+from common.runs.records import Records, run_folder, share_of
 
 NAME = "records.json"
 FORMAT = 1         # raise when an older graph.py could not read the file
@@ -74,7 +74,7 @@ def joined(old: Records, new: Records, path: Path) -> Records:
 
 
 def _place(run: Json) -> tuple[object, ...]:
-    return tuple(run.get(name) for name in PLACE)
+    return tuple(share_of(run) if name == "pool" else run.get(name) for name in PLACE)
 
 
 def _content(run: Json) -> Json:
@@ -95,7 +95,8 @@ def packed(records: Records) -> Json:
                "subsets": subsets}
     for stage in STAGES:
         runs: list[Json] = sorted(getattr(records, stage), key=lambda run: (
-            run_folder(Path(), run), *(run.get(name) or 0 for name in ("pool", "fold", "draw"))))
+            run_folder(Path(), run), share_of(run), *(run.get(name) or 0
+                                                      for name in ("fold", "draw"))))
         rows = [_row(run, tests, subsets) for run in runs]
         same = _same(rows)
         content |= {f"{stage}_same": same, stage: [_rest(row, same) for row in rows]}

@@ -25,8 +25,9 @@ def sentences(curves: Curves) -> list[str]:
         return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
                 "no intervals: nothing can be claimed.", *_learnt(curves)]
     return [*_short(curves), *_primary(compared, curves), *_oracle(compared, curves),
-            *_shown(compared, curves), *_could(curves), *_planned(curves), *_saved(curves), *_exchange(curves),
-            *_pools(curves), *_shuffled(compared), *_learnt(curves), *_last(compared, curves)]
+            *_shown(compared, curves), *_could(curves), *_planned(curves), *_saved(curves),
+            *_exchange(curves), *_pools(curves), *_shuffled(compared), *_learnt(curves),
+            *_last(compared, curves)]
 
 
 def _short(curves: Curves) -> list[str]:
