@@ -32,7 +32,8 @@ class Fake:
 def made(folder: Path, fake: Any = None, **given: Any) -> splits.Splits:
     cache: Any = fake or Fake()
     strata = {case: cache.facts[case]["truth"] for case in LABELLED}
-    settings = Settings(**{"SPLIT_SEED": 0, "FOLDS": 5, "STRICT": False, "RERUN": False, **given})
+    settings = Settings(**{"SPLIT_SEED": 0, "FOLDS": 5, "STRICT": False, "RERUN": False,
+                           "PLAN": False, **given})
     return splits.make_splits(cache, strata, folder, generated=True, settings=settings)
 
 
@@ -68,7 +69,7 @@ def test_a_leak_in_any_fold_stops_before_training(tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a test case of the last fold among the unlabelled, that fold alone would leak."""
     cache, strata = Fake(), {case: int(case[1:]) % 3 for case in LABELLED}
-    settings = Settings(SPLIT_SEED=0, FOLDS=5, STRICT=False, RERUN=False)
+    settings = Settings(SPLIT_SEED=0, FOLDS=5, STRICT=False, RERUN=False, PLAN=False)
 
     def divide() -> Any:
         fake: Any = cache
@@ -117,6 +118,16 @@ def test_splits_of_an_earlier_version_are_named_and_set_aside(tmp_path: Path) ->
         assert "\n" not in str(caught.value)
         assert made(tmp_path, FOLDS=folds, RERUN=True) == made(tmp_path, FOLDS=folds)
         assert json.loads((tmp_path / f"splits.json.old-{1 + (folds > 1)}").read_text()) == old
+
+
+def test_a_plan_writes_no_splits_and_moves_none(tmp_path: Path) -> None:
+    planned = made(tmp_path, PLAN=True)
+    assert not list(tmp_path.iterdir()) and planned == made(tmp_path)
+    text = (tmp_path / "splits.json").read_text()
+    assert made(tmp_path, PLAN=True, RERUN=True, SPLIT_SEED=1) != planned
+    assert (tmp_path / "splits.json").read_text() == text
+    with pytest.raises(InputError, match="--results OTHER"):  # as the run itself would
+        made(tmp_path, PLAN=True, SPLIT_SEED=1)
 
 
 @pytest.mark.parametrize("change", ["content", "case", "seed", "folds"])
