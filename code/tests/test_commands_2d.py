@@ -86,7 +86,7 @@ def test_published_records_draw_the_same_figures(trial_2d: Trial, tmp_path: Path
         assert len(saved["ids"]) == 4 and saved["images"].shape[1:] == (32, 32, 3)
     names = sorted(path.name for path in kept.glob("*_*"))
     curves = [name for name in names if not name.startswith(("examples_", "views_"))]
-    assert len(names) == 7 and sorted(path.name for path in study.iterdir()) == sorted(
+    assert len(names) == 9 and sorted(path.name for path in study.iterdir()) == sorted(
         ["records.json", *curves])  # no weights, no images
     for name in ("examples.npz", "views.npz"):  # they stay with who has them
         (study / name).write_bytes((records / name).read_bytes())

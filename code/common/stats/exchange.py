@@ -223,7 +223,7 @@ def rates(drawn: Mapping[str, Floats], spread: Floats | None, labelled: Mapping[
     ``target`` (1 + DRAWS): the score that labels are counted to.
     """
     n = np.array(list(labelled.values()))
-    if spread is not None and len(n) > 2:  # a line through its logarithm
+    if spread is not None and len(set(n)) > 2:  # a line through its logarithm
         spread = np.exp(np.polyval(np.polyfit(np.log(n), np.log(spread), 1), np.log(n)))
     found: dict[str, Rate] = {}
     base: Fit | None = None
