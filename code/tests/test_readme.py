@@ -93,7 +93,8 @@ def test_constants_and_flags_that_are_named_exist() -> None:
         flags = {flag.upper().replace("-", "_") for flag in
                  re.findall(r"(?<![\w-])--([a-z][a-z-]+)", content)}
         others = {"RECORDS", "TARGET", "PUBLISH", "PUBLISHED", "RESULTS", "HELP", "MEASURE",
-                  "STANDALONE", "NPROC_PER_NODE", "MAX_RESTARTS", "CPUS_PER_TASK", "KILL_ON_BAD_EXIT", "NODES",
+                  "STANDALONE", "NPROC_PER_NODE", "MAX_RESTARTS", "CPUS_PER_TASK",
+                  "KILL_ON_BAD_EXIT", "NODES",
                   "NTASKS_PER_NODE", "GPUS_PER_NODE", "MEM", "TIME", "REQUEUE"}
         assert flags - others <= known, flags - others - known
 
