@@ -3,6 +3,8 @@
 Every wording has its condition here and its test; nothing is worded by hand.
 """
 
+import numpy as np
+
 from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts
 from common.report import rates
 from common.report.curves import Curves, Point
@@ -199,6 +201,8 @@ def _exchange(curves: Curves) -> list[str]:
         return [f"{start}; {_all(fewer)} (intervals of one arm each; that they need fewer is shown "
                 f"for {f'all {len(arms)} arms at once' if len(arms) > 1 else 'one arm'})."]
     task = min(arms, key=lambda name: arms[name].reach.value)
+    if not np.isfinite(arms[task].reach.value):
+        return [f"{start}; no arm is seen to reach it."]
     return [f"{start}; that an arm needs fewer is not shown, the smallest estimate is {task} with "
             f"{rates.labels(arms[task].reach, arms[task].fit)}."]
 
