@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common.arms import BASELINE, is_control
 from common.errors import exit_status
 from common.files import ROOT, Json, write_text
 from common.report import published
-from common.runs.records import Records, cases_of, folds_of
+from common.runs.announce import spreads_of
+from common.runs.records import Records
 from common.stats import power
 from common.stats.measures import Measure, kappa_of, mean_of
 
@@ -30,11 +30,7 @@ def headline(run: Json) -> Measure:
 def spreads(records: Records) -> Json | None:
     """What is known of one study; None if it has no interval."""
     runs = records.finetune
-    labelled = {run["fraction"]: run["labelled"] for run in runs}
-    controls = [run["task"] for run in runs if is_control(run["task"])]
-    found = power.of_runs(headline(runs[0]), cases_of(runs), labelled, baseline=BASELINE,
-                          folds=folds_of(runs[0]), controls=controls,
-                          study=f"{records.folder.relative_to(ROOT / 'results')}")
+    found = spreads_of(runs, headline(runs[0]), str(records.folder.relative_to(ROOT / "results")))
     if not found or runs[0]["generated"]:
         return None
     return {"dataset": records.dataset, "metric": runs[0]["metric"], "study": found[0].study,

@@ -90,9 +90,9 @@ TABLE = {
     ],
     "test_rates.py::test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm": [
         ("curves: runs on a share are not the arm's",
-         'if run.get("pool", shares.WHOLE) == shares.WHOLE]', "]"),
+         "runs = of_share(records.finetune)", "runs = records.finetune"),
         ("curves: pretrainings on a share are not the arm's",
-         'if run.get("pool_share", shares.WHOLE) == shares.WHOLE]', "]"),
+         "whole = of_share(records.pretrain)", "whole = records.pretrain"),
     ],
     "test_rates.py::test_shares_with_encoders_of_other_settings_are_refused": [
         ("curves: shares of other settings are not mixed", "if odd := unlike(records.finetune):",
@@ -121,5 +121,13 @@ TABLE = {
          "data, name = curves.of(found, measures), found.dataset"),
         ("graph: an old table of exchange rates goes",
          '(results / f"exchange_{name}.csv").unlink(missing_ok=True)', "pass"),
+    ],
+    "test_rates.py::test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool ": [
+        ("exchange figure: an empty panel says why", "    if not arms:\n        bare(panel)",
+         "    if False:\n        bare(panel)"),
+    ],
+    "test_rates.py::test_the_reading_says_what_is_saved_only_where_it_is_shown ": [
+        ("reading: a score that no arm reaches", "if not np.isfinite(arms[task].reach.value):",
+         "if False:"),
     ],
 }

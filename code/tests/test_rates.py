@@ -60,7 +60,8 @@ def study(folder: Path, *, seeds: int = 3, gain: float = 3.0, shares: bool = Fal
             own: dict[str, Any] = {"pool_share": share} if share < 100 else {}
             save(folder / f"pretrain/rpl{part}/seed{seed}", {
                 "stage": "pretrain", "task": "rpl", "seed": seed, "epochs": 9, "chance": {},
-                "score": {"loss": 0.1}, "best_epoch": 7, "pool": images, **own}, {})
+                "score": {"loss": 0.1}, "best_epoch": 7, "pool": images, **own},
+                {"pool": share} if share < 100 else {})
             if share < 100:
                 level = float(line(LABELS[10], gain)) - 0.002 * (400 / images)
                 finetuned(folder, "rpl", 10, seed, level, share)
@@ -212,7 +213,11 @@ def test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool(
     assert len(middle.collections) == 1 and list(right.lines[1].get_xdata()) == [100, 200, 400]
     assert "grey: extrapolated" in texts(figure) and "0.780" in texts(figure)
     plain = drawn(replace(found, pools=[]), monkeypatch)
-    assert len(plain.axes) == 2
+    assert len(plain.axes) == 2 and "no score that" not in texts(plain)
+    apart = {name: replace(rate, along=[]) for name, rate in found.exchange.rates.items()}
+    empty = drawn(replace(found, exchange=replace(found.exchange, rates=apart)), monkeypatch)
+    assert "no score that an arm and\nthe baseline both reach" in [
+        one.get_text() for one in empty.axes[1].texts] and not empty.axes[1].lines
     assert not exchange.draw(replace(found, exchange=None), tmp_path / "y.png", axis="Dice")
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from common.arms import BASELINE, is_control, pretraining
 from common.errors import InputError
 from common.files import Json, differences
-from common.runs.records import Records, cases_of, folds_of
+from common.runs.records import Records, cases_of, folds_of, of_share, share_of
 from common.stats import estimates, family, power, savings, shares
 from common.stats.estimates import Design, Estimate
 from common.stats.exchange import Exchange, exchange
@@ -176,7 +176,7 @@ def of(records: Records, measures: list[Measure], *, target: float | None = None
     Runs from a share of the pool are no points of the arms'. ``target``: the score that exchange
     rates are given at; None: the baseline's best.
     """
-    runs = [run for run in records.finetune if run.get("pool", shares.WHOLE) == shares.WHOLE]
+    runs = of_share(records.finetune)
     if not runs:
         raise InputError(f"{records.folder}: no finished finetuning runs; run exp.py first, or "
                          "name another folder with --results or --records")
@@ -188,13 +188,13 @@ def of(records: Records, measures: list[Measure], *, target: float | None = None
         grid[run["task"], run["fraction"]][run["seed"]][run.get("draw", 0)] = run
     head, folds = measures[0], folds_of(runs[0])
     cases = cases_of(runs)
-    families, lasts = _families(grid, cases, head)
+    families, lasts = _families(grid, cases, head, folds)
     primary = records.plan.get("primary") or {}
     points = [_point(grid, (task, fraction), measures, families.get(fraction),
                      primary=(task, fraction) == (primary.get("arm"), primary.get("fraction")))
               for task, fraction in sorted(grid, key=lambda one: (order(one[0]), one[1]))]
     controls = {task for task, _ in grid if is_control(task)}
-    whole = [run for run in records.pretrain if run.get("pool_share", shares.WHOLE) == shares.WHOLE]
+    whole = of_share(records.pretrain)
     labelled = {fraction: _mean([run["labelled"] for run in runs if run["fraction"] == fraction])
                 for _, fraction in grid}
     rates = exchange(head, cases, BASELINE, labelled, folds=folds, controls=controls, target=target)
@@ -209,15 +209,14 @@ def of(records: Records, measures: list[Measure], *, target: float | None = None
 def _pools(records: Records, measure: Measure, cases: Mapping[tuple[str, int], Arm],
            labelled: Mapping[int, float], rates: Exchange | None) -> list[shares.Pool]:
     """Arms on shares of their pool, each at its fraction."""
-    parts: dict[tuple[str, int], dict[int, dict[int, dict[int, Json]]]] = {}
-    for run in records.finetune:
-        if (share := run.get("pool", shares.WHOLE)) < shares.WHOLE:
-            found = parts.setdefault((run["task"], run["fraction"]), {}).setdefault(share, {})
-            found.setdefault(run["seed"], {})[run.get("draw", 0)] = run["cases"]
+    parts: dict[tuple[str, int], dict[int, Arm]] = defaultdict(dict)
+    for share in sorted({*map(share_of, records.finetune)} - {shares.WHOLE}):
+        for key, arm in cases_of(records.finetune, pool=share).items():
+            parts[key][share] = arm
     images: dict[tuple[str, int], list[float]] = defaultdict(list)
     for run in records.pretrain:
         if "pool" in run:
-            images[run["task"], run.get("pool_share", shares.WHOLE)].append(run["pool"])
+            images[run["task"], share_of(run)].append(run["pool"])
     base = rates.rates.get(BASELINE) if rates else None
     found_pools = [shares.pool(
         measure, task, {name: arm for (name, at), arm in cases.items()
@@ -229,12 +228,10 @@ def _pools(records: Records, measure: Measure, cases: Mapping[tuple[str, int], A
     return [one for one in found_pools if one is not None]
 
 
-def _families(grid: Grid, cases: Mapping[tuple[str, int], Arm], measure: Measure
+def _families(grid: Grid, cases: Mapping[tuple[str, int], Arm], measure: Measure, folds: int
               ) -> tuple[dict[int, Family], dict[int, Family]]:
     """The arms of every fraction that has a baseline: of the chosen weights, and of the last."""
     families, lasts = {}, {}
-    folds = folds_of(next(run for runs in grid.values() for draws in runs.values()
-                          for run in draws.values()))
     for fraction in sorted({fraction for _, fraction in grid}):
         here = {task: cases[task, at] for task, at in sorted(
             grid, key=lambda one: order(one[0])) if at == fraction}

@@ -9,6 +9,7 @@ from common import arms
 from common.arms import BASELINE, is_control
 from common.data.splits import duplicates
 from common.errors import InputError
+from common.files import Json
 from common.machine import devices
 from common.runs.plan import Job, drawn_at, primary, shares
 from common.runs.progress import in_words
@@ -16,6 +17,7 @@ from common.runs.records import FEW_STEPS, cases_of, folds_of, read_runs
 from common.runs.study import Study
 from common.stats import power
 from common.stats.estimates import MIN_BLOCKS, Design
+from common.stats.measures import Measure
 
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
 
@@ -36,9 +38,12 @@ def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
     return left * taken / (2 * side**study.dimensions) / workers / 3600
 
 
-def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
-             workers: int) -> None:
-    """Say what will be done before doing it; InputError if that is a day or more unasked for."""
+def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], workers: int,
+             shown: Sequence[power.Expected]) -> None:
+    """Say what will be done before doing it; InputError if that is a day or more unasked for.
+
+    ``shown`` is what expected() says of the study.
+    """
     s = study.settings
     device = places[0]
     done = sum(job.make().done() for job in jobs)
@@ -74,7 +79,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device],
     print(f"steps     {steps} optimiser steps a finetuning run" + (
         f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
         f"{-(-FEW_STEPS // recipe.steps)}" if steps < FEW_STEPS else ""))
-    for line in power_lines(study, expected(study)):
+    for line in power_lines(study, shown):
         print(line)
     print(f"memory    {_memory(study, device)}")
     if device.type == "cuda" and done < len(jobs):
@@ -157,13 +162,15 @@ def _expected(study: Study, seeds: int) -> list[power.Expected]:
 def _own_spreads(study: Study) -> list[power.Known]:
     """The spreads of the data set's own finished runs."""
     runs = read_runs(study.folder, "finetune")
-    if not runs:
-        return []
+    return spreads_of(runs, study.measure(), "this data set's finished runs") if runs else []
+
+
+def spreads_of(runs: Sequence[Json], measure: Measure, name: str) -> list[power.Known]:
+    """The spreads of finished finetuning runs at every fraction that has enough of them."""
     controls = {run["task"] for run in runs if is_control(run["task"])}
-    return power.of_runs(study.measure(), cases_of(runs),
+    return power.of_runs(measure, cases_of(runs),
                          {run["fraction"]: run["labelled"] for run in runs}, baseline=BASELINE,
-                         folds=folds_of(runs[0]), study="this data set's finished runs",
-                         controls=controls)
+                         folds=folds_of(runs[0]), study=name, controls=controls)
 
 
 def power_lines(study: Study, found: Sequence[power.Expected]) -> list[str]:
@@ -178,14 +185,14 @@ def power_lines(study: Study, found: Sequence[power.Expected]) -> list[str]:
         lines = [f"power     under {MIN_BLOCKS} seeds{' on different folds' * (s.FOLDS > 1)} there "
                  "are no intervals: nothing can be shown" + (
                      f"; seeds that show {s.DETECT:g} in four of five" if s.DETECT else "")]
-    for one in found or (_expected(study, MIN_BLOCKS) if s.DETECT else []):
+    said = found or (_expected(study, MIN_BLOCKS) if s.DETECT else [])
+    for one in said:
         gains = f" {one.half:.4f}; {one.most:.4f}" if found else ""
         takes = f"; {_takes(one, study)}" if s.DETECT else ""
         lines.append(f"          {one.fraction} % ({one.labelled} cases, {_arms(one.arms)}):"
                      f"{gains}{takes}".replace(":;", ":"))
-    if len(lines) > 1:
-        source = (found or _expected(study, MIN_BLOCKS))[0].source
-        lines.append(f"          if runs scatter as in {source}; arms share their spread"
+    if said:
+        lines.append(f"          if runs scatter as in {said[0].source}; arms share their spread"
                      + ("; further draws are not counted" if s.DRAWS > 1 else ""))
     return lines
 

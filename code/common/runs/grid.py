@@ -76,7 +76,7 @@ def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
         record_primary(study, keep=False)
         if not study.settings.RERUN:
             check_stale(jobs, rerun=False)
-        announce(study, jobs, places, workers)
+        announce(study, jobs, places, workers, expected(study))
         print("plan      nothing is trained, and no run touched; leave --plan out to go on")
         return 0
     begin(study, places, workers)
@@ -110,9 +110,9 @@ def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
         check_stale(jobs, rerun=study.settings.RERUN)
     quiet = devices.place().rank > 0  # one of those started together says it for all
     with redirect_stdout(io.StringIO()) if quiet else nullcontext():
-        announce(study, jobs, places, workers)
+        announce(study, jobs, places, workers, shown := expected(study))
     with starting(study.folder):
-        record_power(study, expected(study))
+        record_power(study, shown)
 
 
 def _once_more(study: Study, places: Sequence[torch.device], crowded: Sequence[Job],

@@ -15,6 +15,7 @@ from common.report.figures.style import (
     SMALL,
     STYLE,
     WIDTH,
+    bare,
     footing,
     handle,
     heading,
@@ -95,6 +96,12 @@ def _saved(panel: Axes, curves: Curves) -> list[str]:
     """Labels saved at the scores that both curves reach; returns the arms that have a band."""
     assert curves.exchange is not None
     arms = {task: rate for task, rate in curves.exchange.rates.items() if rate.along}
+    if not arms:
+        bare(panel)
+        panel.text(0.5, 0.5, "no score that an arm and\nthe baseline both reach", ha="center",
+                   va="center", transform=panel.transAxes, fontsize=SMALL, color="#555555")
+        _named(panel, "", "", "labels saved at every score")
+        return []
     banded = list(arms) if curves.exchange.bounded else []
     if len(arms) > TOGETHER and banded:
         banded = [max(arms, key=lambda task: _area(arms[task]))]
