@@ -59,7 +59,9 @@ BATCH_SIZE = 32                # images; official
 FINETUNE_LR = 5e-5             # Adam; official
 FINETUNE_CLIP = 0.0            # global norm of the gradient; official; 0: none
 AUGMENT_ZOOM = 0.15            # each axis scaled by 1 - this to 1 + this; official
-AUGMENT_FLIPS = True           # both axes mirrored, half of the time each; official
+AUGMENT_FLIPS = "both"         # mirrored half of the time; official. Or horizontal, vertical, none
+AUGMENT_DEGREES = 0.0          # turned by up to this; official: not at all
+AUGMENT_INTENSITY = False      # brightness and contrast, each for some of the images
 
 DEMO = {                       # what --demo changes: minutes on two cores; chosen on validation
     "DATA": "results/demo/data/fundusphantom", "RESULTS": "results/demo",
@@ -72,12 +74,14 @@ DEMO = {                       # what --demo changes: minutes on two cores; chos
 PAPER = {                      # what --paper changes, finetuning alone; sources: code/README.md
     "EQUAL_STEPS": False, "BATCH_SIZE": 32, "FINETUNE_EPOCHS": 20, "FINETUNE_LR": 5e-5,
     "FINETUNE_SCHEDULE": "constant", "FINETUNE_RAMP": 0.0, "FINETUNE_CLIP": 0.0,
-    "AUGMENT_ZOOM": 0.15, "AUGMENT_FLIPS": True, "WARMUP_EPOCHS": None, "WARMUP_SHARE": 3 / 20,
-    "START_LR_FACTOR": 1.0, "START_NORM": "train", "START_DROPOUT": None, "NORM_MOMENTUM": 0.01,
+    "AUGMENT_ZOOM": 0.15, "AUGMENT_FLIPS": "both", "AUGMENT_DEGREES": 0.0,
+    "AUGMENT_INTENSITY": False, "WARMUP_EPOCHS": None, "WARMUP_SHARE": 3 / 20,
+    "START_LR_FACTOR": 1.0, "START_NORM": "train", "FINETUNE_DROPOUT": None, "NORM_MOMENTUM": 0.01,
 }
 PHANTOMS = {"labelled": 200, "unlabelled": 170, "size": 80}  # photographs of the demo: 144 train
 
 
+KEPT = {"horizontal": (1,), "vertical": (0,)}  # axes of a flip's matrix, across first, not mirrored
 LIBRARY = {"imagenet": encoders.External({"library": str(model.IMAGENET)}, model.imagenet)}
 
 
@@ -103,7 +107,8 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
     parts, free = splits.divide(cache, strata, results_folder(settings) / "2d" / dataset.name,
                                 generated=dataset.generated, settings=settings)
     networks = networks_of(settings)
-    change = partial(augmented, zoom=settings.AUGMENT_ZOOM, flips=settings.AUGMENT_FLIPS)
+    change = partial(augmented, zoom=settings.AUGMENT_ZOOM, flips=settings.AUGMENT_FLIPS,
+                     degrees=settings.AUGMENT_DEGREES, intensity=settings.AUGMENT_INTENSITY)
     return Study(settings, "2d", dataset.name, dataset.generated, cache, parts, strata, free,
                  pretexts=pretext.PRETEXTS,
                  external=LIBRARY | encoders.from_files(files, networks.encoder, cache, parts,
@@ -128,13 +133,24 @@ def networks_of(settings: Settings) -> Networks:
         smaller="--resolution 96 --blocks 2 4 4 2 --growth 16", encoder_share=1.0)
 
 
-def augmented(images: torch.Tensor, rng: torch.Generator, *, zoom: float,
-              flips: bool) -> torch.Tensor:
-    """Zoom and mirror training images (B, 3, H, W), the same way for every arm."""
-    matrix = augment.zooms(len(images), 2, 1 - zoom, 1 + zoom, rng)
-    if flips:
-        matrix = augment.flips(len(images), 2, rng) @ matrix
-    return augment.resample(images, matrix)
+def augmented(images: torch.Tensor, rng: torch.Generator, *, zoom: float, flips: str,
+              degrees: float, intensity: bool) -> torch.Tensor:
+    """Zoom, mirror, turn and re-light training images (B, 3, H, W), the same way for every arm."""
+    count = len(images)
+    matrix = augment.zooms(count, 2, 1 - zoom, 1 + zoom, rng)
+    if flips != "none":
+        mirrored = augment.flips(count, 2, rng)
+        for kept in KEPT.get(flips, ()):
+            mirrored[:, kept, kept] = 1.0
+        matrix = mirrored @ matrix
+    if degrees:
+        angles = torch.deg2rad(augment.uniform(count, -degrees, degrees, rng))
+        matrix = augment.rotations(angles, (0, 1), 2) @ matrix
+    images = augment.resample(images, matrix)
+    if intensity:
+        images = augment.brightness_contrast(images, augment.some(count, -0.1, 0.1, 0.0, rng),
+                                             augment.some(count, 0.75, 1.25, 1.0, rng))
+    return images
 
 
 TREE = Tree(name="2d", pretexts=pretext.PRETEXTS, check=check,

@@ -75,7 +75,7 @@ PAPER = {                      # what --paper changes, finetuning alone; sources
     "FINETUNE_SCHEDULE": "constant", "FINETUNE_RAMP": 0.0, "FINETUNE_CLIP": 1.0,
     "FINETUNE_LOSS": "dice", "AUGMENT_DEGREES": 0.0, "AUGMENT_ZOOM": 0.0,
     "AUGMENT_INTENSITY": False, "WARMUP_EPOCHS": None, "WARMUP_SHARE": 1 / 16,
-    "START_LR_FACTOR": 1.0, "START_NORM": "train", "START_DROPOUT": None, "NORM_MOMENTUM": 0.01,
+    "START_LR_FACTOR": 1.0, "START_NORM": "train", "FINETUNE_DROPOUT": None, "NORM_MOMENTUM": 0.01,
 }
 PHANTOMS = {"labelled": 60, "unlabelled": 120, "size": 24}  # scans of the demo: 43 train
 
@@ -151,9 +151,7 @@ def augmented(volumes: torch.Tensor, labels: torch.Tensor, rng: torch.Generator,
     if degrees or zoom:
         volumes, labels = augment.resample_both(volumes, labels, matrix)
     if intensity:
-        def some(low: float, high: float, otherwise: float) -> torch.Tensor:
-            return torch.where(augment.chance(count, augment.LIT, rng),
-                               augment.uniform(count, low, high, rng), otherwise)
+        some = partial(augment.some, count, rng=rng)
         volumes = augment.brightness_contrast(volumes, some(-0.1, 0.1, 0.0), some(0.75, 1.25, 1.0))
         volumes = augment.gamma(volumes, some(0.7, 1.5, 1.0))
         volumes = augment.noise(volumes, some(0.0, 0.1, 0.0), rng)

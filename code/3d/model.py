@@ -42,7 +42,9 @@ class Halving(nn.Dropout):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Set half of the values to zero and double the others, in training."""
-        if not self.training or maps.device.type != "cpu" or self.p != 0.5:
+        if not self.training or self.p == 0:
+            return maps
+        if maps.device.type != "cpu" or self.p != 0.5:
             return super().forward(maps)
         words = torch.empty(math.ceil(maps.numel() / 64), dtype=torch.int64)
         words.random_(-2**63, None)  # 64 coins each

@@ -56,7 +56,7 @@ RANGES = {
     "PRETEXT_BATCH_SIZE": Range(0, why="0: the task's own"),
     "FINETUNE_EPOCHS": Range(1), "FINETUNE_LR": Range(1e-12, 1),
     "FINETUNE_CLIP": Range(0, why="0: none"), "START_LR_FACTOR": Range(0, 100),
-    "START_DROPOUT": Range(0, 1), "FINETUNE_RAMP": Range(0, 1), "AUGMENT_DEGREES": Range(0, 181),
+    "FINETUNE_DROPOUT": Range(0, 1), "FINETUNE_RAMP": Range(0, 1), "AUGMENT_DEGREES": Range(0, 181),
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
     "NORM_MOMENTUM": Range(1e-6, 1), "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
@@ -70,7 +70,8 @@ RANGES = {
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
            "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
            "PRETEXT_SCHEDULE": ("own", "constant", "cosine"), "START_NORM": ("train", "eval"),
-           "FINETUNE_LOSS": ("dice", "dice+ce")}
+           "FINETUNE_LOSS": ("dice", "dice+ce"),
+           "AUGMENT_FLIPS": ("both", "horizontal", "vertical", "none")}
 
 
 class Settings(types.SimpleNamespace):
@@ -118,8 +119,8 @@ class Settings(types.SimpleNamespace):
     WARMUP_SHARE: float
     START_LR_FACTOR: float
     START_NORM: str
-    START_DROPOUT: float | None
     FINETUNE_RAMP: float
+    FINETUNE_DROPOUT: float | None
     BATCH_SIZE: int
     FINETUNE_LR: float
     FINETUNE_CLIP: float

@@ -12,7 +12,7 @@ TABLE = {
          "**known, **demo, **flags}"),
     ],
     "test_paper.py::test_every_constant_of_finetuning_is_the_papers_or_said_to_be_ours": [
-        ("--paper leaves no item of finetuning out", '"AUGMENT_ZOOM": 0.15, "AUGMENT_FLIPS": True,',
+        ("--paper leaves no item of finetuning out", '"AUGMENT_ZOOM": 0.15, "AUGMENT_FLIPS": "both",',
          '"AUGMENT_ZOOM": 0.15,'),
     ],
     "test_paper.py::test_flags_win_and_the_demo_keeps_its_epochs_and_rate": [

@@ -30,8 +30,25 @@ TABLE = {
         ("augment: noise of its own deviation", "deviations, images.device).to(images.dtype)",
          "deviations.mean(), images.device).to(images.dtype)"),
     ],
-    "test_recipe.py::test_norm_and_dropout_of_what_was_handed_on": [
+    "test_recipe.py::test_photographs_are_mirrored_on_the_axes_asked_for": [
+        ("2D: flips across and down", '{"horizontal": (1,), "vertical": (0,)}',
+         '{"horizontal": (0,), "vertical": (1,)}'),
+        ("2D: none is mirrored", 'if flips != "none":', "if True:"),
+    ],
+    "test_recipe.py::test_photographs_are_turned_and_relit_within_the_range": [
+        ("2D: turned both ways", "augment.uniform(count, -degrees, degrees, rng))\n        matrix =",
+         "augment.uniform(count, 0.0, degrees, rng))\n        matrix ="),
+        ("2D: re-lit only if asked", "    if intensity:\n        images =",
+         "    if True:\n        images ="),
+    ],
+    "test_recipe.py::test_every_dropout_layer_has_the_recipes_share": [
+        ("dropout: that of the recipe", "module.p = recipe.dropout", "pass"),
+        ("dropout: of all layers", "for module in model.modules() if recipe.dropout",
+         "for module in model.encoder.modules() if recipe.dropout"),
+        ("dropout: none changes nothing", "if not self.training or self.p == 0:",
+         "if not self.training:"),
+    ],
+    "test_recipe.py::test_norm_of_what_was_handed_on": [
         ("start: norm keeps its statistics", 'if self.recipe.start_norm == "eval":', "if False:"),
-        ("start: its own dropout", "if self.recipe.start_dropout is not None:", "if False:"),
     ],
 }

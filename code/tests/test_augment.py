@@ -168,14 +168,15 @@ def test_patches_are_jittered_by_the_papers_numbers() -> None:
         assert side // 3 - grid.patch == moved
 
 
-@pytest.mark.parametrize(("zoom", "flips"), [(0.15, True), (0.3, False)])
+@pytest.mark.parametrize(("zoom", "flips"), [(0.15, "both"), (0.3, "none")])
 def test_photographs_are_zoomed_both_ways_and_mirrored_only_if_asked(
-        monkeypatch: pytest.MonkeyPatch, zoom: float, flips: bool) -> None:
+        monkeypatch: pytest.MonkeyPatch, zoom: float, flips: str) -> None:
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(augment, "resample", lambda images, matrix: seen.append(matrix) or images)
     wiring.exp_of("2d").augmented(torch.zeros(3000, 3, 2, 2), generator(0, "a"), zoom=zoom,
-                                  flips=flips)
+                                  flips=flips, degrees=0.0, intensity=False)
     factors = 1 / seen[0].diagonal(dim1=1, dim2=2)
     assert float(factors.abs().min()) == pytest.approx(1 - zoom, abs=0.005)
     assert float(factors.abs().max()) == pytest.approx(1 + zoom, abs=0.005)
-    assert float((factors < 0).double().mean()) == pytest.approx(0.5 * flips, abs=0.04)
+    assert float((factors < 0).double().mean()) == pytest.approx(
+        0.5 * (flips == "both"), abs=0.04)

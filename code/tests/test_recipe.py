@@ -132,17 +132,60 @@ def test_a_power_keeps_black_and_white() -> None:
     assert found.flatten().tolist() == pytest.approx([0, 0, 0.5, 1, 1])
 
 
-@pytest.mark.parametrize(("norm", "dropout"), [("train", None), ("eval", None), ("train", 0.0),
-                                               ("eval", 0.1)])
-def test_norm_and_dropout_of_what_was_handed_on(tmp_path: Path, norm: str,
-                                                dropout: float | None) -> None:
+@pytest.mark.parametrize(("flips", "axes"), [
+    ("both", {(), (0,), (1,), (0, 1)}), ("horizontal", {(), (1,)}), ("vertical", {(), (0,)}),
+    ("none", {()})])
+def test_photographs_are_mirrored_on_the_axes_asked_for(flips: str, axes: set[object]) -> None:
+    image = torch.arange(6.0).view(1, 1, 2, 3).repeat(60, 3, 1, 1)  # rows, then columns
+    changed = wiring.exp_of("2d").augmented(image, generator(0, "f"), zoom=0.0, flips=flips,
+                                            degrees=0.0, intensity=False)
+    ways = {over: image[0].flip([1 + axis for axis in over])
+            for over in ((), (0,), (1,), (0, 1))}
+    found = {next(over for over, way in ways.items() if torch.allclose(one, way, atol=1e-4))
+             for one in changed}
+    assert found == axes
+
+
+def test_photographs_are_turned_and_relit_within_the_range(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(augment, "resample", lambda images, matrix: seen.append(matrix) or images)
+    exp, images = wiring.exp_of("2d"), torch.rand(MANY, 3, 2, 2, generator=generator(1, "i"))
+    same = exp.augmented(images, generator(0, "t"), zoom=0.0, flips="none", degrees=10.0,
+                         intensity=False)
+    angles = torch.rad2deg(torch.atan2(seen[0][:, 1, 0], seen[0][:, 0, 0]))
+    assert float(angles.min()) == pytest.approx(-10, abs=0.1)
+    assert float(angles.max()) == pytest.approx(10, abs=0.1)
+    assert torch.equal(same, images)
+    lit = exp.augmented(images, generator(0, "t"), zoom=0.0, flips="none", degrees=0.0,
+                        intensity=True)
+    moved = (lit.flatten(1).mean(1) - images.flatten(1).mean(1)).abs()
+    assert float((moved > 1e-5).double().mean()) == pytest.approx(augment.LIT, abs=0.03)
+    assert float(moved.max()) == pytest.approx(0.1, abs=0.002)
+    spread = lit.flatten(1).std(1) / images.flatten(1).std(1)
+    assert float(spread.min()) == pytest.approx(0.75, abs=0.01)
+    assert float(spread.max()) == pytest.approx(1.25, abs=0.01)
+
+
+@pytest.mark.parametrize("dropout", [None, 0.0, 0.1])
+def test_every_dropout_layer_has_the_recipes_share(dropout: float | None) -> None:
+    net = wiring.exp_of("3d").model.UNet(wiring.exp_of("3d").model.Encoder(1, 2, 1), 3)
+    layers = [module for module in net.modules() if isinstance(module, torch.nn.Dropout)]
+    Fit(net, Watched(), None, train=[0], val=[1],  # type: ignore[arg-type]
+        run=None, recipe=replace(RECIPE, dropout=dropout))  # type: ignore[arg-type]
+    assert len(layers) == 3
+    assert {layer.p for layer in layers} == {0.5 if dropout is None else dropout}
+    volumes = torch.rand(2, 4, 3, 3, 3)
+    assert torch.equal(layers[0](volumes), volumes) == (dropout == 0)
+
+
+@pytest.mark.parametrize("norm", ["train", "eval"])
+def test_norm_of_what_was_handed_on(tmp_path: Path, norm: str) -> None:
     net = Net()
-    _, layer, drop = net.encoder
+    _, layer, _ = net.encoder
     before = layer.running_mean.clone()
-    seen: list[tuple[bool, float]] = []
-    layer.register_forward_hook(lambda *_: seen.append((layer.training, drop.p))
-                                if net.training else None)
-    fitted(tmp_path, Watched(), replace(RECIPE, start_norm=norm, start_dropout=dropout), net)
-    assert {training for training, _ in seen} == {norm == "train"}
-    assert {p for _, p in seen} == {0.5 if dropout is None else dropout}
+    seen: list[bool] = []
+    layer.register_forward_hook(lambda *_: seen.append(layer.training) if net.training else None)
+    fitted(tmp_path, Watched(), replace(RECIPE, start_norm=norm), net)
+    assert {*seen} == {norm == "train"}
     assert torch.equal(layer.running_mean, before) == (norm == "eval")

@@ -204,9 +204,8 @@ class Study:
                       warmup=0 if arm == BASELINE else warmup_epochs(s),
                       start_lr_factor=1.0 if arm == BASELINE else s.START_LR_FACTOR,
                       start_norm="train" if arm == BASELINE else s.START_NORM,
-                      start_dropout=None if arm == BASELINE else s.START_DROPOUT,
                       ramp=round(s.FINETUNE_RAMP * s.FINETUNE_EPOCHS * steps),
-                      norm_momentum=s.NORM_MOMENTUM,
+                      norm_momentum=s.NORM_MOMENTUM, dropout=s.FINETUNE_DROPOUT,
                       clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
                       precision=self.precision)
 
@@ -270,7 +269,7 @@ class Study:
         name = arms.pretraining(arm)
         how = {"warmup": warmup_epochs(self.settings),
                "start lr factor": self.settings.START_LR_FACTOR,
-               "norm": self.settings.START_NORM, "dropout": self.settings.START_DROPOUT,
+               "norm": self.settings.START_NORM,
                **({"decoder": True} if arms.hands_on_decoder(arm) else {}),
                **({"shuffled": True} if arms.is_shuffled(arm) else {})}
         if name in self.external:

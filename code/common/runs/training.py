@@ -45,8 +45,8 @@ class Recipe:
     warmup: int = 0                # epochs in which what was handed on is frozen
     start_lr_factor: float = 1.0   # rate of what was handed on, over lr
     start_norm: str = "train"      # its BatchNorm once it is free; "eval": the statistics it has
-    start_dropout: float | None = None  # of what was handed on; None: as it was made
     norm_momentum: float | None = None  # of every BatchNorm; None: as it was made
+    dropout: float | None = None   # of every dropout layer; None: as it was made
     clip: float | None = None      # global norm of the gradient
     validations: int | None = None  # evenly over the run; None: at the end of every epoch
     smoothing: int = 1             # validations averaged before they are compared
@@ -87,6 +87,9 @@ class Fit:
         self.run, self.recipe, self.report = run, recipe, report
         for layer in batch_norms(model) if recipe.norm_momentum is not None else []:
             layer.momentum = recipe.norm_momentum
+        for module in model.modules() if recipe.dropout is not None else []:
+            if isinstance(module, nn.Dropout):
+                module.p = recipe.dropout
         parallel.synchronise(model)
         self.optimiser = self._fresh_optimiser()
         self.state = State()
@@ -184,10 +187,6 @@ class Fit:
             if self.recipe.start_norm == "eval":
                 for layer in batch_norms(part):
                     layer.eval()
-            if self.recipe.start_dropout is not None:
-                for module in part.modules():
-                    if isinstance(module, nn.Dropout):
-                        module.p = self.recipe.start_dropout
 
     def _fresh_optimiser(self) -> torch.optim.Optimizer:
         """Adam; what may have been handed on has a rate of its own."""

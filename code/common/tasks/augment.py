@@ -95,3 +95,8 @@ def noise(images: Tensor, deviations: Tensor, rng: Generator) -> Tensor:
 def uniform(batch: int, low: float, high: float, rng: Generator) -> Tensor:
     """Draw (B,) numbers, uniform in low..high."""
     return low + (high - low) * torch.rand(batch, generator=rng)
+
+
+def some(batch: int, low: float, high: float, otherwise: float, rng: Generator) -> Tensor:
+    """Draw (B,) numbers, uniform in low..high for a share LIT of the cases, else ``otherwise``."""
+    return torch.where(chance(batch, LIT, rng), uniform(batch, low, high, rng), otherwise)
