@@ -29,8 +29,9 @@ from common.downstream.grading import Grading
 from common.errors import InputError, exit_status
 from common.files import ROOT
 from common.machine import limits
-from common.runs import encoders, grid
+from common.runs import encoders
 from common.runs.study import Networks, Study, Tree, results_folder
+from common.schedule import grid
 from common.settings import Settings
 from common.stats.measures import kappa_of
 from common.tasks import augment

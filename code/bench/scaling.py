@@ -3,7 +3,7 @@
     python code/bench/scaling.py                      the default 3D grid, modelled step times
     python code/bench/scaling.py --records results/3d/pancreas   measured times of finished runs
 
-The order is that of runs/plan.py and the rule that of runs/grid.py: whoever is free claims the
+The order is that of schedule/plan.py and the rule that of schedule/workers.py: whoever is free claims the
 first run whose encoder exists. Modelled times: operations of a finetuning step, counted,
 at an assumed rate; pretraining by the voxels of its views, as exp.py's own estimate has it. They
 are upper bounds, all epochs of pretraining counted. Claims, start-up and shared disks cost nothing.
@@ -29,9 +29,9 @@ from common.data.cache import Cache
 from common.data.splits import hold_out
 from common.downstream.segmentation import Segmentation
 from common.files import Json, read_json
-from common.runs.plan import Job, in_order, plan
 from common.runs.records import Run, read_log
 from common.runs.study import Networks, Study
+from common.schedule.plan import Job, in_order, plan
 from common.settings import from_flags
 from common.stats.measures import mean_of
 

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.errors import exit_status
 from common.files import ROOT, Json, write_text
 from common.report import published
-from common.runs.announce import spreads_of
 from common.runs.records import Records
+from common.schedule.announce import spreads_of
 from common.stats import power
 from common.stats.measures import Measure, kappa_of, mean_of
 

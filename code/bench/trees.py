@@ -17,11 +17,11 @@ from common.arms import BASELINE
 from common.data.splits import hold_out
 from common.files import ROOT
 from common.machine import devices
-from common.runs import grid
-from common.runs.plan import view_voxels
 from common.runs.records import read_runs
 from common.runs.stages import load_cases
 from common.runs.study import Study
+from common.schedule import grid
+from common.schedule.plan import view_voxels
 from common.settings import Settings, from_flags
 from common.stats.measures import Measure
 from common.tasks.batches import Cases

@@ -24,9 +24,9 @@ from common.arms import BASELINE
 from common.errors import InputError, exit_status
 from common.files import read_json, write_json
 from common.machine import devices
-from common.runs import grid
 from common.runs.records import validations
 from common.runs.study import Study
+from common.schedule import grid
 from common.settings import from_flags
 
 AS_GIVEN = "as given"

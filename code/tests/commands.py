@@ -174,7 +174,7 @@ class Child:
     def __init__(self, job: Callable[[], int | None], folder: Path,
                  change: Callable[[], None] | None = None) -> None:
         context = get_context("forkserver")  # a fork of this process would have its threads
-        context.set_forkserver_preload(["torch", "torchvision", "common.runs.grid"])
+        context.set_forkserver_preload(["torch", "torchvision", "common.schedule.grid"])
         folder.mkdir(parents=True, exist_ok=True)
         self.said = folder / f"said{time.monotonic_ns()}"
         self.process = context.Process(target=_fresh, args=(self.said, job, change))

@@ -15,8 +15,9 @@ import torch
 
 from common import arms
 from common.errors import InputError, RunFailed
-from common.runs import announce, encoders, grid, plan, records, snapshots, stages
+from common.runs import encoders, records, snapshots, stages
 from common.runs.study import DRAW_SEED, ORACLE_SEED, Study
+from common.schedule import announce, grid, plan
 from common.settings import Settings, from_flags
 from common.tasks.batches import Cases
 

@@ -12,7 +12,7 @@ import torch
 from common.errors import InputError
 from common.machine import devices, limits
 from common.machine.devices import Card
-from common.runs import grid
+from common.schedule import workers
 from common.settings import Settings
 
 GIB = 2**30
@@ -143,7 +143,7 @@ def test_float32_is_float32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
     try:
         cudnn.allow_tf32 = matmul.allow_tf32 = True
-        grid._set_up(SimpleNamespace(settings=ONE), torch.device("cuda:1"))  # type: ignore[arg-type]
+        workers._set_up(SimpleNamespace(settings=ONE), torch.device("cuda:1"))  # type: ignore[arg-type]
         assert not cudnn.allow_tf32 and not matmul.allow_tf32
         assert given == [torch.device("cuda:1")]
     finally:

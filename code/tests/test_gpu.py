@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.runs import grid
+from common.schedule import workers
 from common.tasks.batches import generator
 
 CODE = Path(__file__).resolve().parents[1]
@@ -247,7 +247,7 @@ def test_float32_is_float32_as_a_run_has_it(device: str, bench: ModuleType,
                                             opened: dict[tuple[str, str], Any],
                                             tmp_path: Path) -> None:
     study = open_tree(bench, opened, "3d", device, tmp_path).study
-    grid._set_up(replace(study, precision="float32"),
+    workers._set_up(replace(study, precision="float32"),
                  torch.device("cuda:0" if device == "cuda" else device))
     for name, function, values in products():
         exact = function(*(value.double() for value in values))

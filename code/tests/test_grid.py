@@ -13,9 +13,10 @@ from common import files
 from common.data import cache, splits
 from common.data.splits import Splits
 from common.errors import InputError, RunFailed
-from common.runs import grid, mending
-from common.runs.plan import Job
 from common.runs.records import Run
+from common.schedule import grid, mending
+from common.schedule import workers as crew
+from common.schedule.plan import Job
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -42,19 +43,18 @@ Events = list[tuple[str, str, Any]]
 def share(jobs: list[Job], trains: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Events:
     """What a process that shares the runs ``jobs`` tells."""
     told: Events = []
-    monkeypatch.setattr(grid, "plan", lambda study: jobs)
     trained_by(trains, monkeypatch)
     study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1))
-    grid.Worker(study, CPU, told.append).work()
+    crew.Worker(study, lambda _: jobs, CPU, told.append).work()
     return told
 
 
 def trained_by(trains: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``trains`` take the place of training a run."""
-    monkeypatch.setattr(grid, "_set_up", lambda study, device: None)
-    monkeypatch.setattr(grid.devices, "described", lambda device: {})
-    monkeypatch.setattr(grid, "load_cases", lambda study, device: "cases")
-    monkeypatch.setattr(grid, "train", lambda study, run, cases, report: trains(run, report))
+    monkeypatch.setattr(crew, "_set_up", lambda study, device: None)
+    monkeypatch.setattr(crew.devices, "described", lambda device: {})
+    monkeypatch.setattr(crew, "load_cases", lambda study, device: "cases")
+    monkeypatch.setattr(crew, "train", lambda study, run, cases, report: trains(run, report))
 
 
 def run_all(study: Any, places: list[torch.device], workers: int,
@@ -135,10 +135,10 @@ def test_out_of_memory_beside_another_run_is_tried_once_more_alone(
     trained_by(trains, monkeypatch)
     jobs = [job_of(large), job_of(bad)]
 
-    def in_turn(study: Any, places: Any, at_once: int, progress: Any) -> None:
+    def in_turn(study: Any, jobs_of: Any, places: Any, at_once: int, progress: Any) -> None:
         current[0] = at_once
-        grid.Worker(study, CPU, progress.put).work()
-    monkeypatch.setattr(grid, "_share", in_turn)
+        crew.Worker(study, jobs_of, CPU, progress.put).work()
+    monkeypatch.setattr(crew, "_share", in_turn)
     study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1, PLAN=False),
                                  folder=tmp_path)
     assert run_all(study, [GPU], workers, monkeypatch) == 1  # the bad one
@@ -210,8 +210,8 @@ def test_no_more_workers_than_runs_that_are_left(tmp_path: Path,
     started: list[int] = []
     done, due = finish(run_of(tmp_path, "finetune", "a")), run_of(tmp_path, "finetune", "b")
     monkeypatch.setattr(grid, "plan", lambda study: [job_of(done), job_of(due)])
-    monkeypatch.setattr(grid, "_share", None)  # no processes for one run
-    monkeypatch.setattr(grid, "Worker", lambda *_: SimpleNamespace(
+    monkeypatch.setattr(crew, "multiprocessing", None)  # no processes for one run
+    monkeypatch.setattr(crew, "Worker", lambda *_: SimpleNamespace(
         work=lambda: started.append(1) or finish(due)))
     study: Any = SimpleNamespace(folder=tmp_path, settings=SimpleNamespace(PLAN=False))
     for _ in range(2):  # the second time nothing is left: none is started

@@ -16,10 +16,11 @@ from commands import TINY
 from common import files
 from common.arms import ORACLE
 from common.errors import InputError
-from common.runs import checkpoint, encoders, grid, records
+from common.runs import checkpoint, encoders, records
 from common.runs import study as study_module
 from common.runs.stages import load_cases
 from common.runs.study import Study
+from common.schedule import grid
 from common.settings import Settings, from_flags
 
 CPU = torch.device("cpu")

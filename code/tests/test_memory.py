@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from common.downstream.segmentation import Segmentation
-from common.runs import grid
+from common.schedule import grid
 from common.settings import from_flags
 from common.tasks.batches import generator
 from common.tasks.siamese import Siamese

@@ -19,11 +19,12 @@ from torch.nn import functional as F
 
 from common.files import read_json
 from common.machine.devices import send
-from common.runs import checkpoint, encoders, grid, stages
+from common.runs import checkpoint, encoders, stages
 from common.runs.records import validations
 from common.runs.stages import load_cases
 from common.runs.study import Study
 from common.runs.training import Fit
+from common.schedule import grid
 from common.settings import from_flags
 from common.tasks.contract import Batch, Parts, Pretext
 from common.tasks.heads import dense

@@ -24,9 +24,10 @@ from common.downstream.grading import Grading
 from common.downstream.segmentation import Segmentation
 from common.errors import RunFailed
 from common.machine import devices
-from common.runs import checkpoint, grid, training
+from common.runs import checkpoint, training
 from common.runs.records import Run, SilentRun
 from common.runs.training import Recipe
+from common.schedule import workers
 from common.tasks import augment
 from common.tasks.batches import Cases, generator
 from common.tasks.contract import Batch
@@ -268,10 +269,10 @@ def test_two_cards_are_dealt_to_the_workers_in_turn(
     def process(*, args: Any, **_: Any) -> Any:
         def start() -> None:
             assert machine.used == 0  # the parent has no context on a card beside its workers
-            given.append(args[1])
+            given.append(args[2])
         return SimpleNamespace(start=start, join=lambda: None, is_alive=lambda: False, exitcode=0)
     queue = SimpleNamespace(put=None, empty=lambda: True)
-    monkeypatch.setattr(grid, "multiprocessing", SimpleNamespace(get_context=lambda _: (
+    monkeypatch.setattr(workers, "multiprocessing", SimpleNamespace(get_context=lambda _: (
         SimpleNamespace(Queue=lambda: queue, Process=process))))
     with fake_card.machine(cards=2) as machine:
         assert command(machine, "3d", *flags).returncode == 1  # nothing has been trained
@@ -285,7 +286,7 @@ def test_a_run_of_two_ranks_takes_both_cards(command: Command,
     def launch(places: list[torch.device], *_: Any) -> str:
         given.append(places)
         raise RunFailed("not trained")
-    monkeypatch.setattr(grid, "launch", launch)
+    monkeypatch.setattr(workers, "launch", launch)
     with fake_card.machine(cards=2) as machine:
         assert command(machine, "3d", "--ranks-per-run", "2").returncode == 1
     assert given and all(places == [torch.device("cuda:0"), torch.device("cuda:1")]

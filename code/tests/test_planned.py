@@ -12,8 +12,9 @@ from wiring import study_of
 from bench import spreads
 from common.errors import InputError
 from common.files import ROOT, write_json
-from common.runs import announce, grid, plan, records
+from common.runs import records
 from common.runs.study import Study
+from common.schedule import announce, grid, plan
 from common.settings import Settings
 from common.stats import power
 from common.stats.estimates import Design

@@ -16,9 +16,10 @@ import torch
 
 from common.errors import InputError
 from common.files import Json, read_json
-from common.runs import announce, checkpoint, encoders, grid, plan, records, stages
+from common.runs import checkpoint, encoders, records, stages
 from common.runs.records import Run
 from common.runs.study import Study
+from common.schedule import announce, grid, plan
 from common.settings import Settings
 from common.tasks.batches import batches, generator
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.runs import progress
-from common.runs.progress import Progress, in_words
+from common.schedule import progress
+from common.schedule.progress import Progress, in_words
 
 
 class Clock:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from commands import SHORT, TINY, alone, call
 
-from common.runs import checkpoint, grid
+from common.runs import checkpoint
+from common.schedule import grid
 from common.settings import from_flags
 
 ROOT = Path(__file__).resolve().parents[2]

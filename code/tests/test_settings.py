@@ -9,7 +9,7 @@ import pytest
 
 from common import settings
 from common.errors import InputError
-from common.runs import grid
+from common.schedule import grid
 from common.settings import CHOICES, RANGES, Settings, from_flags
 
 

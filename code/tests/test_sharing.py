@@ -14,8 +14,8 @@ import pytest
 from commands import CODE, Trial, noted, numbers, shell, slowly, until
 
 from common.machine import devices
-from common.runs import plan
-from common.runs.plan import Job
+from common.schedule import plan
+from common.schedule.plan import Job
 
 MANY = ["--tasks", "baseline", "rotation", "exemplar", "--seeds", "0", "1", "2"]
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from common.downstream import metrics
 from common.files import read_json
-from common.runs import checkpoint, mending, plan, stages
+from common.runs import checkpoint, stages
 from common.runs.records import Run
 from common.runs.training import Recipe, State
+from common.schedule import mending, plan
 from common.tasks.siamese import batch_norms
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not

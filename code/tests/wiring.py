@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from common import settings
 from common.data import cache
 from common.files import Json
-from common.runs import grid as runs_grid
 from common.runs import stages
 from common.runs.records import Run
 from common.runs.study import Study
 from common.runs.training import Recipe, State
+from common.schedule import grid as runs_grid
 from common.tasks.batches import Cases, generator
 
 CODE = Path(__file__).resolve().parents[1]

@@ -30,8 +30,8 @@ from bench.trees import Tree
 from common.arms import BASELINE
 from common.errors import exit_status
 from common.files import Json, write_text
-from common.runs import grid
 from common.runs.study import Study
+from common.schedule import workers
 
 ROUNDS = 2            # bursts of steps timed for a row, after one that is not counted; 1 if small
 STEPS = 6             # from the same start, before anything is timed: their loss is compared
@@ -73,7 +73,7 @@ def main() -> int:
     sizes = SMOKE if asked.smoke else SIZES["cuda"]
     opened = {"3d": trees.open_3d(asked.work / "3d", device, sizes),
               "2d": trees.open_2d(asked.work / "2d", device, sizes)}
-    grid._set_up(opened["3d"].study, device)  # threads, kernels, no TF32: as every run has it
+    workers._set_up(opened["3d"].study, device)  # threads, kernels, no TF32: as every run has it
     wanted = order(opened)[:SMOKE_ROWS if asked.smoke else None]
     rows: list[Json] = []
     with suppress(KeyboardInterrupt):  # gpu.sh's word that the time is over

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from common.errors import InputError
 from common.runs import checkpoint
-from common.runs.plan import Job
 from common.runs.records import Run
+from common.schedule.plan import Job
 
 
 def mend(jobs: Sequence[Job]) -> None:

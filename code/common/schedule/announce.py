@@ -11,10 +11,10 @@ from common.data.splits import duplicates
 from common.errors import InputError
 from common.files import Json
 from common.machine import devices
-from common.runs.plan import Job, drawn_at, primary, shares
-from common.runs.progress import in_words
 from common.runs.records import FEW_STEPS, cases_of, folds_of, read_runs
 from common.runs.study import Study
+from common.schedule.plan import Job, drawn_at, primary, shares
+from common.schedule.progress import in_words
 from common.stats import power
 from common.stats.estimates import MIN_BLOCKS, Design
 from common.stats.measures import Measure

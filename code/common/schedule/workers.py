@@ -1,143 +1,85 @@
-"""All runs of an experiment: who trains which.
+"""Who trains which run: processes that claim them, one after another.
 
 Processes share the grid by claims alone (an exclusive lock per run that dies with its process):
 each takes the next run whose encoder exists. Nothing else schedules runs, so torchrun, srun or N
 shells may start exp.py as often as they like; what a killed one has begun, another goes on with.
 """
 
-import io
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from common.arms import BASELINE, ORACLE
-from common.downstream.supervised import Supervised
 from common.errors import InputError, RunFailed, disk_problem
-from common.files import ROOT, read_json, starting, write_json
+from common.files import read_json, write_json
 from common.machine import devices, limits, parallel
 from common.machine.launcher import Report, launch
-from common.runs import records, snapshots
-from common.runs.announce import announce, expected
-from common.runs.encoders import named
-from common.runs.mending import check_stale, mend
-from common.runs.plan import Job, check_ranks, check_views, plan, record_power, record_primary
-from common.runs.progress import Progress
+from common.runs import records
 from common.runs.records import Run, SilentRun
 from common.runs.stages import load_cases, train
-from common.runs.study import Study, Tree
-from common.settings import Settings, check_common, from_flags
+from common.runs.study import Study
+from common.schedule.plan import Job
+from common.schedule.progress import Progress
 from common.tasks.batches import Cases
 
 LOOK_AGAIN = 1.0   # seconds between looks for a run that another process may have freed
 
-
-def prepare(script: Mapping[str, Any], tree: Tree) -> tuple[Study, list[torch.device], int]:
-    """What an exp.py is asked to do: the study, the devices for the workers, how many of these.
-
-    ``script`` are its globals(); flags override its constants. Raises InputError for whatever
-    cannot be done, before anything is trained.
-    """
-    settings = from_flags(script)
-    files = check(settings, tree)
-    places = devices.choose(settings.DEVICE, ranks=settings.RANKS_PER_RUN)
-    precision = devices.precision(settings.PRECISION, places, sound_on_cpu=tree.bfloat16_on_cpu)
-    if settings.DEMO:
-        tree.generate(ROOT / settings.DATA)
-    study = tree.make_study(settings, precision, files)
-    return study, places, devices.workers(settings, places, study.networks.step_bytes)
+Jobs = Callable[[Study], list[Job]]  # which runs there are: plan.plan, or the trials of --tune
 
 
-def check(settings: Settings, tree: Tree) -> dict[str, Path]:
-    """Check all constants, before anything is read; returns the files of --encoder by name."""
-    tasks = {**tree.pretexts, ORACLE: Supervised}
-    files = named(settings, [BASELINE, *tree.library, *tasks])
-    check_common(settings, tasks, [*tree.library, *files], decoder=tree.decoder)
-    tree.check(settings)
-    check_views(settings, tree)
-    return files
-
-
-def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
-    """Say what will be done, and do what is not done yet; exit status 1 if any run failed.
+def work_off(study: Study, jobs_of: Jobs, places: Sequence[torch.device],
+             workers: int) -> list[str]:
+    """Train the runs of ``jobs_of`` that are not done; returns why some could not be.
 
     ``places`` are the devices that the workers get in turn.
     """
-    if study.settings.PLAN:
-        jobs = plan(study)
-        check_ranks(study)
-        record_primary(study, keep=False)
-        if not study.settings.RERUN:
-            check_stale(jobs, rerun=False)
-        announce(study, jobs, places, workers, expected(study))
-        print("plan      nothing is trained, and no run touched; leave --plan out to go on")
-        return 0
-    begin(study, places, workers)
-    jobs = plan(study)
+    jobs = jobs_of(study)
     for job in jobs:
         _failure(job.make()).unlink(missing_ok=True)  # another start, another try
     left = [job for job in jobs if not job.make().done()]
     progress = Progress(sum(job.work for job in left))
+    crew = partial(_share, study, jobs_of)
     try:
-        if left and min(workers, len(left)) == 1:
-            Worker(study, places[0], progress.put).work()
-        elif left:
-            _share(study, places, min(workers, len(left)), progress)
+        if left:
+            crew(places, min(workers, len(left)), progress)
         if workers > len(places) and (crowded := [job for job in jobs if _was_crowded(job)]):
-            _once_more(study, places, crowded, progress)
+            _forget(crowded, progress)
+            crew(places, len(places), progress)
     except KeyboardInterrupt as stop:
         raise type(stop)(progress.where()) from None
     progress.close()
-    status = _summary(study, progress.failures)
-    snapshots.save(study, places[0])
-    return status
+    return progress.failures
 
 
-def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
-    """Set aside what must not be used, and say what will be done; InputError if it cannot be."""
-    jobs = plan(study)
-    check_ranks(study)
-    with starting(study.folder):
-        record_primary(study)
-        mend(jobs)
-        check_stale(jobs, rerun=study.settings.RERUN)
-    quiet = devices.place().rank > 0  # one of those started together says it for all
-    with redirect_stdout(io.StringIO()) if quiet else nullcontext():
-        announce(study, jobs, places, workers, shown := expected(study))
-    with starting(study.folder):
-        record_power(study, shown)
-
-
-def _once_more(study: Study, places: Sequence[torch.device], crowded: Sequence[Job],
-               progress: Progress) -> None:
-    """Train runs that did not fit beside another on their GPU, each alone."""
+def _forget(crowded: Sequence[Job], progress: Progress) -> None:
+    """Let runs that did not fit beside another on their GPU be tried again, each alone."""
     print(f"memory    {len(crowded)} runs did not fit beside another on their GPU; once more, each "
           "alone", flush=True)
     for job in crowded:
         with suppress(ValueError):  # another process may have told it
             progress.failures.remove(read_json(_failure(job.make()))["reason"])
         _failure(job.make()).unlink(missing_ok=True)
-    _share(study, places, len(places), progress)
 
 
-def _share(study: Study, places: Sequence[torch.device], workers: int, progress: Progress) -> None:
+def _share(study: Study, jobs_of: Jobs, places: Sequence[torch.device], workers: int,
+           progress: Progress) -> None:
     """Train in several processes that share the runs by their claims; in this one for one."""
     if workers == 1:
-        Worker(study, places[0], progress.put).work()
+        Worker(study, jobs_of, places[0], progress.put).work()
         return
     context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
     queue = context.Queue()
     processes = [context.Process(
         target=_in_process,
         daemon=study.settings.RANKS_PER_RUN == 1,  # daemons may not have the ranks as children
-        args=(study, places[index % len(places)], queue.put, os.getpid()))
+        args=(study, jobs_of, places[index % len(places)], queue.put, os.getpid()))
         for index in range(workers)]
     try:
         for process in processes:
@@ -149,7 +91,7 @@ def _share(study: Study, places: Sequence[torch.device], workers: int, progress:
                 process.terminate()
 
 
-def _in_process(study: Study, device: torch.device, put: Callable[[Any], None],
+def _in_process(study: Study, jobs_of: Jobs, device: torch.device, put: Callable[[Any], None],
                 parent: int) -> None:
     """A worker process; ends with its parent, however that ends."""
     def put_or_end(event: Any) -> None:
@@ -157,7 +99,7 @@ def _in_process(study: Study, device: torch.device, put: Callable[[Any], None],
             sys.exit(1)
         put(event)
     try:
-        Worker(study, device, put_or_end).work()
+        Worker(study, jobs_of, device, put_or_end).work()
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -165,8 +107,9 @@ def _in_process(study: Study, device: torch.device, put: Callable[[Any], None],
 class Worker:
     """Claims and trains runs, one after another, on one device; ``put`` takes what it tells."""
 
-    def __init__(self, study: Study, device: torch.device, put: Callable[[Any], None]) -> None:
-        self.study, self.device, self.put = study, device, put
+    def __init__(self, study: Study, jobs_of: Jobs, device: torch.device,
+                 put: Callable[[Any], None]) -> None:
+        self.study, self.jobs_of, self.device, self.put = study, jobs_of, device, put
         self.provenance = records.provenance(str(device), study.settings.THREADS,
                                              devices.described(device))
         self.lost: set[Path] = set()  # runs that others make with other settings meanwhile
@@ -177,7 +120,7 @@ class Worker:
 
     def work(self) -> None:
         """Train until no run is left that could be trained."""
-        jobs = plan(self.study)
+        jobs = self.jobs_of(self.study)
         while jobs := [job for job in jobs
                        if not job.make().done() and not _failed(job, self.lost)]:
             trained = False
@@ -318,16 +261,3 @@ def _reason(run: Run, error: Exception) -> str | None:
     if isinstance(error, RuntimeError):
         return f"{run.name}: out of memory; {remedy}" if "allocate memory" in str(error) else None
     return str(error).splitlines()[0]
-
-
-def _summary(study: Study, failures: list[str]) -> int:
-    """Print how it ended; 1 if a run failed."""
-    left = [job.make().name for job in plan(study) if not job.make().done()]
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    if left:
-        print(f"{len(left)} runs are not done ({', '.join(left[:3])}...); the same command goes on",
-              file=sys.stderr)
-        return 1
-    print(f"all runs are done; records in {study.folder}")
-    return 0
