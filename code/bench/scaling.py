@@ -3,10 +3,10 @@
     python code/bench/scaling.py                      the default 3D grid, modelled step times
     python code/bench/scaling.py --records results/3d/pancreas   measured times of finished runs
 
-The order is that of schedule/plan.py and the rule that of schedule/workers.py: whoever is free claims the
-first run whose encoder exists. Modelled times: operations of a finetuning step, counted,
-at an assumed rate; pretraining by the voxels of its views, as exp.py's own estimate has it. They
-are upper bounds, all epochs of pretraining counted. Claims, start-up and shared disks cost nothing.
+The order is that of schedule/plan.py, the rule that of schedule/workers.py: whoever is free claims
+the first run whose encoder exists. Modelled times: operations of a finetuning step, counted, at an
+assumed rate; pretraining by the voxels of its views, as exp.py's own estimate has it. They are
+upper bounds, all epochs of pretraining counted. Claims, start-up and shared disks cost nothing.
 """
 
 import argparse

@@ -23,8 +23,8 @@ from common.errors import InputError
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
          "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "PAPER",
-         "PROTOCOL", "RERUN", "PRIMARY", "DRAWS", "POOL", "DETECT", "PLAN", "STRICT", "ID_COLUMN",
-         "GRADE_COLUMN", "ENCODER")
+         "PROTOCOL", "RERUN", "TUNE", "TUNED", "TUNE_SEEDS", "PRIMARY", "DRAWS", "POOL", "DETECT",
+         "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
 # (A run's identity has the precision itself, the data that the columns lead to, the weights of an
 # encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
@@ -60,7 +60,7 @@ RANGES = {
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
     "NORM_MOMENTUM": Range(1e-6, 1), "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
-    "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
+    "TUNE_SEEDS": Range(0, 2**32), "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
     "PRIMARY": Range(1, 101, "of its fraction, a percentage from 1 to 100"),
     "FOLDS": Range(1, 1000), "DRAWS": Range(1, 1000),
     "POOL": Range(1, 101, "a percentage from 1 to 100"),
@@ -97,6 +97,9 @@ class Settings(types.SimpleNamespace):
     PAPER: bool
     PROTOCOL: str
     RERUN: bool
+    TUNE: bool
+    TUNED: bool
+    TUNE_SEEDS: list[int]
     STRICT: bool
     PRIMARY: list[str]
     DRAWS: int
@@ -285,7 +288,7 @@ def _check_numbers(name: str, value: Any) -> None:
 
 def _check_lists(settings: Settings) -> None:
     """Check that no list is empty or has anything twice, and that the whole pool is learnt from."""
-    for name in ("TASKS", "FRACTIONS", "SEEDS", "POOL"):
+    for name in ("TASKS", "FRACTIONS", "SEEDS", "POOL", "TUNE_SEEDS"):
         values = getattr(settings, name)
         twice = [value for value in values if values.count(value) > 1]
         if twice:
@@ -295,6 +298,11 @@ def _check_lists(settings: Settings) -> None:
     if 100 not in settings.POOL:
         raise InputError(f"POOL = {_shown(settings.POOL)}: 100 is missing, the whole pool that the "
                          "others are compared with; add it")
+    if settings.TUNE and (both := {*settings.TUNE_SEEDS} & {*settings.SEEDS}):
+        raise InputError(f"TUNE_SEEDS: {min(both)} is one of SEEDS; what chooses the rates may "
+                         "give no result: give others")
+    if settings.TUNE and settings.PAPER:
+        raise InputError("--tune goes without --paper, whose rates are the paper's; leave one out")
 
 
 def _check_primary(settings: Settings) -> None:

@@ -8,6 +8,7 @@ Needs no torch, so that graph.py starts at once and works where torch is not ins
     results/3d/<dataset>/finetune/<task>/fraction005/seed0-draw1/    another draw of its labels
     results/3d/<dataset>/pretrain/<task>/pool010/seed0/              on 10 % of the pool
     results/3d/<dataset>/finetune/<task>/fraction005/pool010/seed0/  from that
+    results/3d/<dataset>/tune/<task>/fraction005/seed1000/lr0.001-start0.1-frozen0/  --tune's trial
 
 The records of a run: config.json log.jsonl time.jsonl scores.json; last.pt while it trains.
 """
@@ -36,6 +37,7 @@ from common.files import (
     write_json,
     write_text,
 )
+from common.runs.rates import Rates
 
 PAPER = "-paper"  # ends the folder of a data set's runs that are finetuned as in the paper
 NUMBERS = 6  # raise by hand when a code change alters any number a run reports
@@ -217,9 +219,10 @@ def run_folder(folder: Path, run: Json) -> Path:
     draw, share = run.get("draw", 0), share_of(run)
     return folder.joinpath(
         run["stage"], run["task"],
-        *([f"fraction{run['fraction']:03d}"] if run["stage"] == "finetune" else []),
+        *([f"fraction{run['fraction']:03d}"] if "fraction" in run else []),
         *([f"pool{share:03d}"] if share < 100 else []),
-        f"seed{run['seed']}" + (f"-draw{draw}" if draw else ""))
+        f"seed{run['seed']}" + (f"-draw{draw}" if draw else ""),
+        *([str(Rates(**run["rates"]))] if run["stage"] == "tune" else []))
 
 
 def share_of(run: Json) -> int:
@@ -286,15 +289,18 @@ def read_plan(folder: Path) -> Json:
 
     "primary": {"arm", "fraction", "scores_then", "commit", "date"}; ``scores_then`` is the number
     of test scores of the data set that existed at the time. "power": what the study was expected to
-    show, a fraction each. InputError if it cannot be read.
+    show, a fraction each. "rates": what --tune has chosen for each arm, and of which trials.
+    InputError if it cannot be read.
     """
     path = folder / "plan.json"
     plan: Json = read_json(path) if path.exists() else {}
     try:
         known = {"fraction", "half", "source"}
         sound = {"arm", "fraction"} <= {*plan.get("primary", {"arm", "fraction"})} and all(
-            known <= {*one} for one in plan.get("power", []))
-    except (AttributeError, TypeError):
+            known <= {*one} for one in plan.get("power", [])) and all(
+            {"chosen", "trials"} <= {*one} and {*one["chosen"]} == {*Rates.__annotations__}
+            for one in plan.get("rates", {"arms": {}})["arms"].values())
+    except (AttributeError, KeyError, TypeError):
         sound = False
     if not sound:
         raise InputError(f"{path}: not what exp.py writes there; restore it from a copy")

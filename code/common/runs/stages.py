@@ -17,6 +17,7 @@ from common.runs.encoders import (
     shared,
     write_origin,
 )
+from common.runs.rates import Rates
 from common.runs.records import Run, share_of
 from common.runs.study import Study
 from common.runs.training import Fit, Recipe, evaluate
@@ -106,9 +107,11 @@ def _pixels(study: Study, ids: list[str]) -> list[str]:
 
 
 def finetuning(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> Fit:
-    """What finetunes an arm on a labelled subset."""
-    arm, fraction, seed, draw = (run.identity[key] for key in ("task", "fraction", "seed", "draw"))
-    recipe = study.finetune_recipe(arm, fraction, seed, draw=draw)
+    """What finetunes an arm on a labelled subset; in a trial of --tune with the trial's rates."""
+    arm, fraction, seed = (run.identity[key] for key in ("task", "fraction", "seed"))
+    draw = run.identity.get("draw", 0)
+    trial = Rates(**run.identity["rates"]) if run.identity["stage"] == "tune" else None
+    recipe = study.finetune_recipe(arm, fraction, seed, draw=draw, trial=trial)
     initialise(recipe.seed)  # encoder and decoder start alike in every arm, before loading
     model = study.networks.downstream(study.networks.encoder())
     load_start(study, model, arm, seed, cases, pool=share_of(run.identity))
@@ -150,5 +153,21 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
     return f"test {task.monitor} {figures[task.monitor] or 0:.3f}"
 
 
+def finish_trial(study: Study, fit: Fit) -> str:
+    """Keep what a trial of --tune scores on validation; no test case is looked at."""
+    run, state, task = fit.run, fit.state, fit.task
+    last, _ = evaluate(fit.model, task, fit.cases, fit.val, fit.recipe)
+    assert state.best_weights is not None
+    fit.model.load_state_dict(state.best_weights)
+    figures, _ = evaluate(fit.model, task, fit.cases, fit.val, fit.recipe)
+    run.finish({"stage": "tune", **{key: run.identity[key] for key in
+                                    ("task", "fraction", "seed", "fold", "rates")},
+                "metric": task.monitor, "labelled": len(fit.train), "validation": len(fit.val),
+                "steps": fit.recipe.epochs * fit.recipe.steps, "val": figures,
+                "selected": {"step": state.best_step, "rule": study.rule}, "last": {"val": last},
+                "generated": study.generated})
+    return f"validation {task.monitor} {figures[task.monitor] or 0:.3f}"
+
+
 STAGES = {"pretrain": (pretraining, finish_pretraining),
-          "finetune": (finetuning, finish_finetuning)}
+          "finetune": (finetuning, finish_finetuning), "tune": (finetuning, finish_trial)}

@@ -19,11 +19,12 @@ from common.data.cache import Cache
 from common.data.splits import Part, Splits, pool_of, stratified_order, subset
 from common.downstream.supervised import Supervised
 from common.files import ROOT, Json, digest
-from common.runs import records
+from common.runs import rates, records
 from common.runs.encoders import External
+from common.runs.rates import Rates
 from common.runs.records import Run, run_folder
 from common.runs.training import Recipe
-from common.settings import Settings, warmup_epochs
+from common.settings import Settings
 from common.stats.measures import Measure
 from common.tasks import joint
 from common.tasks.contract import Pretext, Task
@@ -87,6 +88,7 @@ class Study:
     axes: str                               # where these point in pictures of views
     precision: str
     rule: str                               # how the model is chosen, for the figure
+    rates: Mapping[str, Rates] = field(default_factory=dict)  # of each arm, where --tune chose them
 
     @property
     def folder(self) -> Path:
@@ -152,9 +154,20 @@ class Study:
         """
         return self._run({"stage": "finetune", "task": arm, "fraction": fraction, "seed": seed,
                           "fold": self.part(seed).fold, "draw": draw, **_named(pool),
-                          **self._of_finetuning,
+                          **self.made_with, **self._rated(arm),
                           "labelled": self._subset(fraction, seed, draw),
-                          "encoder": self._start(arm, seed, pool)})
+                          "encoder": self._start(arm, seed, pool, rated=bool(self.rates))})
+
+    def trial_run(self, arm: str, fraction: int, seed: int, trial: Rates) -> Run:
+        """The run that tries rates for an arm; it is scored on validation alone."""
+        return self._run({"stage": "tune", "task": arm, "fraction": fraction, "seed": seed,
+                          "fold": self.part(seed).fold, **self.made_with, "rates": vars(trial),
+                          "labelled": self._subset(fraction, seed, 0),
+                          "encoder": self._start(arm, seed, 100, rated=True)})
+
+    def rates_of(self, arm: str) -> Rates:
+        """Rate, start's factor and frozen epochs of an arm: as chosen, else by the constants."""
+        return self.rates[rates.key(arm)] if self.rates else rates.of_constants(self.settings, arm)
 
     def pretrained_here(self, arm: str) -> bool:
         """Whether an arm has a pretraining run."""
@@ -187,22 +200,22 @@ class Study:
                       patience_from=s.PRETEXT_MIN_STEPS, draws=PRETEXT_DRAWS,
                       precision=self.precision)
 
-    def finetune_recipe(self, arm: str, fraction: int, seed: int, *, draw: int = 0) -> Recipe:
-        """How a labelled fraction is finetuned on; the same for every arm but for its start.
+    def finetune_recipe(self, arm: str, fraction: int, seed: int, *, draw: int = 0,
+                        trial: Rates | None = None) -> Recipe:
+        """How a labelled fraction is finetuned on; the same for every arm but for its rates.
 
         With EQUAL_STEPS every fraction, seed and draw takes as many steps as the largest training
         set needs.
         """
-        s = self.settings
+        s, own = self.settings, trial or self.rates_of(arm)
         cases = (max(len(part.train) for part in self.splits.every()) if s.EQUAL_STEPS
                  else len(self.labelled(fraction, seed, draw=draw)))
         steps = math.ceil(cases / s.BATCH_SIZE)
         return Recipe(seed=seed + draw * DRAW_SEED, epochs=s.FINETUNE_EPOCHS,
                       steps=steps, batch_size=s.BATCH_SIZE,
-                      lr=s.FINETUNE_LR, schedule=s.FINETUNE_SCHEDULE,
+                      lr=own.lr, schedule=s.FINETUNE_SCHEDULE,
                       decoder=arms.hands_on_decoder(arm),
-                      warmup=0 if arm == BASELINE else warmup_epochs(s),
-                      start_lr_factor=1.0 if arm == BASELINE else s.START_LR_FACTOR,
+                      warmup=own.warmup, start_lr_factor=own.factor,
                       start_norm="train" if arm == BASELINE else s.START_NORM,
                       ramp=round(s.FINETUNE_RAMP * s.FINETUNE_EPOCHS * steps),
                       norm_momentum=s.NORM_MOMENTUM, dropout=s.FINETUNE_DROPOUT,
@@ -221,7 +234,7 @@ class Study:
     def _of_task(self, name: str, seed: int, pool: int) -> Json:
         """What reaches the numbers of a pretraining; of its task what the constants leave open."""
         task = self.task(name)
-        return dict(self._of_finetuning) if task.labelled else {
+        return {**self.made_with, **self._rated(BASELINE)} if task.labelled else {
             **self._of_pretraining(seed, pool), "own": {"batch": task.batch_size, "lr": task.lr,
                                                   "steps": task.steps, "schedule": task.schedule}}
 
@@ -238,8 +251,12 @@ class Study:
                 "validation images": self.cache.arrays(self.splits.val), **self._always}
         return dict(self._known[key])
 
+    def _rated(self, arm: str) -> Json:
+        """What an identity says of rates that were chosen for the arm."""
+        return {"rates": vars(self.rates_of(arm))} if self.rates else {}
+
     @cached_property
-    def _of_finetuning(self) -> Json:
+    def made_with(self) -> Json:
         """What reaches the numbers of every finetuning run."""
         parts = self.splits.to_json()
         cases = [case for part in (self.splits.val, *self.splits.folds, self.splits.rest)
@@ -262,13 +279,16 @@ class Study:
             self._known[key] = digest(self.labelled(fraction, seed, draw=draw))
         return str(self._known[key])
 
-    def _start(self, arm: str, seed: int, pool: int) -> Json | None:
-        """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining."""
+    def _start(self, arm: str, seed: int, pool: int, *, rated: bool) -> Json | None:
+        """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining.
+
+        How it is handled is said here, unless the run says it of itself (``rated``).
+        """
         if arm == BASELINE:
             return None
         name = arms.pretraining(arm)
-        how = {"warmup": warmup_epochs(self.settings),
-               "start lr factor": self.settings.START_LR_FACTOR,
+        own = rates.of_constants(self.settings, arm)
+        how = {**({} if rated else {"warmup": own.warmup, "start lr factor": own.factor}),
                "norm": self.settings.START_NORM,
                **({"decoder": True} if arms.hands_on_decoder(arm) else {}),
                **({"shuffled": True} if arms.is_shuffled(arm) else {})}

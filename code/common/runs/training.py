@@ -87,8 +87,8 @@ class Fit:
         self.run, self.recipe, self.report = run, recipe, report
         for layer in batch_norms(model) if recipe.norm_momentum is not None else []:
             layer.momentum = recipe.norm_momentum
-        for module in model.modules() if recipe.dropout is not None else []:
-            if isinstance(module, nn.Dropout):
+        for module in model.modules():
+            if isinstance(module, nn.Dropout) and recipe.dropout is not None:
                 module.p = recipe.dropout
         parallel.synchronise(model)
         self.optimiser = self._fresh_optimiser()

@@ -11,6 +11,7 @@ from common.data.splits import duplicates
 from common.errors import InputError
 from common.files import Json
 from common.machine import devices
+from common.runs import rates
 from common.runs.records import FEW_STEPS, cases_of, folds_of, read_runs
 from common.runs.study import Study
 from common.schedule.plan import Job, drawn_at, primary, shares
@@ -79,6 +80,8 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
     print(f"steps     {steps} optimiser steps a finetuning run" + (
         f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
         f"{-(-FEW_STEPS // recipe.steps)}" if steps < FEW_STEPS else ""))
+    if study.rates:
+        print(f"rates     chosen on validation by --tune: {rates.described(study.rates)}")
     for line in power_lines(study, shown):
         print(line)
     print(f"memory    {_memory(study, device)}")

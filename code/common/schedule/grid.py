@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from common.arms import BASELINE, ORACLE
 from common.downstream.supervised import Supervised
 from common.files import ROOT, starting
 from common.machine import devices
-from common.runs import snapshots
+from common.runs import rates, records, snapshots
 from common.runs.encoders import named
 from common.runs.study import Study, Tree
 from common.schedule.announce import announce, expected
 from common.schedule.mending import check_stale, mend
 from common.schedule.plan import check_ranks, check_views, plan, record_power, record_primary
+from common.schedule.tuning import tune
 from common.schedule.workers import work_off
 from common.settings import Settings, check_common, from_flags
 
@@ -35,8 +37,21 @@ def prepare(script: Mapping[str, Any], tree: Tree) -> tuple[Study, list[torch.de
     precision = devices.precision(settings.PRECISION, places, sound_on_cpu=tree.bfloat16_on_cpu)
     if settings.DEMO:
         tree.generate(ROOT / settings.DATA)
-    study = tree.make_study(settings, precision, files)
+    study = rated(tree.make_study(settings, precision, files))
     return study, places, devices.workers(settings, places, study.networks.step_bytes)
+
+
+def rated(study: Study) -> Study:
+    """The study with the rates that --tune has chosen, if it has; InputError if they do not hold.
+
+    Under --paper rates are the paper's.
+    """
+    s, plan = study.settings, records.read_plan(study.folder)
+    if s.TUNE or s.PAPER or not s.TUNED or "rates" not in plan:
+        return study
+    rates.check(plan, study.made_with, tasks=s.TASKS, seeds=s.SEEDS,
+                where=str(study.folder / "plan.json"))
+    return replace(study, rates=rates.chosen(plan))
 
 
 def check(settings: Settings, tree: Tree) -> dict[str, Path]:
@@ -54,6 +69,8 @@ def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
 
     ``places`` are the devices that the workers get in turn.
     """
+    if study.settings.TUNE:
+        return tune(study, places, workers)
     if study.settings.PLAN:
         jobs = plan(study)
         check_ranks(study)

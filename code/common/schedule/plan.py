@@ -43,29 +43,38 @@ class Job:
 
 def plan(study: Study) -> list[Job]:
     """Every run in the order in which they are claimed; InputError as check_pool() raises it."""
-    s = study.settings
     check_pool(study)
+    return in_order([*pretrainings(study), *(
+        finetuning(study, partial(study.finetune_run, arm, fraction, seed, draw=draw, pool=pool),
+                   arm, fraction, seed, pool=pool)
+        for fraction in sorted(study.settings.FRACTIONS) for arm in study.settings.TASKS
+        for seed in study.settings.SEEDS for draw in range(draws(study, fraction))
+        for pool in (shares(study, arm) if fraction == drawn_at(study) else [100]))])
+
+
+def pretrainings(study: Study) -> list[Job]:
+    """The pretraining runs that the arms of TASKS need, of every seed."""
     jobs = []
     for name in study.pretrainings():
         task = study.task(name)
         each = voxels(study, task)
-        for seed in s.SEEDS:
+        for seed in study.settings.SEEDS:
             recipe = study.pretrain_recipe(task, seed)
             steps = recipe.epochs * recipe.steps
             jobs += [Job(partial(study.pretrain_run, name, seed, pool=pool), None, steps,
                          steps * recipe.batch_size * each) for pool in pools(study, name)]
-    for fraction in sorted(s.FRACTIONS):
-        for arm in s.TASKS:
-            recipe = study.finetune_recipe(arm, fraction, s.SEEDS[0])
-            steps = recipe.epochs * recipe.steps
-            work = float(steps * recipe.batch_size * s.RESOLUTION**study.dimensions)
-            jobs += [Job(partial(study.finetune_run, arm, fraction, seed, draw=draw, pool=pool),
-                         partial(study.pretrain_run, arm, seed, pool=pool)
-                         if study.pretrained_here(arm) else None,
-                         steps, work, finetunes=True)
-                     for seed in s.SEEDS for draw in range(draws(study, fraction))
-                     for pool in (shares(study, arm) if fraction == drawn_at(study) else [100])]
-    return in_order(jobs)
+    return jobs
+
+
+def finetuning(study: Study, make: Callable[[], Run], arm: str, fraction: int, seed: int, *,
+               pool: int = 100) -> Job:
+    """The job of a run that finetunes an arm, as ``make`` makes it."""
+    recipe = study.finetune_recipe(arms.BASELINE, fraction, seed)  # as long as any arm's
+    steps = recipe.epochs * recipe.steps
+    return Job(make, partial(study.pretrain_run, arm, seed, pool=pool)
+               if study.pretrained_here(arm) else None, steps,
+               float(steps * recipe.batch_size * study.settings.RESOLUTION**study.dimensions),
+               finetunes=True)
 
 
 def draws(study: Study, fraction: int) -> int:

@@ -251,7 +251,7 @@ class _Report:
 
 def _reason(run: Run, error: Exception) -> str | None:
     """One line on why a run could not be trained; None if it is a defect of the program."""
-    batch = {"pretrain": "PRETEXT_BATCH_SIZE", "finetune": "BATCH_SIZE"}[run.identity["stage"]]
+    batch = {"pretrain": "PRETEXT_BATCH_SIZE"}.get(run.identity["stage"], "BATCH_SIZE")
     remedy = f"lower {batch}, RESOLUTION or WORKERS"
     if isinstance(error, torch.OutOfMemoryError):
         return f"{run.name}: out of GPU memory; {remedy}"
