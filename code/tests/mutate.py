@@ -37,6 +37,7 @@ import mutations_paper
 import mutations_protocol
 import mutations_recipe
 import mutations_tasks
+import mutations_tuning
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 20       # for everything; what has not met the whole suite by then counts as a survivor
@@ -74,7 +75,7 @@ class Job(NamedTuple):
 TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design, mutations_numbers,
                                             mutations_tasks, mutations_data, mutations_figures,
                                             mutations_card, mutations_exchange, mutations_paper,
-                                            mutations_recipe)
+                                            mutations_recipe, mutations_tuning)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

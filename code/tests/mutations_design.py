@@ -167,7 +167,7 @@ TABLE = {
     ],
     "test_pool.py::test_what_is_no_part_of_the_pool_is_refused": [
         ("pool: the whole is among them", "    if 100 not in settings.POOL:", "    if False:"),
-        ("pool: a list like others", '("TASKS", "FRACTIONS", "SEEDS", "POOL"):', '("TASKS", "FRACTIONS", "SEEDS"):'),
+        ("pool: a list like others", '"SEEDS", "POOL", "TUNE_SEEDS"):', '"SEEDS", "TUNE_SEEDS"):'),
     ],
     "test_pool.py::test_a_part_that_fills_no_batch_is_refused_before_anything_is_trained": [
         ("pool: a part fills a batch", "    check_pool(study)\n", ""),

@@ -24,7 +24,7 @@ TABLE = {
         ("identity: the pool's images", '"pool images": self.cache.arrays(self.pool(seed, pool)),', ""),
     ],
     "test_identities.py::test_constants_change_the_runs_that_they_reach": [
-        ("identity: warm-up", '{"warmup": warmup_epochs(self.settings),\n', '{"warmup": 0,\n'),
+        ("identity: warm-up", '{"warmup": own.warmup, "start lr', '{"warmup": 0, "start lr'),
         ("identity: settings of finetuning",
          '"settings": self.settings.of_stage("finetune"),', '"settings": {},'),
         ("identity: pretraining has no constant of finetuning",
@@ -234,17 +234,19 @@ TABLE = {
     ("test_wiring.py::test_every_arm_has_the_same_recipe_and_steps_and_the_baseline_is_never_froze"
      "n"): [
         ("the baseline is never frozen",
-         "warmup=0 if arm == BASELINE else warmup_epochs(s)", "warmup=warmup_epochs(s)"),
-        ("arms are warmed up", "warmup=0 if arm == BASELINE else warmup_epochs(s)", "warmup=0"),
+         "return Rates(settings.FINETUNE_LR, 1.0, 0)",
+         "return Rates(settings.FINETUNE_LR, 1.0, warmup_epochs(settings))"),
+        ("arms are warmed up", "settings.START_LR_FACTOR, warmup_epochs(settings))",
+         "settings.START_LR_FACTOR, 0)"),
         ("the baseline has the plain rate",
-         "start_lr_factor=1.0 if arm == BASELINE else s.START_LR_FACTOR",
-         "start_lr_factor=s.START_LR_FACTOR"),
+         "return Rates(settings.FINETUNE_LR, 1.0, 0)",
+         "return Rates(settings.FINETUNE_LR, settings.START_LR_FACTOR, 0)"),
         ("arms have the start's rate",
-         "start_lr_factor=1.0 if arm == BASELINE else s.START_LR_FACTOR", "start_lr_factor=1.0"),
+         "settings.START_LR_FACTOR, warmup_epochs(settings))", "1.0, warmup_epochs(settings))"),
         ("equal steps at every fraction", "self.splits.every()) if s.EQUAL_STEPS\n",
          "self.splits.every()) if False\n"),
         ("gradients are clipped where asked", "clip=s.FINETUNE_CLIP or None", "clip=None"),
-        ("finetuning's own rate", "lr=s.FINETUNE_LR, schedule", "lr=s.PRETEXT_LR, schedule"),
+        ("finetuning's own rate", "lr=own.lr, schedule", "lr=s.PRETEXT_LR, schedule"),
     ],
     "test_wiring.py::test_pretext_tasks_are_trained_as_set_and_the_oracle_as_the_baseline": [
         ("pretraining: 5 validations are averaged", "SMOOTHING = 5 ", "SMOOTHING = 1 "),
@@ -266,7 +268,8 @@ TABLE = {
     ],
     "test_wiring.py::test_every_arm_starts_from_the_encoder_of_its_own_task_and_seed": [
         ("pretraining leaves the best encoder",
-         "    fit.model.load_state_dict(state.best_weights)\n    figures, _", "    figures, _"),
+         "Pretext) and state.best_weights is not None\n    fit.model.load_state_dict("
+         "state.best_weights)\n", "Pretext) and state.best_weights is not None\n"),
         ("every seed starts from its own encoder",
          "        run = study.pretrain_run(name, seed, pool=pool)\n",
          "        run = study.pretrain_run(name, 0, pool=pool)\n"),

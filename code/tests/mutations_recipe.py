@@ -23,8 +23,8 @@ TABLE = {
          "augment.uniform(count, 1.0, 1 + zoom, rng)"),
     ],
     "test_recipe.py::test_light_is_changed_for_a_share_of_the_volumes_and_labels_stay": [
-        ("augment: light of some", "augment.chance(count, augment.LIT, rng)",
-         "augment.chance(count, 1.0, rng)"),
+        ("augment: light of some", "torch.where(chance(batch, LIT, rng)",
+         "torch.where(chance(batch, 1.0, rng)"),
     ],
     "test_recipe.py::test_noise_has_its_deviation_and_comes_from_the_generator_alone": [
         ("augment: noise of its own deviation", "deviations, images.device).to(images.dtype)",
@@ -36,8 +36,9 @@ TABLE = {
         ("2D: none is mirrored", 'if flips != "none":', "if True:"),
     ],
     "test_recipe.py::test_photographs_are_turned_and_relit_within_the_range": [
-        ("2D: turned both ways", "augment.uniform(count, -degrees, degrees, rng))\n        matrix =",
-         "augment.uniform(count, 0.0, degrees, rng))\n        matrix ="),
+        ("2D: turned both ways",
+         "augment.uniform(count, -degrees, degrees, rng))\n        matrix = augment.rotations(angles, (",
+         "augment.uniform(count, 0.0, degrees, rng))\n        matrix = augment.rotations(angles, ("),
         ("2D: re-lit only if asked", "    if intensity:\n        images =",
          "    if True:\n        images ="),
     ],

@@ -1,5 +1,6 @@
 """Tables of studies with controls, a primary comparison, draws and folds; and once more, alike."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from scipy.stats import t as student
 from test_curves import DF, DICE, ERROR, GAINS, LEVELS, SQUARE, made, rows, save, write
 
+from common.files import Json
 from common.report import curves, tables
 from common.runs import records
 from common.runs.records import Records
@@ -215,3 +217,44 @@ def test_the_last_weights_are_compared_on_the_draws_that_every_arm_has(tmp_path:
                 == plain.families[fraction].differences["cpc"])
         assert (found.lasts[fraction].differences["cpc"]
                 == plain.lasts[fraction].differences["cpc"])
+
+
+def rated(read: Records, change: Callable[[Json], Json] = lambda rates: rates) -> Records:
+    """The same runs, at rates that --tune has chosen for each arm; ``change`` alters one."""
+    own = {"baseline": {"lr": 0.01, "factor": 1.0, "warmup": 0},
+           "oracle": {"lr": 0.003, "factor": 0.0, "warmup": 0},
+           **dict.fromkeys(GAINS, {"lr": 0.003, "factor": 0.1, "warmup": 2})}
+    runs = [{**run, "identity": {**run["identity"], "rates": own[run["task"]]}}
+            for run in read.finetune]
+    runs[-1] = {**runs[-1], "identity": change(runs[-1]["identity"])}
+    arms = {arm: {"chosen": rates, "trials": [
+        {**rates, "lr": 0.1, "scores": [0.2, 0.75]}, {**rates, "scores": [0.512, 0.7]}]}
+        for arm, rates in own.items()}
+    arms["oracle"] |= {"own": 0.8, "kept": 0.64}
+    return replace(read, finetune=runs, plan={"rates": {
+        "seeds": [10, 11], "fractions": [5, 25], "arms": arms}})
+
+
+def test_chosen_rates_are_told_arm_by_arm(tmp_path: Path) -> None:
+    read = varied(tmp_path)
+    text = tables.markdown(curves.of(rated(read), DICE))
+    assert "## Rates" in text and "seeds 10 11" in text
+    first, *others = [line for line in text.partition("## Rates")[2].partition("##")[0].split("\n")
+                      if line.startswith("| ") and "0." in line]
+    assert first == ("| baseline | 0.01 | - | - | 0.512 (0.200 to 0.512) | 0.700 (0.700 to 0.750) "
+                     "| 2 |  |")
+    assert others[-1] == ("| oracle (control) | 0.003 | 0 | 0 | 0.512 (0.200 to 0.512) | "
+                          "0.700 (0.700 to 0.750) | 2 | 64 % |")
+    assert len(others) == len(GAINS) + 1 and "| 0.003 | 0.1 | 2 |" in others[0]
+    plain = curves.of(replace(read, plan=rated(read).plan), DICE)  # runs of before the choice
+    assert "## Rates" not in tables.markdown(plain)
+
+
+@pytest.mark.parametrize("change", [
+    lambda identity: {**identity, "rates": {"lr": 1, "factor": 1, "warmup": 0}},
+    lambda identity: {name: value for name, value in identity.items() if name != "rates"}])
+def test_an_arm_has_one_choice_and_every_arm_has_one(
+        tmp_path: Path, change: Callable[[Json], Json]) -> None:
+    read = varied(tmp_path)
+    assert curves.unlike(rated(read).finetune) is None
+    assert "made with other settings" in str(curves.unlike(rated(read, change).finetune))

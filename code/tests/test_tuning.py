@@ -65,11 +65,11 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scored]:
     yield made
 
 
-@pytest.fixture(params=["3d", "2d"])
+@pytest.fixture
 def study(request: pytest.FixtureRequest, scans: Path, photographs: Path, tmp_path: Path) -> Study:
-    """A study asked to tune; its trials are doubles."""
-    return study_of(request.param, {"3d": scans, "2d": photographs}[request.param], tmp_path,
-                    "--tune", *SEEDS)
+    """A study asked to tune, of volumes unless asked for another; its trials are doubles."""
+    tree = getattr(request, "param", "3d")
+    return study_of(tree, {"3d": scans, "2d": photographs}[tree], tmp_path, "--tune", *SEEDS)
 
 
 def plan_of(study: Study) -> Json:
@@ -83,6 +83,7 @@ def asked(study: Study, **settings: Any) -> Study:
                                                            **settings}))
 
 
+@pytest.mark.parametrize("study", ["3d", "2d"], indirect=True)
 def test_every_arm_has_as_many_trials_and_the_best_in_the_mean_is_chosen(
         study: Study, doubles: Scored) -> None:
     assert runs_grid.run(study, CPU, 1) == 0
@@ -102,6 +103,7 @@ def test_every_arm_has_as_many_trials_and_the_best_in_the_mean_is_chosen(
     assert len(doubles.tried) == 4 * 6 * 2 * 2
 
 
+@pytest.mark.parametrize("study", ["3d", "2d"], indirect=True)
 def test_trials_see_no_test_case_and_no_seed_of_the_study(study: Study, doubles: Scored) -> None:
     runs_grid.run(study, CPU, 1)
     ids = stages.load_cases(study, CPU[0]).ids

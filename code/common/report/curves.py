@@ -21,7 +21,7 @@ NETWORKS = {"LEVELS": "3D U-Net (levels: {LEVELS}, filters: {FILTERS}), {RESOLUT
             "BLOCKS": "DenseNet {BLOCKS}, {RESOLUTION}²"}  # setting that tells it -> its words
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
 OWN = ("stage", "task", "fraction", "seed", "fold", "draw", "labelled", "encoder", "weights", "own",
-       "decoder", "shuffled", "pool")
+       "decoder", "shuffled", "pool", "rates")
 OF_FOLD = ("pool images",)  # the same in all pretrainings of a fold on a share of its pool
 
 Grid = dict[tuple[str, int], dict[int, dict[int, Json]]]  # arm, fraction -> seed -> draw -> run
@@ -113,6 +113,12 @@ class Curves:
     def protocol(self) -> str:
         """The name of a protocol of finetuning that is not the default one."""
         return str(self.runs[0].get("protocol", ""))
+
+    @property
+    def rates(self) -> Json:
+        """What --tune chose for each arm, where the runs have it; else {}."""
+        found: Json = self.plan.get("rates", {})
+        return found if "rates" in self.runs[0]["identity"] else {}
 
     @property
     def metric(self) -> str:
@@ -313,8 +319,13 @@ def unlike(runs: list[Json]) -> str | None:
     """The first run made with other settings, data, splits or code than the rest, in words."""
     first = runs[0]
     encoders: dict[tuple[object, ...], Json] = {}  # of pretext tasks and of the oracle are others
+    rates: dict[str, Json] = {}                    # an arm's, where they were chosen for each
     for run in runs:
         changed = differences(_common(first["identity"]), _common(run["identity"]))
+        own = {"rates": run["identity"].get("rates")}
+        changed += differences(rates.setdefault(run["task"], own), own)
+        changed += differences({"rates chosen": "rates" in first["identity"]},
+                               {"rates chosen": "rates" in run["identity"]})
         encoder = run["identity"].get("encoder") or {}
         if encoder.get("stage") == "pretrain":  # not one from elsewhere
             kind = tuple(sorted({*encoder} - {*OWN}))

@@ -56,6 +56,8 @@ def markdown(curves: Curves) -> str:
     if "confusion" in curves.runs[0]["test"]:
         parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
                   "fraction.", _confusion_table(curves)]
+    if curves.rates:
+        parts += ["## Rates", *_rates(curves)]
     if curves.pretraining:
         parts += ["## Pretext tasks", "On the validation cases, fixed views. Solved: the first "
                   f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
@@ -134,6 +136,29 @@ def _cell(point: Point, curves: Curves) -> str:
         return ""
     ends = f" ({_ends(point.interval)})" if point.interval else ""
     return f"{point.difference.mean:+.3f}{ends}"
+
+
+def _rates(curves: Curves) -> list[str]:
+    """What --tune chose for each arm, and what of."""
+    found, arms = curves.rates, curves.rates["arms"]
+    rows = []
+    for arm in sorted(arms, key=order):
+        chosen, trials = arms[arm]["chosen"], arms[arm]["trials"]
+        best = next(one for one in trials if chosen.items() <= one.items())
+        kept = arms[arm].get("kept")
+        rows.append([marked(arm), f"{chosen['lr']:g}", *(
+            ["-", "-"] if arm == BASELINE else [f"{chosen['factor']:g}", str(chosen["warmup"])]),
+            *(f"{score:.3f} ({min(one['scores'][i] for one in trials):.3f} to "
+              f"{max(one['scores'][i] for one in trials):.3f})"
+              for i, score in enumerate(best["scores"])),
+            str(len(trials)), "" if kept is None else f"{100 * kept:.0f} %"])
+    return [f"Chosen by --tune on validation, with seeds {_listed(found['seeds'])} that are used "
+            "for nothing else: the best in the mean of these fractions. Validation score of the "
+            "choice, and of the worst to the best trial. Kept: the share of its own validation "
+            "score that a control which knows all labels still has at the smallest fraction.",
+            _table(["task", "rate", "of its start, times", "start frozen, epochs",
+                    *(f"{fraction} %" for fraction in found["fractions"]), "trials", "kept"],
+                   rows)]
 
 
 def facts(curves: Curves) -> list[str]:

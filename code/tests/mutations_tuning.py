@@ -1,0 +1,83 @@
+"""Mutations of --tune: equal trials, validation alone, seeds apart, the choice and who takes it."""
+
+CHOSEN = "test_tuning.py::test_every_arm_has_as_many_trials_and_the_best_in_the_mean_is_chosen"
+TAKEN = "test_tuning.py::test_runs_take_the_choice_and_say_so"
+REFUSED = "test_tuning.py::test_a_choice_that_does_not_hold_is_refused"
+DONE = "test_tuning.py::test_what_is_done_is_not_done_again_and_arms_can_be_added"
+
+TABLE = {
+    CHOSEN: [
+        ("tune: every arm has as many trials", "RATES = (1 / 10, 1 / 3, 1 / 2, 1, 2, 3)",
+         "RATES = (1 / 10, 1 / 3, 1, 2, 3)"),
+        ("tune: the best in the mean of the fractions", 'key=lambda one: mean(one["scores"]))',
+         'key=lambda one: one["scores"][0])'),
+        ("tune: at the middle fraction too", "{given[0], given[len(given) // 2]}", "{given[0]}"),
+        ("tune: the baseline has no start", "Rates(_times(s.FINETUNE_LR, rate), 1.0, 0)",
+         "Rates(_times(s.FINETUNE_LR, rate), 0.5, 0)"),
+        ("tune: the mean over seeds", "for seed in study.settings.SEEDS)\n        for fraction",
+         "for seed in study.settings.SEEDS[:1])\n        for fraction"),
+    ],
+    "test_tuning.py::test_trials_see_no_test_case_and_no_seed_of_the_study": [
+        ("tune: seeds of its own", '"SEEDS": asked.TUNE_SEEDS, "FRACTIONS"',
+         '"SEEDS": asked.SEEDS, "FRACTIONS"'),
+        ("tune: scored on validation", "figures, _ = evaluate(fit.model, task, fit.cases, fit.val, "
+         "fit.recipe)\n    run.finish({\"stage\": \"tune\"",
+         "figures, _ = evaluate(fit.model, task, fit.cases, fit.cases.rows(study.part("
+         "run.identity['seed']).test), fit.recipe)\n    run.finish({\"stage\": \"tune\""),
+    ],
+    TAKEN: [
+        ("rates: a run's own", "lr=own.lr, schedule=", "lr=s.FINETUNE_LR, schedule="),
+        ("rates: its start's factor", "start_lr_factor=own.factor", "start_lr_factor=1.0"),
+        ("rates: a shuffled start has its task's", 'arm.removesuffix(f"@{arms.SHUFFLED}")', "arm"),
+        ("rates: part of a run's identity", '{"rates": vars(self.rates_of(arm))} if self.rates',
+         "{} if self.rates"),
+        ("rates: the oracle is trained at the baseline's",
+         "{**self.made_with, **self._rated(BASELINE)} if", "{**self.made_with} if"),
+        ("--no-tuned does without", "not s.TUNED or", ""),
+        ("--paper has its own rates", "if s.TUNE or s.PAPER or", "if s.TUNE or"),
+    ],
+    "test_tuning.py::test_the_oracle_of_the_trials_is_trained_at_the_baselines_rate": [
+        ("tune: the baseline first", "study = replace(study, rates={arm: Rates(",
+         "study = replace(study, rates={'baseline': Rates(1.0, 1.0, 0)} and {arm: Rates("),
+    ],
+    "test_tuning.py::test_it_is_said_how_much_the_oracle_keeps": [
+        ("tune: the oracle checks the grid", 'if said["kept"] >= KEPT', "if True"),
+        ("tune: kept of its own score", '"kept": best["scores"][0] / own',
+         '"kept": best["scores"][-1] / own'),
+    ],
+    DONE: [
+        ("tune: other arms' choice is kept", '"arms": {**same, **found}', '"arms": found'),
+        ("tune: of other trials nothing is kept", "for name in made} == made else {}",
+         "for name in made} else {}"),
+        ("rates: every arm has them", 'key(arm) not in recorded["arms"]]', "False]"),
+    ],
+    REFUSED: [
+        ("rates: of the same settings", 'differences(recorded["of"], plain(made_with))', "[]"),
+        ("rates: chosen on other seeds", '{*seeds} & {*recorded["seeds"]}', "set()"),
+        ("rates: plan.json is read with care", '{*one["chosen"]} == {*Rates.__annotations__}',
+         "True"),
+    ],
+    "test_tuning.py::test_a_trial_that_fails_leaves_nothing_chosen": [
+        ("tune: all trials or no choice", "if failures or not all(job.make().done()", "if not all("
+         "True"),
+    ],
+    "test_tuning.py::test_too_few_epochs_to_tell_trials_apart": [
+        ("tune: trials differ", "if len({*found}) < len(found):", "if False:"),
+    ],
+    "test_tuning.py::test_trials_share_no_seed_with_the_study": [
+        ("tune: no seed of the study", "{*settings.TUNE_SEEDS} & {*settings.SEEDS}", "set()"),
+        ("tune: not under --paper", "if settings.TUNE and settings.PAPER:", "if False:"),
+        ("tune: no seed twice", '"POOL", "TUNE_SEEDS"):', '"POOL"):'),
+    ],
+    "test_tables.py::test_chosen_rates_are_told_arm_by_arm": [
+        ("table of rates: of runs that have them", 'return found if "rates" in', 'return found if "stage" in'),
+        ("table of rates: worst to best", "max(one['scores'][i] for one in trials)",
+         "max(one['scores'][0] for one in trials)"),
+    ],
+    "test_tables.py::test_an_arm_has_one_choice_and_every_arm_has_one": [
+        ("curves: one choice an arm", "differences(rates.setdefault(run[\"task\"], own), own)",
+         "[]"),
+        ("curves: chosen for every arm", 'differences({"rates chosen": "rates" in first["identity"]}',
+         'differences({"rates chosen": "rates" in run["identity"]}'),
+    ],
+}
