@@ -214,7 +214,7 @@ def count_exchange(form: str, folds: int, seeds: int, studies: int) -> dict[str,
         drawn, spread = points(y, range(seeds), folds, list(FRACTIONS), cases=cases,
                                tested=PER_FOLD)
         found = rates({str(arm): one for arm, one in enumerate(drawn.swapaxes(0, 1))}, spread,
-                      FRACTIONS, target=np.full(len(drawn), TARGET), bound=1.0)
+                      FRACTIONS, target=TARGET, bound=1.0)
         for arm, gain in list(enumerate(GAINS))[1:]:
             rate, true = found[str(arm)], truths(form, gain)
             values: dict[str, Value | None] = {"reach": rate.reach, "saved": rate.saved,

@@ -59,15 +59,20 @@ def known(curve: Callable[..., Floats] = line, target: float | None = None, **ho
     return found
 
 
+def alone(scores: Floats, n: Floats, spread: Floats | None, bound: float) -> Fit:
+    """The curve of one arm that has no other beside it."""
+    return fit({"baseline": scores}, n, spread, bound)["baseline"]
+
+
 def test_a_known_power_law_and_a_known_line_are_found() -> None:
-    one = fit(law(N)[None], N, SPREAD, 1.0)
+    one = alone(law(N)[None], N, SPREAD, 1.0)
     assert one.power
     assert (one.a[0], one.b[0], one.c[0]) == pytest.approx((0.86, 0.25, EXPONENTS[24]))
     assert one.at(50)[0] == pytest.approx(float(law(50)))
     assert one.reach(float(law(70)))[0] == pytest.approx(70)
     assert one.doubling(50)[0] == pytest.approx(float(law(50.5) - law(49.5)) * 50 * np.log(2),
                                                 rel=1e-3)
-    other = fit(line(N)[None], N, SPREAD, 1.0)
+    other = alone(line(N)[None], N, SPREAD, 1.0)
     assert not other.power and (other.a[0], other.b[0]) == pytest.approx((0.7, 0.02))
     assert other.reach(float(line(70)))[0] == pytest.approx(70)
     assert other.doubling(50)[0] == pytest.approx(0.02 * np.log(2))
@@ -83,21 +88,37 @@ def test_a_known_power_law_and_a_known_line_are_found() -> None:
     (0.7 + 0.01 * N**0.3, N, SPREAD, 1.0)], ids=str)  # ever steeper
 def test_what_is_no_power_law_by_the_rules_is_a_line(scores: Floats, n: Floats,
                                                      spread: Floats | None, bound: float) -> None:
-    assert not fit(scores[None], n, spread, bound).power
+    assert not alone(scores[None], n, spread, bound).power
+
+
+def test_all_arms_have_one_bend_and_few_fractions_take_it() -> None:
+    rows = [law(N), line(N)]  # the means are of a law, their first draw of a line
+    few = np.array([np.nan, 1, np.nan, np.nan, 1]) * np.array([law(N, 2.0), line(N, 2.0)])
+    noisy = np.array(rows) + np.array([0.004, -0.004, 0.004, -0.004, 0.004])
+    found = fit({"baseline": np.array(rows), "few": few, "noisy": noisy}, N, SPREAD, 1.0)
+    for one in found.values():
+        assert one.c[0] == pytest.approx(EXPONENTS[24], rel=0.3) and one.c[1] == 0
+        assert one.c.tolist() == found["baseline"].c.tolist()
+    assert found["few"].at(91)[0] == pytest.approx(float(law(91, 2.0)), abs=0.002)
+    assert (found["few"].least, found["few"].most) == (18, 182)
+    assert not np.allclose(found["baseline"].a, found["noisy"].a)
+    # The bend is taken for all or for none: with arms that are far from it, for none.
+    far = {name: np.stack([line(N)] * 2) for name in "abcdef"}
+    assert not fit({"baseline": np.array(rows), **far}, N, SPREAD, 1.0)["baseline"].power
 
 
 def test_a_fraction_with_a_smaller_spread_weighs_more() -> None:
     y = line(N) + np.array([0.02, 0, 0, 0, 0])
-    even, less = (fit(y[None], N, spread, 1.0).b[0] for spread in
+    even, less = (alone(y[None], N, spread, 1.0).b[0] for spread in
                   (SPREAD, SPREAD * np.array([100, 1, 1, 1, 1])))
     assert even < less and less == pytest.approx(0.02, rel=1e-3)
 
 
 def test_nothing_is_looked_up_below_the_least_or_beyond_twice_the_most() -> None:
-    one = fit(line(N)[None], N, SPREAD, 1.0)
+    one = alone(line(N)[None], N, SPREAD, 1.0)
     assert one.reach(float(line(3)))[0] == 9 and one.reach(float(line(360)))[0] < 364
     assert one.reach(float(line(370)))[0] == np.inf
-    falling = fit(line(N)[None, ::-1], N, SPREAD, 1.0)
+    falling = alone(line(N)[None, ::-1], N, SPREAD, 1.0)
     assert falling.reach(0.7)[0] == 9 and falling.reach(0.9)[0] == np.inf
 
 
@@ -119,6 +140,8 @@ def test_labels_to_a_score_saved_doubled_and_worth_are_those_of_the_curves() -> 
     assert arm.fewer and not base.fewer
     assert arm.saved.low and 0 < arm.saved.low < need / 2 < (arm.saved.high or 0)
     assert known().target == pytest.approx(line(182.0), abs=0.002)
+    own = known(law).rates["baseline"].reach  # of its own curve's best it needs all, in any draw
+    assert (own.value, own.low, own.high) == pytest.approx((182, 182, 182))
 
 
 def test_under_three_seeds_there_is_no_interval_and_a_line() -> None:
@@ -151,7 +174,7 @@ def test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once() -> None:
                                (0.0009, 3, True)):
         arm = line(N) + np.concatenate([[[0.01]], chances + less])
         drawn = {"baseline": base, **{f"arm{number}": arm for number in range(arms_)}}
-        found = rates(drawn, SPREAD, LABELS, target=np.full(1 + DRAWS, 0.78), bound=1.0)
+        found = rates(drawn, SPREAD, LABELS, target=0.78, bound=1.0)
         assert found["arm0"].fewer == fewer
 
 
@@ -241,9 +264,9 @@ def test_without_both_slopes_shown_a_label_has_no_worth(found: Callable[[Fit], P
 
 
 def test_curves_that_never_meet_save_nothing_that_can_be_named() -> None:
-    high, low = (fit((line(N) + more)[None], N, SPREAD, 1.0) for more in (0.5, 0.0))
+    high, low = (alone((line(N) + more)[None], N, SPREAD, 1.0) for more in (0.5, 0.0))
     assert along(low, high) == []
     drawn = {"baseline": np.stack([line(N)] * 3), "rpl": np.stack([line(N)] * 3)}
-    found = rates(drawn, SPREAD, LABELS, target=np.full(3, 0.9), bound=1.0)["rpl"].saved
+    found = rates(drawn, SPREAD, LABELS, target=0.9, bound=1.0)["rpl"].saved
     assert found is not None and np.isnan(found.value)
     assert (found.low, found.high) == (-np.inf, np.inf)

@@ -147,8 +147,8 @@ def test_the_reading_says_what_is_saved_only_where_it_is_shown(tmp_path: Path) -
     said = " ".join(reading.sentences(none))
     assert "; that an arm needs fewer is not shown, the smallest estimate is rpl with " in said
     far = curves.of(study(tmp_path / "a"), DICE, target=0.9)
-    assert ("To reach 0.900 the baseline needs more than are looked up (not reached to not "
-            "reached); no arm is seen to reach it.") in " ".join(reading.sentences(far))
+    assert ("To reach 0.900 the baseline needs more than are looked up; no arm is seen to reach "
+            "it.") in " ".join(reading.sentences(far))
     bare = replace(found, exchange=replace(found.exchange, bounded=False))
     assert "To reach" not in " ".join(reading.sentences(bare))
     two = curves.of(study(tmp_path / "c", seeds=2), DICE)

@@ -52,7 +52,7 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
                         help="add the runs to published/<dataset>-NOTE/records.json in the "
                         "results (no weights, no images), and draw what is there then")
     parser.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score "
-                        "of the headline [the baseline's best mean]")
+                        "of the headline [the best of the baseline's curve]")
     given = parser.parse_args(arguments)
     if given.publish and not re.fullmatch(r"[\w.-]+", given.publish):
         raise InputError(f"--publish {given.publish}: letters, digits, dots and dashes only; it "

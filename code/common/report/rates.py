@@ -70,8 +70,10 @@ def labels(value: Value, fit: Fit) -> str:
         if number <= fit.least:
             return f"at most {fit.least:.0f}"
         return f"{number:.0f}" + " extrapolated" * beyond(number, fit)
-    return one(value.value) + ("" if value.low is None or value.high is None else
-                               f" ({one(value.low)} to {one(value.high)})")
+    if value.low is None or value.high is None:
+        return one(value.value)
+    low, high = one(value.low), one(value.high)  # alike where the score is the curve's own best
+    return one(value.value) + ("" if low == high == one(value.value) else f" ({low} to {high})")
 
 
 def beyond(number: float, fit: Fit) -> bool:

@@ -1,11 +1,12 @@
 """Exchange rates: what pretraining is worth in labelled cases, from a curve through each arm.
 
-The curve of n labelled cases is an inverse power law a - b n^-c where there are POWER_FRACTIONS
-fractions, c lies within EXPONENTS and a is at most the measure's upper bound, and where it is
-better than a line in log n by AIC (two units of squared standard errors for its third number);
-else that line. Both by weighted least squares. A shift of a whole curve says nothing of its form,
-so a fraction's weight is had from the spread of a block's scores about the block's own level, all
-arms together, and from a line through its logarithm over that of n.
+The curve of n labelled cases is an inverse power law a - b n^-c, or a line in log n. Its bend c is
+one for all arms: a and b are an arm's own, and few scores tell no bend apart. A law is taken where
+the baseline has POWER_FRACTIONS fractions, c lies within EXPONENTS, the baseline rises to at most
+the measure's upper bound, and all arms together are nearer to it by AIC (two units of squared
+standard errors for c). By weighted least squares. A shift of a whole curve says nothing of its
+form, so a fraction's weight is had from the spread of a block's scores about the block's own level,
+all arms together, and from a line through its logarithm over that of n.
 
 Intervals. A score is y[a, f, b] = m[a, f] + block[f, b] + rest[a, f, b] (family.py), at all
 fractions at once. All means are drawn DRAWS times together, every curve is fitted anew, its form
@@ -22,7 +23,7 @@ chosen anew, and the 2.5 to 97.5 percentiles are the interval. A draw adds to th
 So a difference of an arm and the baseline keeps what is theirs alone. Intervals are of one arm;
 that an arm needs fewer labels is said where it holds for all at once (Bonferroni). Arms are taken
 to vary alike; controls are left out. The score that labels are counted to is a number that was
-asked for, or the baseline's best mean: then it is drawn with the others, for what moves all curves
+asked for, or where the baseline's curve ends: then it is drawn with it, for what moves all curves
 moves it too. Under MIN_BLOCKS no interval is given, and the curve is a line. Nothing is looked up
 beyond BEYOND times the largest measured n, and what lies above that n is extrapolated.
 Coverage: code/bench/coverage.py.
@@ -68,6 +69,10 @@ class Fit:
         n = np.asarray(n, float)
         return np.asarray(np.minimum(self.bound, np.where(
             self.c > 0, self.a - self.b * n**-self.c, self.a + self.b * np.log(n))))
+
+    def best(self) -> Floats:
+        """The highest scores between the labels that were measured."""
+        return np.maximum(self.at(self.least), self.at(self.most))
 
     def doubling(self, n: float) -> Floats:
         """The slopes at n: score per doubling of the labels."""
@@ -144,10 +149,10 @@ def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str,
         return None
     drawn, spread = points(y, aligned.seeds, folds, fractions, tested=aligned.tested,
                            cases=cases if folds == 1 else None)
-    goal = drawn[:, 0, drawn[0, 0].argmax()] if target is None else np.full(len(drawn), target)
-    n = {fraction: float(labelled[fraction]) for fraction in fractions}
-    return Exchange(float(goal[0]), rates(dict(zip(names, drawn.swapaxes(0, 1), strict=True)),
-                                          spread, n, target=goal, bound=measure.bounds[1]),
+    found = rates(dict(zip(names, drawn.swapaxes(0, 1), strict=True)), spread,
+                  {fraction: float(labelled[fraction]) for fraction in fractions},
+                  target=target, bound=measure.bounds[1])
+    return Exchange(float(found[baseline].fit.best()[0]) if target is None else target, found,
                     len(drawn) > 1)
 
 
@@ -217,55 +222,65 @@ def _about_level(from_mean: Floats, arms: Floats) -> Floats:
 
 
 def rates(drawn: Mapping[str, Floats], spread: Floats | None, labelled: Mapping[int, float], *,
-          target: Floats, bound: float) -> dict[str, Rate]:
+          target: float | None, bound: float) -> dict[str, Rate]:
     """Exchange rates from means and their draws (1 + DRAWS, fractions), the baseline's first.
 
-    ``target`` (1 + DRAWS): the score that labels are counted to.
+    ``target``: the score that labels are counted to; None: the best of the baseline's curve.
     """
     n = np.array(list(labelled.values()))
     if spread is not None and len(set(n)) > 2:  # a line through its logarithm
         spread = np.exp(np.polyval(np.polyfit(np.log(n), np.log(spread), 1), np.log(n)))
     found: dict[str, Rate] = {}
-    base: Fit | None = None
-    for name, y in drawn.items():
-        there = np.isfinite(y[0])
-        if there.sum() < 2:
-            continue
-        curve = fit(y[:, there], n[there], None if spread is None else spread[there], bound)
-        base = base or curve
-        reach = curve.reach(target)
+    curves = fit({name: y for name, y in drawn.items() if np.isfinite(y[0]).sum() >= 2}, n, spread,
+                 bound)
+    base = next(iter(curves.values()))
+    goal = base.best() if target is None else np.full(len(base.c), target)
+    for name, curve in curves.items():
+        y, there = drawn[name], np.isfinite(drawn[name][0])
+        reach = curve.reach(goal)
         worth = {fraction: interval(base.reach(y[:, place]))
                  for place, fraction in enumerate(labelled) if there[place] and found
                  and np.isfinite(drawn[next(iter(found))][0]).sum() >= POWER_FRACTIONS}
         found[name] = Rate(
             curve, {fraction: (n[place], float(y[0, place])) for place, fraction in
                     enumerate(labelled) if there[place]}, interval(reach),
-            _saved(base.reach(target), reach) if found else None,
-            bool(found) and ((_saved(base.reach(target), reach, TAIL / (len(drawn) - 1)).low or 0)
+            _saved(base.reach(goal), reach) if found else None,
+            bool(found) and ((_saved(base.reach(goal), reach, TAIL / (len(drawn) - 1)).low or 0)
                              > 0),
             interval(curve.at(BEYOND * curve.most) - curve.at(curve.most)), worth,
             along(base, curve) if found else [])
     return found
 
 
-def fit(y: Floats, n: Floats, spread: Floats | None, bound: float) -> Fit:
-    """Fit a curve to each row of scores (rows, fractions) at n; ``spread``: their standard errors.
+def fit(drawn: Mapping[str, Floats], n: Floats, spread: Floats | None,
+        bound: float) -> dict[str, Fit]:
+    """Fit a curve to each row of each arm's scores (rows, fractions) at n, the baseline's first.
 
-    A line without spread.
+    One bend for all arms in a row. ``spread``: the scores' standard errors; without it a line.
+    nan where an arm has no such fraction.
     """
     weights = 1 / spread if spread is not None else np.ones(len(n))
-    line, line_misses = _least_squares(y, np.log(n), weights)
-    a, b, c = line[0], line[1], np.zeros(len(y))
-    if spread is not None and len(n) >= POWER_FRACTIONS:
-        tried = [_least_squares(y, -n**-exponent, weights) for exponent in EXPONENTS]
-        misses = np.stack([miss for _, miss in tried])
-        best = misses.argmin(axis=0)
-        power = np.stack([numbers for numbers, _ in tried])[best, :, np.arange(len(y))]
-        taken = ((best > 0) & (best < len(EXPONENTS) - 1) & (power[:, 0] <= bound)
-                 & (power[:, 1] > 0) & (misses.min(axis=0) + BETTER < line_misses))
-        a, b = np.where(taken, power[:, 0], a), np.where(taken, power[:, 1], b)
-        c = np.where(taken, EXPONENTS[best], c)
-    return Fit(a, b, c, float(n.min()), float(n.max()), bound)
+    there = {name: np.isfinite(y[0]) for name, y in drawn.items()}
+
+    def all_of(x: Floats) -> tuple[dict[str, Floats], Floats]:
+        tried = {name: _least_squares(y[:, there[name]], x[there[name]], weights[there[name]])
+                 for name, y in drawn.items()}
+        return ({name: numbers for name, (numbers, _) in tried.items()},
+                np.sum([misses for _, misses in tried.values()], axis=0))
+    numbers, misses = all_of(np.log(n))
+    first = next(iter(drawn))
+    bend = np.zeros(len(drawn[first]))
+    if spread is not None and there[first].sum() >= POWER_FRACTIONS:
+        laws = [all_of(-n**-exponent) for exponent in EXPONENTS]
+        left = np.stack([squares for _, squares in laws])
+        best, rows = left.argmin(axis=0), np.arange(len(bend))
+        power = {name: np.stack([law[name] for law, _ in laws])[best, :, rows].T for name in drawn}
+        taken = ((best > 0) & (best < len(EXPONENTS) - 1) & (power[first][0] <= bound)
+                 & (power[first][1] > 0) & (left.min(axis=0) + BETTER < misses))
+        bend = np.where(taken, EXPONENTS[best], bend)
+        numbers = {name: np.where(taken, power[name], line) for name, line in numbers.items()}
+    return {name: Fit(a, b, bend, float(n[there[name]].min()), float(n[there[name]].max()), bound)
+            for name, (a, b) in numbers.items()}
 
 
 def _least_squares(y: Floats, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
