@@ -55,7 +55,6 @@ PRETEXT_EPOCHS = 200           # passes over the pool at most; lower it to short
 # Finetuning.
 GRADES = 5                     # 0 to 4, the International Clinical Diabetic Retinopathy scale
 FINETUNE_EPOCHS = 20           # equal steps at every fraction; raise it for sets of some hundreds
-WARMUP_SHARE = 3 / 20          # official: 3 of 20
 BATCH_SIZE = 32                # images; official
 FINETUNE_LR = 5e-5             # Adam; official
 FINETUNE_CLIP = 0.0            # global norm of the gradient; official; 0: none

@@ -54,14 +54,14 @@ PRETEXT_EPOCHS = 1000          # passes over the pool at most (official); lower 
 
 # Finetuning.
 FINETUNE_EPOCHS = 150          # equal steps at every fraction: the paper's total over its fractions
-WARMUP_SHARE = 1 / 16          # official: 25 of 400
 BATCH_SIZE = 4                 # volumes; official 2, too few for BatchNorm
 FINETUNE_LR = 1e-3             # Adam; official
 FINETUNE_CLIP = 1.0            # global norm of the gradient; official; 0: none
-FINETUNE_LOSS = "dice"         # soft Dice; official. Or dice+ce: cross-entropy added
-AUGMENT_DEGREES = 0.0          # turned by up to this about each axis; official: not at all
-AUGMENT_ZOOM = 0.0             # scaled by 1 - this to 1 + this
-AUGMENT_INTENSITY = False      # brightness, contrast, gamma, noise, each for some of the volumes
+FINETUNE_LOSS = "dice+ce"      # soft Dice and cross-entropy; or dice alone (official)
+FINETUNE_DROPOUT = 0.0         # official: one half, with which few steps on few filters learn little
+AUGMENT_DEGREES = 15.0         # turned by up to this about each axis; official: not at all
+AUGMENT_ZOOM = 0.15            # scaled by 1 - this to 1 + this; official: not at all
+AUGMENT_INTENSITY = True       # brightness, contrast, gamma, noise, each for some of the volumes
 
 DEMO = {                       # what --demo changes: minutes on two cores; chosen on validation
     "DATA": "results/demo/data/Task00_CTPhantom", "RESULTS": "results/demo",

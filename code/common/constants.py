@@ -41,10 +41,11 @@ PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (pretext.py); if joint
 
 # Finetuning.
 WARMUP_EPOCHS: int | None = None  # epochs with the start frozen; None: WARMUP_SHARE of them all
-START_LR_FACTOR = 1.0          # rate of the weights handed on, over FINETUNE_LR; not yet calibrated
+WARMUP_SHARE = 0.0             # official: 1/16 in 3D, 3/20 in 2D
+START_LR_FACTOR = 0.3          # rate of the weights handed on, over FINETUNE_LR; official: 1
 START_NORM = "train"           # BatchNorm of what was handed on: batch statistics; eval: its own
-FINETUNE_RAMP = 0.0            # share of the steps in which the rate rises to FINETUNE_LR
-FINETUNE_SCHEDULE = "constant"  # of the rate; official. Or cosine, down to 0 at the last step
+FINETUNE_RAMP = 0.05           # share of the steps in which the rate rises to FINETUNE_LR
+FINETUNE_SCHEDULE = "cosine"   # of the rate: down to 0 at the last step; or constant (official)
 FINETUNE_DROPOUT: float | None = None  # of every dropout layer; None: the network's own, one half
 NORM_MOMENTUM = 0.1            # of BatchNorm; official .01: too slow for a short run's statistics
 EQUAL_STEPS = True             # False: an epoch is a pass over the subset, as in the paper

@@ -24,8 +24,8 @@ from wiring import Doubles, study_of  # noqa: E402
 CPU = [torch.device("cpu")]
 SEEDS = ["--tune-seeds", "7", "8"]
 TUNED = ["baseline", "rotation", "exemplar", "oracle"]  # rotation@shuffled goes with rotation
-BEST = {"baseline": Rates(0.06, 1.0, 0), "rotation": Rates(0.03, 0.1, 2),
-        "exemplar": Rates(0.01, 1.0, 0), "oracle": Rates(0.03, 0.0, 0)}
+BEST = {"baseline": Rates(0.06, 1.0, 0), "rotation": Rates(0.03, 0.3, 2),
+        "exemplar": Rates(0.09, 0.03, 0), "oracle": Rates(0.09, 0.0, 0)}
 
 
 class Scored(Doubles):
@@ -48,7 +48,7 @@ class Scored(Doubles):
         said = self.run.identity
         if said["stage"] == "tune":
             best = Rates(**said["rates"]) == BEST[said["task"]]
-            second = said["rates"]["factor"] == 0.3 or said["rates"]["lr"] == 0.03 / 10
+            second = said["rates"]["factor"] == 0.1 or said["rates"]["lr"] == 0.03 / 10
             value = (0.5 if best else 0.55 if second else 0.2) if said["fraction"] == 50 else (
                 0.6 if best else 0.1)
             figures = dict.fromkeys(figures, value + 0.02 * (said["seed"] == 8))
@@ -158,7 +158,7 @@ def test_it_is_said_how_much_the_oracle_keeps(
     assert said in out and ("show little" in out) == (own == 0.6)
     assert plan_of(study)["rates"]["arms"]["oracle"]["kept"] == pytest.approx(0.51 / own)
     assert "96 runs" in out and "no test case is looked at" in out
-    assert "rotation 0.03 x 0.1, frozen 2 epochs" in out
+    assert "rotation 0.03 x 0.3, frozen 2 epochs" in out
 
 
 def test_what_is_done_is_not_done_again_and_arms_can_be_added(study: Study,

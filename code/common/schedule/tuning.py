@@ -28,7 +28,7 @@ from common.schedule.workers import work_off
 from common.settings import Settings
 
 # Of an arm that starts from something: rate over FINETUNE_LR, START_LR_FACTOR, frozen share.
-TRIALS = ((1, 1, 0), (1, 0.3, 0), (1, 0.1, 0), (1, 0, 0), (1, 0.1, 1 / 3), (1 / 3, 1, 0))
+TRIALS = ((1, 1, 0), (1, 0.3, 0), (1, 0.1, 0), (3, 0.03, 0), (3, 0, 0), (1, 0.3, 1 / 3))
 RATES = (1 / 10, 1 / 3, 1 / 2, 1, 2, 3)  # of the baseline, over FINETUNE_LR
 KEPT = 0.95  # of its own score, that the oracle has to keep at the smallest fraction
 
