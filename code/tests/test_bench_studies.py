@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from commands import Trial, call
+from scipy.stats import t as student
 
 
 def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Trial,
@@ -40,6 +41,36 @@ def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Tria
     assert said.returncode == 2 and "--start-lr-factor: invalid float value" in said.stderr
     said = call("bench/tries.py", "2d", "--try", "pretxt-lr=1", *given)
     assert said.returncode == 2 and "did you mean --pretext-lr" in said.stderr
+
+
+def test_bench_recipe_leaves_items_out_and_looks_at_no_test_case(trial_2d: Trial,
+                                                                 tmp_path: Path) -> None:
+    out = tmp_path / "recipe.md"
+    given = ["bench/recipe.py", "2d", "--only", "rate falls", "scaled", "turned", "--out", out,
+             "--", *trial_2d.flags(tmp_path, "--seeds", 3, 4, 5)]
+    said = call(*map(str, given))
+    assert said.returncode == 0, said.stderr
+    assert out.read_text() in said.stdout
+    rows = [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in out.read_text().splitlines() if "% |" in line]
+    assert [row[:2] for row in rows] == [[f"{fraction} %", name] for fraction in (50, 100)
+                                         for name in ("nothing", "rate falls", "scaled")]
+    folder = tmp_path / "results/recipe"  # "turned" is off in 2D anyway
+    assert {path.parts[-5] for path in folder.glob("*/2d/*/tune/baseline")} == {
+        "the-recipe", "rate-falls", "scaled"}
+    scores = {(path.relative_to(folder).parts[0], path.parts[-3]): json.loads(path.read_text())
+              for path in folder.rglob("fraction050/*/*/scores.json")}
+    assert len(scores) == 9 and not any("test" in one for one in scores.values())
+    assert not list(folder.rglob("finetune"))
+    whole, scaled = (np.array([scores[name, f"seed{seed}"]["last"]["val"]["kappa"]
+                               for seed in (3, 4, 5)]) for name in ("the-recipe", "scaled"))
+    gain, error = (whole - scaled).mean(), (whole - scaled).std(ddof=1) / 3**0.5
+    half = student.ppf(0.975, 2) * error
+    assert rows[2][3] == f"{scaled.mean():.3f}"
+    assert rows[2][4].startswith(f"{scaled.std(ddof=1):.3f}")
+    assert rows[2][5] == f"{gain:+.3f} ({gain - half:+.3f} to {gain + half:+.3f})"
+    again = call(*map(str, given))
+    assert again.returncode == 0 and "done " not in again.stdout
 
 
 def test_bench_probe_reads_encoders_and_says_where_one_is_missing(trial_2d: Trial) -> None:
