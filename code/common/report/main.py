@@ -13,9 +13,10 @@ import numpy as np
 from common.arms import BASELINE
 from common.errors import InputError
 from common.files import ROOT, Json, write_text
-from common.report import brief, curves, published, rates, tables
+from common.report import brief, curves, protocols, published, rates, tables
 from common.report.curves import Curves
 from common.report.figures import difference, efficiency, examples, exchange, learning, views
+from common.report.figures import protocols as two_protocols
 from common.runs import records
 from common.runs.records import Records
 from common.settings import Parser
@@ -58,14 +59,26 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
         raise InputError(f"--publish {given.publish}: letters, digits, dots and dashes only; it "
                          "becomes part of a folder's name")
     results = (given.results or ROOT / ("results/demo" if given.demo else "results")).absolute()
+    drawn = []
     for found in _found(tree, results, given.records, given.dataset):
         beside = given.records is not None and given.results is None
         data = _report(tree, found, found.folder if beside else results,
                        compared=given.published, target=given.target)
         print(brief.text(data))
+        drawn.append(data)
         if given.publish:
             target = results / "published" / f"{data.dataset}-{given.publish}"
             _publish(tree, found, target, compared=given.published, score=given.target)
+    _protocols(tree, drawn, results if given.records is None or given.results else given.records)
+
+
+def _protocols(tree: Tree, drawn: Sequence[Curves], folder: Path) -> None:
+    """Draw what is there under this project's protocol and the paper's once more, together."""
+    for ours, papers in protocols.found(drawn):
+        figure = folder / f"protocols_{ours.dataset}.png"
+        if two_protocols.draw(ours, papers, figure, axis=tree.axis(ours.runs[0])):
+            write_text(figure.with_suffix(".md"), protocols.markdown(ours, papers))
+            print(f"{ours.dataset}: both protocols -> {figure}, .md beside it")
 
 
 def _found(tree: Tree, results: Path, given: Path | None, dataset: str | None) -> list[Records]:

@@ -34,7 +34,7 @@ def markdown(curves: Curves) -> str:
                   "likewise. The spread is pooled over these arms; controls have their own, and "
                   "are not adjusted" + (", nor is the primary comparison." if any(
                       point.primary for point in paired) else "."),
-                  _table(["task", "labels", "seeds", "difference", "adjusted interval", "p",
+                  table(["task", "labels", "seeds", "difference", "adjusted interval", "p",
                           "p adjusted"],
                          [[marked(point.task) + " (primary)" * point.primary,
                            f"{point.fraction} %", _listed(point.difference.seeds),
@@ -42,17 +42,17 @@ def markdown(curves: Curves) -> str:
                            _p(point.difference.p), _p(point.p)]
                           for point in paired if point.difference])]
     if curves.reached:
-        parts += ["## Labels saved", LABELS_SAVED, _table(
+        parts += ["## Labels saved", LABELS_SAVED, table(
             ["task", "reaches it at", "95 % interval", "seeds", "fractions"],
             [[marked(task), one.estimate, one.interval, _listed(one.seeds),
               _listed(one.fractions)] for task, one in curves.reached.items()])]
     if curves.exchange:
-        parts += ["## Exchange rates", rates.words(curves), _table(*rates.table(curves))]
+        parts += ["## Exchange rates", rates.words(curves), table(*rates.table(curves))]
     if curves.pools:
         parts += ["## Shares of the pool", "The same arm pretrained on a share of its unlabelled "
                   "images, less the baseline; 95 % intervals, not adjusted. A label's worth is "
                   "shown where a doubling of the labels and one of the pool are shown to bring "
-                  "something.", _table(*rates.pool_table(curves.pools))]
+                  "something.", table(*rates.pool_table(curves.pools))]
     if "confusion" in curves.runs[0]["test"]:
         parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
                   "fraction.", _confusion_table(curves)]
@@ -62,7 +62,7 @@ def markdown(curves: Curves) -> str:
         parts += ["## Pretext tasks", "On the validation cases, fixed views. Solved: the first "
                   f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
                   "the way from chance to 1; without a chance level nothing is compared (-).",
-                  _table(["task", "score", "seeds", "value", "chance", "solved at epoch",
+                  table(["task", "score", "seeds", "value", "chance", "solved at epoch",
                           "epochs run", "epoch kept"],
                          _pretext_rows(curves))]
     if curves.missing:
@@ -80,7 +80,7 @@ def _glance(curves: Curves) -> list[str]:
     columns = _columns(curves)
     rows = []
     for task in curves.tasks:
-        cells = {point.fraction: _cell(point, curves) for point in curves.of_task(task)}
+        cells = {point.fraction: cell(point, curves) for point in curves.of_task(task)}
         one = curves.reached.get(task)
         saved = "the reference" if task == BASELINE else f"{one.estimate} ({one.interval})"\
             if one else ""
@@ -97,7 +97,7 @@ def _glance(curves: Curves) -> list[str]:
                  for index, name in enumerate(COULD)]
         words += (" The last rows: gains that a study like this shows, of the arm with the "
                   "narrowest interval and of that with the widest.")
-    return ["## At a glance", words, _table(
+    return ["## At a glance", words, table(
         ["task", *columns, "as good as the baseline on all labels at"], rows)]
 
 
@@ -124,12 +124,13 @@ def _scores(curves: Curves) -> list[str]:
 
 
 def _by_fraction(curves: Curves, cells: dict[tuple[str, int], str]) -> str:
-    return _table(["task", *_columns(curves)],
+    return table(["task", *_columns(curves)],
                   [[marked(task), *(cells.get((task, fraction), "")
                                     for fraction in curves.fractions)] for task in curves.tasks])
 
 
-def _cell(point: Point, curves: Curves) -> str:
+def cell(point: Point, curves: Curves) -> str:
+    """The baseline's score, or an arm's difference to it, with the interval of a claim."""
     if point.task == BASELINE:
         return shown(point.means[curves.measures[0].name])
     if point.difference is None:  # no baseline to compare with
@@ -156,7 +157,7 @@ def _rates(curves: Curves) -> list[str]:
             "for nothing else: the best in the mean of these fractions. Validation score of the "
             "choice, and of the worst to the best trial. Kept: the share of its own validation "
             "score that a control which knows all labels still has at the smallest fraction.",
-            _table(["task", "rate", "of its start, times", "start frozen, epochs",
+            table(["task", "rate", "of its start, times", "start frozen, epochs",
                     *(f"{fraction} %" for fraction in found["fractions"]), "trials", "kept"],
                    rows)]
 
@@ -276,9 +277,10 @@ def _confusion_table(curves: Curves) -> str:
             rows += [[marked(point.task), f"{point.fraction} %", name,
                       *(str(sum(table[i][j] for table in tables)) for j in range(len(classes)))]
                      for i, name in enumerate(classes)]
-    return _table(["task", "labels", "truth", *(f"predicted {name}" for name in classes)], rows)
+    return table(["task", "labels", "truth", *(f"predicted {name}" for name in classes)], rows)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Lines of a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
