@@ -33,20 +33,17 @@ from common.schedule.workers import work_off
 from common.settings import from_flags
 
 WHOLE = "the recipe"
-LIGHT = ["--no-augment-intensity"]
+RATE = ["--finetune-schedule", "constant", "--finetune-ramp", "0"]
 ITEMS = {  # what is left out -> flags; an item that is off anyway is left out of the table
-    "3d": {WHOLE: [], "rate falls": ["--finetune-schedule", "constant"],
-           "rate rises first": ["--finetune-ramp", "0"],
-           "cross-entropy": ["--finetune-loss", "dice"],
-           "turned and scaled": ["--augment-degrees", "0", "--augment-zoom", "0"],
-           "light changed": LIGHT, "no dropout": ["--finetune-dropout", ".5"],
-           "any of these": ["--finetune-schedule", "constant", "--finetune-ramp", "0",
-                            "--finetune-loss", "dice", "--augment-degrees", "0",
-                            "--augment-zoom", "0", *LIGHT, "--finetune-dropout", ".5"]},
-    "2d": {WHOLE: [], "rate falls": ["--finetune-schedule", "constant"],
-           "rate rises first": ["--finetune-ramp", "0"],
-           "mirrored": ["--augment-flips", "none"], "scaled": ["--augment-zoom", "0"],
-           "turned": ["--augment-degrees", "0"], "light changed": LIGHT}}
+    "3d": {WHOLE: [], "rate rises, then falls": RATE, "cross-entropy": ["--finetune-loss", "dice"],
+           "augmentation": ["--augment-degrees", "0", "--augment-zoom", "0",
+                            "--no-augment-intensity"],
+           "no dropout": ["--finetune-dropout", ".5"]},
+    "2d": {WHOLE: [], "rate rises, then falls": RATE, "mirrored": ["--augment-flips", "none"],
+           "scaled": ["--augment-zoom", "0"], "turned": ["--augment-degrees", "0"],
+           "light changed": ["--no-augment-intensity"]}}
+for items in ITEMS.values():
+    items["any of these"] = [flag for flags in items.values() for flag in flags]
 
 
 def main() -> int:

@@ -37,7 +37,7 @@ def draw(ours: Curves, papers: Curves, path: Path, *, axis: str) -> bool:
     rows = -(-len(tasks) // columns)
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(WIDTH, TOP + rows * HIGH + (rows - 1) * GAP + FOOT))
-        panels = lay_out(figure, len(tasks), columns, top=TOP, height=HIGH, gap=GAP, between=0.42)
+        panels = lay_out(figure, len(tasks), columns, top=TOP, height=HIGH, gap=GAP, between=0.52)
         for panel, task in zip(panels, tasks, strict=True):
             _panel(panel, [pair for pair in both if pair.task == task], look_of(task, tasks))
             title(panel, f"{marked(task)}: " + ("score" if task == BASELINE else "gain"),
@@ -75,8 +75,8 @@ def _panel(panel: Axes, both: Sequence[Pair], look: Look) -> None:
         for place, point in zip(places, points, strict=True):
             ends = point.interval if point.difference else next(iter(point.means.values())).interval
             if ends:
-                panel.plot([place, place], ends, color=look.colour, linewidth=1.6, alpha=0.7,
-                           linestyle=dash, zorder=2)
+                panel.plot([place, place], ends, color=look.colour, linewidth=2.2 if aside < 0
+                           else 1.1, alpha=0.6, zorder=2)
     panel.set_xticks(range(len(both)), [f"{pair.fraction} %" for pair in both])
     panel.set_xlim(-0.5, len(both) - 0.5)
     panel.set_xlabel("labelled", fontsize=8.5)
