@@ -75,7 +75,8 @@ def study_of(tree: str, flags: Sequence[str], name: str, more: Sequence[str]) ->
     """The study of exp.py without an item, its runs in a folder of their own."""
     exp = trees.script(tree)
     settings = from_flags(vars(exp), [*flags, *more])
-    settings.RESULTS = str(Path(settings.RESULTS) / "recipe" / name.replace(" ", "-"))
+    folder = name.replace(",", "").replace(" ", "-")
+    settings.RESULTS = str(Path(settings.RESULTS) / "recipe" / folder)
     settings.TASKS = [BASELINE]
     return trees.study_of(exp, settings, devices.choose(settings.DEVICE, ranks=1)[0])
 

@@ -47,18 +47,18 @@ def test_bench_recipe_leaves_items_out_and_looks_at_no_test_case(trial_2d: Trial
                                                                  tmp_path: Path) -> None:
     out = tmp_path / "recipe.md"
     given = ["bench/recipe.py", "2d", "--only", "rate rises, then falls", "scaled", "turned",
-             "--out", out,
-             "--", *trial_2d.flags(tmp_path, "--seeds", 3, 4, 5)]
+             "--out", out, "--", *trial_2d.flags(tmp_path, "--seeds", 3, 4, 5)]
     said = call(*map(str, given))
     assert said.returncode == 0, said.stderr
     assert out.read_text() in said.stdout
     rows = [[cell.strip() for cell in line.strip("|").split("|")]
             for line in out.read_text().splitlines() if "% |" in line]
+    names = ("nothing", "rate rises, then falls", "scaled")
     assert [row[:2] for row in rows] == [[f"{fraction} %", name] for fraction in (50, 100)
-                                         for name in ("nothing", "rate rises, then falls", "scaled")]
+                                         for name in names]
     folder = tmp_path / "results/recipe"  # "turned" is off in 2D anyway
     assert {path.parts[-5] for path in folder.glob("*/2d/*/tune/baseline")} == {
-        "the-recipe", "rate-rises,-then-falls", "scaled"}
+        "the-recipe", "rate-rises-then-falls", "scaled"}
     scores = {(path.relative_to(folder).parts[0], path.parts[-3]): json.loads(path.read_text())
               for path in folder.rglob("fraction050/*/*/scores.json")}
     assert len(scores) == 9 and not any("test" in one for one in scores.values())
