@@ -85,19 +85,26 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
     for line in power_lines(study, shown):
         print(line)
     print(f"memory    {_memory(study, device)}")
-    if device.type == "cuda" and done < len(jobs):
+    if done < len(jobs):
+        tell_time(study, jobs, device, workers)
+
+
+def tell_time(study: Study, jobs: Sequence[Job], device: torch.device, workers: int) -> None:
+    """Say how long it takes; InputError if that is a day or more on a CPU, unasked for."""
+    s = study.settings
+    if device.type == "cuda":
         print("time      is told after the first steps; an epoch is "
               f"{', '.join(_epochs(study))} steps")
-    if device.type == "cpu" and done < len(jobs):
-        hours = estimate(study, jobs, workers * devices.place().size)
-        print(f"time      at most about {in_words(hours)}, estimated from one small step"
-              + ("; that is more than a day, so --device cpu has to be given"
-                 if s.PLAN and hours > CPU_HOURS and s.DEVICE != "cpu" else ""))
-        if hours > CPU_HOURS and s.DEVICE != "cpu" and not s.PLAN:
-            raise InputError(f"no usable GPU, and on this CPU all runs would take about "
-                             f"{in_words(hours)}; give --device cpu to do it all the same, or make "
-                             f"it smaller: {study.networks.smaller}, --pretext-epochs, "
-                             "--finetune-epochs, --tasks, --fractions, --seeds")
+        return
+    hours = estimate(study, jobs, workers * devices.place().size)
+    print(f"time      at most about {in_words(hours)}, estimated from one small step"
+          + ("; that is more than a day, so --device cpu has to be given"
+             if s.PLAN and hours > CPU_HOURS and s.DEVICE != "cpu" else ""))
+    if hours > CPU_HOURS and s.DEVICE != "cpu" and not s.PLAN:
+        raise InputError(f"no usable GPU, and on this CPU all runs would take about "
+                         f"{in_words(hours)}; give --device cpu to do it all the same, or make "
+                         f"it smaller: {study.networks.smaller}, --pretext-epochs, "
+                         "--finetune-epochs, --tasks, --fractions, --seeds")
 
 
 def _splits(study: Study) -> str:

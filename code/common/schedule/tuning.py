@@ -8,6 +8,7 @@ is the check: where it cannot keep what it knows, nothing can be shown.
 """
 
 import datetime
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from common.files import Json, plain, starting, write_json
 from common.runs import rates, records
 from common.runs.rates import Rates
 from common.runs.study import Study
+from common.schedule.announce import tell_time
 from common.schedule.mending import check_stale, mend
 from common.schedule.plan import Job, check_ranks, finetuning, in_order, pretrainings
 from common.schedule.workers import work_off
@@ -46,6 +48,8 @@ def tune(study: Study, places: Sequence[torch.device], workers: int) -> int:
           f"{' and '.join(map(str, study.settings.FRACTIONS))} %, seeds "
           f"{' '.join(map(str, asked.TUNE_SEEDS))}: {runs} runs and their pretraining, scored on "
           f"{len(study.splits.val)} validation cases; no test case is looked at", flush=True)
+    if left := [job for job in jobs(study, names=names) if not job.make().done()]:
+        tell_time(study, left, places[0], workers)
     if asked.PLAN:
         print("plan      nothing is trained; leave --plan out to go on")
         return 0
@@ -60,7 +64,7 @@ def tune(study: Study, places: Sequence[torch.device], workers: int) -> int:
         failures = work_off(one, jobs_of, places, workers) if phase else []
         if failures or not all(job.make().done() for job in jobs_of(one)):
             print("\n".join([*(f"failed: {line}" for line in failures), "not all trials are done: "
-                             "nothing is chosen; the same command goes on"]))
+                             "nothing is chosen; the same command goes on"]), file=sys.stderr)
             return 1
         found |= {arm: result(one, arm) for arm in phase}
         study = replace(study, rates={arm: Rates(**said["chosen"]) for arm, said in found.items()})
