@@ -42,7 +42,7 @@ PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (pretext.py); if joint
 # Finetuning.
 WARMUP_EPOCHS: int | None = None  # epochs with the start frozen; None: WARMUP_SHARE of them all
 WARMUP_SHARE = 0.0             # official: 1/16 in 3D, 3/20 in 2D
-START_LR_FACTOR = 0.3          # rate of the weights handed on, over FINETUNE_LR; official: 1
+START_LR_FACTOR = 0.1          # rate of the weights handed on, over FINETUNE_LR; official: 1
 START_NORM = "train"           # BatchNorm of what was handed on: batch statistics; eval: its own
 FINETUNE_RAMP = 0.05           # share of the steps in which the rate rises to FINETUNE_LR
 FINETUNE_SCHEDULE = "cosine"   # of the rate: down to 0 at the last step; or constant (official)

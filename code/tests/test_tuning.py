@@ -157,7 +157,8 @@ def test_it_is_said_how_much_the_oracle_keeps(
     out = capsys.readouterr().out
     assert said in out and ("show little" in out) == (own == 0.6)
     assert plan_of(study)["rates"]["arms"]["oracle"]["kept"] == pytest.approx(0.51 / own)
-    assert "time      at most about" in out and "96 runs" in out and "no test case is looked at" in out
+    assert "96 runs" in out and "no test case is looked at" in out
+    assert "time      at most about" in out
     assert "rotation 0.03 x 0.3, frozen 2 epochs" in out
 
 
