@@ -27,8 +27,8 @@ TABLE = {
          "torch.where(chance(batch, 1.0, rng)"),
     ],
     "test_recipe.py::test_noise_has_its_deviation_and_comes_from_the_generator_alone": [
-        ("augment: noise of its own deviation", "deviations, images.device).to(images.dtype)",
-         "deviations.mean(), images.device).to(images.dtype)"),
+        ("augment: noise of its own deviation", "generator=rng) * deviation\n",
+         "generator=rng) * 0.1\n"),
     ],
     "test_recipe.py::test_photographs_are_mirrored_on_the_axes_asked_for": [
         ("2D: flips across and down", '{"horizontal": (1,), "vertical": (0,)}',

@@ -139,7 +139,8 @@ def test_out_of_memory_beside_another_run_is_tried_once_more_alone(
         current[0] = at_once
         crew.Worker(study, jobs_of, CPU, progress.put).work()
     monkeypatch.setattr(crew, "_share", in_turn)
-    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1, PLAN=False),
+    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1, PLAN=False,
+                                                          TUNE=False),
                                  folder=tmp_path)
     assert run_all(study, [GPU], workers, monkeypatch) == 1  # the bad one
     said = capsys.readouterr()
@@ -213,6 +214,6 @@ def test_no_more_workers_than_runs_that_are_left(tmp_path: Path,
     monkeypatch.setattr(crew, "multiprocessing", None)  # no processes for one run
     monkeypatch.setattr(crew, "Worker", lambda *_: SimpleNamespace(
         work=lambda: started.append(1) or finish(due)))
-    study: Any = SimpleNamespace(folder=tmp_path, settings=SimpleNamespace(PLAN=False))
+    study: Any = SimpleNamespace(folder=tmp_path, settings=SimpleNamespace(PLAN=False, TUNE=False))
     for _ in range(2):  # the second time nothing is left: none is started
         assert run_all(study, [CPU], 8, monkeypatch) == 0 and started == [1]

@@ -75,7 +75,7 @@ FINETUNED = {"oracle", "baseline", "arm"}
     ({"NORM_MOMENTUM": 0.01}, FINETUNED), ({"PAPER": True}, set()),
     ({"VALIDATIONS": 3}, FINETUNED), ({"PRETEXT_LR": 0.5}, {"pretrain", "arm"}),
     ({"PRETEXT_PATIENCE": 3}, {"pretrain", "arm"}), ({"WARMUP_EPOCHS": 2}, {"arm"}),
-    ({"START_LR_FACTOR": 0.1}, {"arm"}), ({"LAYOUT": "contiguous"}, {"pretrain", *FINETUNED}),
+    ({"START_LR_FACTOR": 0.5}, {"arm"}), ({"LAYOUT": "contiguous"}, {"pretrain", *FINETUNED}),
     ({"FOLDS": 7}, {"pretrain", *FINETUNED}), ({"DRAWS": 3}, set()),
     ({"PRIMARY": ["rotation", 50]}, set()), ({"SEEDS": [0, 1]}, set()),
     ({"TASKS": ["baseline"]}, set()), ({"WORKERS": 2}, set()),

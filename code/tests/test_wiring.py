@@ -119,7 +119,8 @@ def test_every_arm_has_the_same_recipe_and_steps_and_the_baseline_is_never_froze
         assert one.fit.recipe == Recipe(
             seed=seed, epochs=5, steps=steps, batch_size=batch, lr=0.03,
             warmup=0 if baseline else 2, start_lr_factor=1.0 if baseline else 0.25, clip=0.5,
-            norm_momentum=0.1, validations=9)
+            schedule="cosine", ramp=round(0.05 * 5 * steps), norm_momentum=0.1, validations=9,
+            dropout={"3d": 0.0, "2d": None}[grid.study.tree])
         assert one.scores["steps"] == 5 * steps
         assert one.fit.task == {"3d": "segmentation", "2d": "grading"}[grid.study.tree]
 

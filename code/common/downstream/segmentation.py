@@ -55,7 +55,7 @@ class Segmentation(Task):
             total.append(probability.sum() + truth.sum())
         if self.cross_entropy:
             both.append(F.cross_entropy(outputs.float(), targets.long(), reduction="sum"))
-            total.append(both[-1].new_tensor(targets.numel()))
+            total.append(both[-1].new_full((), targets.numel()))
         return torch.stack([torch.stack(both), torch.stack(total)])
 
     def loss_of_sums(self, sums: Tensor) -> Tensor:

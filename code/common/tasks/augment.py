@@ -85,11 +85,13 @@ def gamma(images: Tensor, exponents: Tensor) -> Tensor:
 
 
 def noise(images: Tensor, deviations: Tensor, rng: Generator) -> Tensor:
-    """Add normal noise of one standard deviation a case (B,), drawn on the device."""
-    there = Generator(images.device).manual_seed(int(torch.randint(2**31, (), generator=rng)))
-    drawn = torch.randn(images.shape, generator=there, device=images.device, dtype=images.dtype)
-    shape = (-1,) + (1,) * (images.dim() - 1)
-    return images + send(deviations, images.device).to(images.dtype).view(shape) * drawn
+    """Add normal noise of one standard deviation a case (B,); where that is 0 none is drawn."""
+    changed = images.clone()
+    for case, deviation in enumerate(deviations.tolist()):
+        if deviation:
+            drawn = torch.randn(images.shape[1:], generator=rng) * deviation
+            changed[case] += send(drawn, images.device)
+    return changed
 
 
 def uniform(batch: int, low: float, high: float, rng: Generator) -> Tensor:
