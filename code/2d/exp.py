@@ -69,7 +69,7 @@ DEMO = {                       # what --demo changes: minutes on two cores; chos
     "FRACTIONS": [5, 25, 100], "SEEDS": [0, 1, 2],
     "RESOLUTION": 64, "BLOCKS": [2, 2, 2, 2], "GROWTH": 8, "PRETEXT_EPOCHS": 6,
     "PRETEXT_LR": 2e-3, "PRETEXT_BATCH_SIZE": 16, "BATCH_SIZE": 16, "FINETUNE_EPOCHS": 16,
-    "FINETUNE_LR": 2e-3, "FINETUNE_SCHEDULE": "cosine", "START_LR_FACTOR": 0.3, "VALIDATIONS": 4,
+    "FINETUNE_LR": 2e-3, "VALIDATIONS": 4,
 }
 PAPER = {                      # what --paper changes, finetuning alone; sources: code/README.md
     "EQUAL_STEPS": False, "BATCH_SIZE": 32, "FINETUNE_EPOCHS": 20, "FINETUNE_LR": 5e-5,

@@ -69,6 +69,7 @@ DEMO = {                       # what --demo changes: minutes on two cores; chos
     "FRACTIONS": [5, 25, 100], "SEEDS": [0, 1, 2],
     "RESOLUTION": 16, "LEVELS": 1, "FILTERS": 8, "PRETEXT_EPOCHS": 22, "PRETEXT_LR": 1e-3,
     "PRETEXT_BATCH_SIZE": 16, "FINETUNE_EPOCHS": 12, "FINETUNE_LR": 2e-2, "VALIDATIONS": 4,
+    "AUGMENT_DEGREES": 0.0, "AUGMENT_ZOOM": 0.0, "AUGMENT_INTENSITY": False,  # two scans would do
 }
 PAPER = {                      # what --paper changes, finetuning alone; sources: code/README.md
     "EQUAL_STEPS": False, "BATCH_SIZE": 2, "FINETUNE_EPOCHS": 400, "FINETUNE_LR": 1e-3,

