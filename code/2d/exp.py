@@ -3,6 +3,7 @@
     python code/2d/exp.py                        APTOS 2019; ./setup.sh fetches the photographs
     python code/2d/exp.py --data FOLDER          any folder of images and a CSV of grades
     python code/2d/exp.py --demo                 generated photographs, minutes on a CPU
+    python code/2d/exp.py --tune                 first chooses each arm's rates on validation
     python code/2d/exp.py --paper                finetuned as in the paper, beside the default
 
 Trains a baseline and every pretext task's encoder on each labelled fraction and seed. Stop and

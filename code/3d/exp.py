@@ -3,6 +3,7 @@
     python code/3d/exp.py                        the pancreas grid; ./setup.sh fetches the scans
     python code/3d/exp.py --data MSD_FOLDER      any folder in the layout of the MSD archives
     python code/3d/exp.py --demo                 generated scans, small settings, minutes on a CPU
+    python code/3d/exp.py --tune                 first chooses each arm's rates on validation
     python code/3d/exp.py --paper                finetuned as in the paper, beside the default
 
 Trains a baseline and every pretext task's encoder on each labelled fraction and seed. Stop and
