@@ -152,7 +152,10 @@ def test_an_oracle_that_is_not_above_the_baseline_judges_no_arm(size: float) -> 
     found = made({**TWO, "oracle@decoder": {5: size, 100: UP}})
     assert ("The oracle@decoder, which has seen all labels, is not shown to lie above the baseline "
             f"at 5 %: {ends(found, 'oracle@decoder', 5)}. There this study cannot judge any arm."
-            ) in reading.sentences(found)
+            ) in said(found)
+    other = made({**TWO, "oracle": {5: 0.15}, "oracle@decoder": {5: size, 100: UP}})
+    assert "oracle@decoder, which has seen all labels, is not shown" in said(other)
+    assert "cannot judge" not in said(other)  # one that is above shows that there is something
 
 
 def test_without_an_oracle_the_recipe_is_not_known() -> None:

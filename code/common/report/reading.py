@@ -97,8 +97,9 @@ def _oracle(points: list[Point], curves: Curves) -> list[str]:
                          f"{smallest} %: {_ends(point)}{_ceiling(point, curves)}.")
         else:
             lines.append(f"The {point.task}, which has seen all labels, is not shown to lie above "
-                         f"the baseline at {smallest} %: {_ends(point)}. There this study cannot "
-                         "judge any arm.")
+                         f"the baseline at {smallest} %: {_ends(point)}.")
+    if not any(verdict(point) == "above" for point in oracles):
+        lines.append("There this study cannot judge any arm.")
     return lines
 
 
