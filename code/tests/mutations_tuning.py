@@ -61,6 +61,16 @@ TABLE = {
         ("tune: all trials or no choice", "if failures or not all(job.make().done()", "if not all("
          "True"),
     ],
+    "test_tuning.py::test_other_seeds_may_choose_another_rate_and_the_oracle_is_trained_anew": [
+        ("tune: what was trained at another rate is set aside", "            renew(jobs_of(one))\n",
+         ""),
+        ("tune: nothing else is set aside unasked", "all(change.startswith(OF_RATES) for change",
+         "all(change for change"),
+    ],
+    "test_tuning.py::test_an_edge_of_the_grid_and_an_unfinished_choice_are_said": [
+        ("tune: an edge of the grid is said", "if rate in (end :=", "if rate not in (end :="),
+        ("rates: an unfinished choice is said", 'if (study.folder / "tune").exists():', "if False:"),
+    ],
     "test_tuning.py::test_too_few_epochs_to_tell_trials_apart": [
         ("tune: trials differ", "if len({*found}) < len(found):", "if False:"),
     ],

@@ -224,3 +224,43 @@ def test_trials_share_no_seed_with_the_study(flags: list[str], message: str, sca
                                              tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         study_of("3d", scans, tmp_path, "--tune", *flags)
+
+
+def test_other_seeds_may_choose_another_rate_and_the_oracle_is_trained_anew(
+        study: Study, doubles: Scored, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def asking(seeds: list[int]) -> Study:
+        return dataclasses.replace(study, settings=Settings(**{
+            **vars(study.settings), "TUNE_SEEDS": seeds, "TASKS": ["baseline", "oracle"]}))
+    runs_grid.run(asking([7]), CPU, 1)
+    trained = len(doubles.tried)
+    monkeypatch.setitem(BEST, "baseline", Rates(0.03, 1.0, 0))
+    for path in (study.folder / "tune/baseline").rglob("scores.json"):
+        path.unlink()  # as if the second seed had changed the mean
+    runs_grid.run(asking([7, 8]), CPU, 1)
+    assert "set aside: pretrain/oracle/seed7" in capsys.readouterr().out
+    assert (study.folder / "pretrain/oracle/seed7.old-1").exists()
+    assert len(doubles.tried) == trained + 2 * 24
+    config = read_json(study.folder / "pretrain/oracle/seed7/config.json")
+    assert config["identity"]["rates"]["lr"] == 0.03
+    longer = dataclasses.replace(asking([7]), settings=Settings(**{
+        **vars(asking([7]).settings), "FINETUNE_EPOCHS": 6}))
+    with pytest.raises(InputError, match="FINETUNE_EPOCHS: 5 -> 6"):  # of no other rate alone
+        runs_grid.run(longer, CPU, 1)
+
+
+def test_an_edge_of_the_grid_and_an_unfinished_choice_are_said(
+        study: Study, doubles: Scored, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    (study.folder / "tune").mkdir(parents=True)
+    assert runs_grid.rated(asked(study)).rates == {}
+    assert "was begun and not finished" in capsys.readouterr().err
+    runs_grid.run(study, CPU, 1)
+    assert "rate that the baseline tried" not in capsys.readouterr().out
+    monkeypatch.setitem(BEST, "baseline", Rates(0.09, 1.0, 0))
+    again = dataclasses.replace(study, settings=Settings(**{
+        **vars(study.settings), "TUNE_SEEDS": [9], "TASKS": ["baseline"]}))
+    runs_grid.run(again, CPU, 1)
+    assert "0.09 is the highest rate that the baseline tried" in capsys.readouterr().out
+    assert runs_grid.rated(asked(study, TASKS=["baseline"])).rates
+    assert "begun" not in capsys.readouterr().err

@@ -53,12 +53,20 @@ def _more(mine: Point, other: Point, folds: int) -> Estimate | None:
                     tuple(map(float, scores)), ())
 
 
+def steps(curves: Curves) -> str:
+    """Optimiser steps of a run, least to most over the fractions."""
+    numbers = sorted({run["steps"] for run in curves.runs})
+    return " to ".join(map(str, dict.fromkeys([numbers[0], numbers[-1]])))
+
+
 def markdown(ours: Curves, papers: Curves) -> str:
     """A table: scores of the baseline and gains of the arms under both, and what differs."""
     words = [f"# {ours.dataset} under two protocols",
-             f"{ours.measures[0].label}. The same splits, labelled subsets and encoders, finetuned "
-             "twice: as is the default here, and under this protocol: "
-             f"{papers.protocol or 'as recorded'}. Of the baseline the score, of an arm its "
+             f"{ours.measures[0].label}. The same splits, labelled subsets and pretext encoders "
+             f"(an oracle is trained under each), finetuned twice: here, {steps(ours)} steps a run"
+             f"{', at rates chosen by --tune' if ours.rates else ''}; and under "
+             f"{papers.protocol or 'another protocol'}, {steps(papers)} steps a run. Of the "
+             "baseline the score, of an arm its "
              "difference to the baseline of the same protocol, with the interval that a claim "
              "rests on. Last the paper's difference less ours, paired by seed, 95 %, not adjusted"
              + ("." if ours.folds > 1 else ", over seeds alone (one test set).")]

@@ -53,7 +53,8 @@ def check(plan: Json, made_with: Json, *, tasks: Sequence[str], seeds: Sequence[
     ``made_with`` is what reaches every finetuning run; ``where`` names plan.json.
     """
     recorded = plan["rates"]
-    again = "give --tune with this command to choose anew, or --no-tuned to do without"
+    again = ("give --tune with this command to choose anew (with --rerun too where its trials are "
+             "old), or --no-tuned to do without")
     if changed := differences(recorded["of"], plain(made_with)):
         raise InputError(f"{where}: its rates were chosen under other settings "
                          f"({'; '.join(changed[:3])}); {again}")

@@ -47,7 +47,12 @@ def rated(study: Study) -> Study:
     Under --paper rates are the paper's.
     """
     s, plan = study.settings, records.read_plan(study.folder)
-    if s.TUNE or s.PAPER or not s.TUNED or "rates" not in plan:
+    if s.TUNE or s.PAPER or not s.TUNED:
+        return study
+    if "rates" not in plan:
+        if (study.folder / "tune").exists():
+            print(f"note: {study.folder / 'tune'}: --tune was begun and not finished, so every arm "
+                  "has the constants' rates", file=sys.stderr)
         return study
     rates.check(plan, study.made_with, tasks=s.TASKS, seeds=s.SEEDS,
                 where=str(study.folder / "plan.json"))

@@ -32,6 +32,7 @@ from common.settings import Settings
 # Of an arm that starts from something: rate over FINETUNE_LR, START_LR_FACTOR, frozen share.
 TRIALS = ((1, 1, 0), (1, 0.3, 0), (1, 0.1, 0), (3, 0.03, 0), (3, 0, 0), (1, 0.3, 1 / 3))
 RATES = (1 / 10, 1 / 3, 1 / 2, 1, 2, 3)  # of the baseline, over FINETUNE_LR
+OF_RATES = ("rates", "encoder.rates", "encoder.weights")  # in an oracle's identity, and its trials'
 KEPT = 0.95  # of its own score, that the oracle has to keep at the smallest fraction
 
 
@@ -59,6 +60,7 @@ def tune(study: Study, places: Sequence[torch.device], workers: int) -> int:
         jobs_of = partial(jobs, names=phase)
         check_ranks(one)
         with starting(study.folder):
+            renew(jobs_of(one))
             mend(jobs_of(one))
             check_stale(jobs_of(one), rerun=asked.RERUN)
         failures = work_off(one, jobs_of, places, workers) if phase else []
@@ -70,6 +72,19 @@ def tune(study: Study, places: Sequence[torch.device], workers: int) -> int:
         study = replace(study, rates={arm: Rates(**said["chosen"]) for arm, said in found.items()})
     keep(study, found)
     return 0
+
+
+def renew(all_of: Sequence[Job]) -> None:
+    """Set aside what was trained for earlier trials at rates that are no longer the baseline's.
+
+    An oracle is trained as the baseline is: other seeds may have chosen it another rate.
+    """
+    for run in (job.make() for job in all_of):
+        if (changes := run.changes()) and all(change.startswith(OF_RATES) for change in changes):
+            with run.claim() as mine:
+                if mine:
+                    print(f"set aside: {run.name} -> {run.set_aside().name}, of another rate of "
+                          "the baseline")
 
 
 def fractions(settings: Settings) -> list[int]:
@@ -146,6 +161,10 @@ def keep(study: Study, found: Json) -> None:
                           for score, fraction in zip(scores, s.FRACTIONS, strict=True))
         print(f"chosen    {rates.described({arm: Rates(**said['chosen'])})}: "
               f"{study.measure().label} on validation {shown}")
+    rate = found.get(BASELINE, {}).get("chosen", {}).get("lr")
+    if rate in (end := [_times(s.FINETUNE_LR, RATES[0]), _times(s.FINETUNE_LR, RATES[-1])]):
+        print(f"note      {rate:g} is the {'least' if rate == end[0] else 'highest'} rate that the "
+              "baseline tried: another FINETUNE_LR may be better")
     for arm, said in found.items():
         if "kept" in said:
             print(f"check     {arm} keeps {100 * said['kept']:.0f} % of its own "

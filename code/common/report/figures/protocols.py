@@ -20,7 +20,7 @@ from common.report.figures.style import (
     title,
     write,
 )
-from common.report.protocols import Pair, pairs
+from common.report.protocols import Pair, pairs, steps
 from common.report.tables import facts, marked
 
 ASIDE = 0.13  # of the way to the next fraction, between the two protocols
@@ -53,8 +53,8 @@ def draw(ours: Curves, papers: Curves, path: Path, *, axis: str) -> bool:
             bbox_to_anchor=(0.995, 1.0))
         heading(figure, f"{ours.dataset}: two protocols of finetuning", ours,
                 "; ".join([*([ours.network] if ours.network else []), facts(ours)[0]]),
-                f"The second: {papers.protocol or 'as recorded'}.")
-        footing(figure, "The same splits, labelled subsets and encoders. First panel: the "
+                f"The second: {papers.protocol or 'as recorded'}; {steps(papers)} steps a run.")
+        footing(figure, "The same splits, labelled subsets and pretext encoders. First panel: the "
                 "baseline's score; the others: an arm less the baseline of the same protocol.",
                 "95 % intervals: of the baseline its own, of differences adjusted for the arms of "
                 "the fraction (controls, and a primary comparison, have their own).")
