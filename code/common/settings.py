@@ -182,7 +182,7 @@ def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None
         _add_flag(parser, name, value, kinds.get(name), comments.get(name, ""))
     if "PAPER" in script:
         parser.add_argument("--paper", dest="PAPER", action="store_true", default=argparse.SUPPRESS,
-                            help="finetune as in the paper; pretext encoders are shared, folders not")
+                            help="finetune as in the paper; shares pretext encoders, not folders")
     flags = vars(parser.parse_args(arguments))
     demo = script["DEMO"] if flags.get("DEMO") else {}
     paper = {name: value for name, value in script["PAPER"].items()

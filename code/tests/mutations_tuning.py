@@ -33,7 +33,7 @@ TABLE = {
          "{} if self.rates"),
         ("rates: the oracle is trained at the baseline's",
          "{**self.made_with, **self._rated(BASELINE)} if", "{**self.made_with} if"),
-        ("--no-tuned does without", "not s.TUNED or", ""),
+        ("--no-tuned does without", "s.PAPER or not s.TUNED:", "s.PAPER:"),
         ("--paper has its own rates", "if s.TUNE or s.PAPER or", "if s.TUNE or"),
     ],
     "test_tuning.py::test_the_oracle_of_the_trials_is_trained_at_the_baselines_rate": [
