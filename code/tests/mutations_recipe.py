@@ -46,8 +46,6 @@ TABLE = {
         ("dropout: that of the recipe", "module.p = recipe.dropout", "pass"),
         ("dropout: of all layers", "for module in model.modules():\n            if isinstance(module, nn.Drop",
          "for module in model.encoder.modules():\n            if isinstance(module, nn.Drop"),
-        ("dropout: none changes nothing", "if not self.training or self.p == 0:",
-         "if not self.training:"),
     ],
     "test_recipe.py::test_norm_of_what_was_handed_on": [
         ("start: norm keeps its statistics", 'if self.recipe.start_norm == "eval":', "if False:"),

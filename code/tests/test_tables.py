@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 from test_curves import DF, DICE, ERROR, GAINS, LEVELS, SQUARE, made, rows, save, write
+from test_reading import TWO, said
+from test_reading import made as read_of
 
 from common.files import Json
-from common.report import curves, tables
+from common.report import curves, reading, tables
 from common.runs import records
 from common.runs.records import Records
 from common.stats import dunnett, family
@@ -258,3 +260,18 @@ def test_an_arm_has_one_choice_and_every_arm_has_one(
     read = varied(tmp_path)
     assert curves.unlike(rated(read).finetune) is None
     assert "made with other settings" in str(curves.unlike(rated(read, change).finetune))
+    without = [{**run, "identity": {name: value for name, value in run["identity"].items()
+                                    if name != "rates" or run["task"] != "oracle"}}
+               for run in rated(read).finetune]  # a whole arm
+    assert "rates chosen: True -> False" in str(curves.unlike(without))
+
+
+def test_an_oracle_that_kept_little_when_its_rates_were_chosen_is_named() -> None:
+    found = read_of({**TWO, "oracle": 0.15})
+    own = [{**run, "identity": {**run["identity"], "rates": {}}} for run in found.runs]
+    arms = {"oracle": {"kept": 0.844, "least": 0.95}, "baseline": {},
+            "oracle@decoder": {"kept": 0.96, "least": 0.95}}
+    tuned = replace(found, runs=own, plan={"rates": {"fractions": [5, 100], "arms": arms}})
+    assert ("When its rates were chosen the oracle kept 84 % of its own validation score at 5 %, "
+            "under 95 %: the recipe lets little through there.") in reading.sentences(tuned)
+    assert "oracle@decoder kept" not in said(tuned) and "kept" not in said(found)

@@ -27,9 +27,9 @@ def sentences(curves: Curves) -> list[str]:
         return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
                 "no intervals: nothing can be claimed.", *_learnt(curves)]
     return [*_short(curves), *_primary(compared, curves), *_oracle(compared, curves),
-            *_shown(compared, curves), *_could(curves), *_planned(curves), *_saved(curves),
-            *_exchange(curves), *_pools(curves), *_shuffled(compared), *_learnt(curves),
-            *_last(compared, curves)]
+            *_kept(curves), *_shown(compared, curves), *_could(curves), *_planned(curves),
+            *_saved(curves), *_exchange(curves), *_pools(curves), *_shuffled(compared),
+            *_learnt(curves), *_last(compared, curves)]
 
 
 def _short(curves: Curves) -> list[str]:
@@ -101,6 +101,15 @@ def _oracle(points: list[Point], curves: Curves) -> list[str]:
     if not any(verdict(point) == "above" for point in oracles):
         lines.append("There this study cannot judge any arm.")
     return lines
+
+
+def _kept(curves: Curves) -> list[str]:
+    """An oracle that could not keep what it knew when its rates were chosen."""
+    return [f"When its rates were chosen the {arm} kept {100 * one['kept']:.0f} % of its own "
+            f"validation score at {curves.rates['fractions'][0]} %, under "
+            f"{100 * one['least']:.0f} %: the recipe lets little through there."
+            for arm, one in curves.rates.get("arms", {}).items()
+            if one.get("kept", 1.0) < one.get("least", 0.0)]
 
 
 def _ceiling(point: Point, curves: Curves) -> str:

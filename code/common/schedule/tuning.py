@@ -132,7 +132,8 @@ def result(study: Study, arm: str) -> Json:
     if arms.parts(arm) == [ORACLE]:
         own = mean(next(iter(study.pretrain_run(arm, seed).scores()["score"].values()))
                    for seed in study.settings.SEEDS)
-        kept = {"own": own, "kept": best["scores"][0] / own if own > 0 else 0.0}
+        kept = {"own": own, "kept": best["scores"][0] / own if own > 0 else 0.0,
+                "least": KEPT}
     return {"chosen": {name: value for name, value in best.items() if name != "scores"},
             "trials": tried, **kept}
 
