@@ -81,5 +81,5 @@ def test_the_first_estimate_is_said_once_and_lines_follow(
 
 def test_times_in_words() -> None:
     assert [in_words(hours) for hours in (12.4, 1.25, 0.5, 0.001)] == [
-        "12 hours", "1.2 hours", "30 minutes", "1 minutes"]
+        "12 hours", "1.2 hours", "30 minutes", "1 minute"]
     assert progress.FIRST_AFTER < progress.PLAIN_EVERY < progress.WINDOW

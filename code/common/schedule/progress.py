@@ -123,5 +123,6 @@ class Progress:
 
 def in_words(hours: float) -> str:
     """A time as in "12 hours", "1.5 hours" or "3 minutes"."""
-    return f"{hours:.0f} hours" if hours >= 10 else (
-        f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(hours * 60))} minutes")
+    minutes = max(1, round(hours * 60))
+    return f"{hours:.0f} hours" if hours >= 10 else f"{hours:.1f} hours" if hours >= 1 else (
+        f"{minutes} minute{'s' * (minutes > 1)}")

@@ -40,7 +40,8 @@ def draw(ours: Curves, papers: Curves, path: Path, *, axis: str) -> bool:
         panels = lay_out(figure, len(tasks), columns, top=TOP, height=HIGH, gap=GAP, between=0.52)
         for panel, task in zip(panels, tasks, strict=True):
             _panel(panel, [pair for pair in both if pair.task == task], look_of(task, tasks))
-            title(panel, f"{marked(task)}: " + ("score" if task == BASELINE else "gain"),
+            title(panel, f"{marked(task)}: " + (
+                "score" if task == BASELINE else "less the baseline"),
                   look_of(task, tasks).colour)
         for panel in panels[1:]:  # gains share an axis
             panel.set_ylim(min(one.get_ylim()[0] for one in panels[1:]),
