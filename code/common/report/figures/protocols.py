@@ -21,7 +21,7 @@ from common.report.figures.style import (
     write,
 )
 from common.report.protocols import Pair, pairs, steps
-from common.report.tables import facts, marked
+from common.report.tables import facts
 
 ASIDE = 0.13  # of the way to the next fraction, between the two protocols
 TOP, HIGH, GAP, FOOT = 0.95, 1.9, 0.62, 0.85  # inches
@@ -40,9 +40,8 @@ def draw(ours: Curves, papers: Curves, path: Path, *, axis: str) -> bool:
         panels = lay_out(figure, len(tasks), columns, top=TOP, height=HIGH, gap=GAP, between=0.52)
         for panel, task in zip(panels, tasks, strict=True):
             _panel(panel, [pair for pair in both if pair.task == task], look_of(task, tasks))
-            title(panel, f"{marked(task)}: " + (
-                "score" if task == BASELINE else "less the baseline"),
-                  look_of(task, tasks).colour)
+            title(panel, f"{task}: {'score' if task == BASELINE else 'less the baseline'}",
+                  look_of(task, tasks).colour)  # a control's marker is open
         for panel in panels[1:]:  # gains share an axis
             panel.set_ylim(min(one.get_ylim()[0] for one in panels[1:]),
                            max(one.get_ylim()[1] for one in panels[1:]))
