@@ -269,16 +269,16 @@ def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
     banded = any(curves.could_show(fraction) for fraction in curves.fractions)
     intervals = any(estimate.half is not None for point in curves.points
                     for estimate in point.means.values())
-    where = "in every panel: the baseline" if alone else "the baseline"
     lines = ["Thick: an arm's mean over seeds" + (
         "; dots: seeds. Intervals of the means: see the tables." if banded else
         ", with bars of its 95 % interval; dots: seeds." if intervals else
         f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals."), *facts(curves)[1:]]
     if BASELINE in curves.tasks:
-        apart = " (controls apart)" if any(map(is_control, curves.tasks)) else ""
-        band = (f", and what cannot be told from it{apart}" if banded else
-                " and its interval" if intervals else "")
-        lines.insert(1, f"Black{' and grey' * bool(band)}, {where}{band}.")
+        apart = ", but for controls, which have their own spread" * any(
+            map(is_control, curves.tasks))
+        band = (f"; grey: a mean in it cannot be told from the baseline's{apart}" if banded else
+                "; grey: its interval" if intervals else "")
+        lines.insert(1, f"Black{', in every panel' * alone}: the baseline{band}.")
     if left_out > 0:
         lines.append(f"{left_out} more classes: see the tables.")
     if curves.missing:
