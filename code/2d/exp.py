@@ -82,7 +82,7 @@ PAPER = {                      # what --paper changes, finetuning alone; sources
 PHANTOMS = {"labelled": 200, "unlabelled": 170, "size": 80}  # photographs of the demo: 144 train
 
 
-KEPT = {"horizontal": (1,), "vertical": (0,)}  # axes of a flip's matrix, across first, not mirrored
+FLIPS = {"both": (0, 1), "horizontal": (0,), "vertical": (1,), "none": ()}  # axes, across first
 LIBRARY = {"imagenet": encoders.External({"library": str(model.IMAGENET)}, model.imagenet)}
 
 
@@ -139,11 +139,7 @@ def augmented(images: torch.Tensor, rng: torch.Generator, *, zoom: float, flips:
     """Zoom, mirror, turn and re-light training images (B, 3, H, W), the same way for every arm."""
     count = len(images)
     matrix = augment.zooms(count, 2, 1 - zoom, 1 + zoom, rng)
-    if flips != "none":
-        mirrored = augment.flips(count, 2, rng)
-        for kept in KEPT.get(flips, ()):
-            mirrored[:, kept, kept] = 1.0
-        matrix = mirrored @ matrix
+    matrix = augment.flips(count, 2, rng, axes=FLIPS[flips]) @ matrix
     if degrees:
         angles = torch.deg2rad(augment.uniform(count, -degrees, degrees, rng))
         matrix = augment.rotations(angles, (0, 1), 2) @ matrix

@@ -31,9 +31,9 @@ TABLE = {
          "generator=rng) * 0.1\n"),
     ],
     "test_recipe.py::test_photographs_are_mirrored_on_the_axes_asked_for": [
-        ("2D: flips across and down", '{"horizontal": (1,), "vertical": (0,)}',
-         '{"horizontal": (0,), "vertical": (1,)}'),
-        ("2D: none is mirrored", 'if flips != "none":', "if True:"),
+        ("2D: flips across and down", '"horizontal": (0,), "vertical": (1,)',
+         '"horizontal": (1,), "vertical": (0,)'),
+        ("2D: none is mirrored", "if axis not in axes]] = False", "if axis not in axes and axes]] = False"),
     ],
     "test_recipe.py::test_photographs_are_turned_and_relit_within_the_range": [
         ("2D: turned both ways",

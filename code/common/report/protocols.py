@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.report.curves import Curves, Point, order
-from common.report.tables import cell, marked, shown, table
+from common.report.tables import cell, marked, shown, steps, table
 from common.runs.records import PAPER
 from common.stats.estimates import Design, Estimate, own_spread
 
@@ -51,12 +51,6 @@ def _more(mine: Point, other: Point, folds: int) -> Estimate | None:
     mean = float(design.averaged(scores, seeds).mean()) if seeds else np.nan
     return Estimate(mean, own_spread(scores, seeds, design, 0.0, 1), tuple(seeds),
                     tuple(map(float, scores)), ())
-
-
-def steps(curves: Curves) -> str:
-    """Optimiser steps of a run, least to most over the fractions."""
-    numbers = sorted({run["steps"] for run in curves.runs})
-    return " to ".join(map(str, dict.fromkeys([numbers[0], numbers[-1]])))
 
 
 def markdown(ours: Curves, papers: Curves) -> str:

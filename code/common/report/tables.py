@@ -35,8 +35,8 @@ def markdown(curves: Curves) -> str:
                   "are not adjusted" + (", nor is the primary comparison." if any(
                       point.primary for point in paired) else "."),
                   table(["task", "labels", "seeds", "difference", "adjusted interval", "p",
-                          "p adjusted"],
-                         [[marked(point.task) + " (primary)" * point.primary,
+                         "p adjusted"],
+                        [[marked(point.task) + " (primary)" * point.primary,
                            f"{point.fraction} %", _listed(point.difference.seeds),
                            shown(point.difference, sign=True), _ends(point.interval),
                            _p(point.difference.p), _p(point.p)]
@@ -63,8 +63,8 @@ def markdown(curves: Curves) -> str:
                   f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
                   "the way from chance to 1; without a chance level nothing is compared (-).",
                   table(["task", "score", "seeds", "value", "chance", "solved at epoch",
-                          "epochs run", "epoch kept"],
-                         _pretext_rows(curves))]
+                         "epochs run", "epoch kept"],
+                        _pretext_rows(curves))]
     if curves.missing:
         parts += ["## Missing", "\n".join(f"- {line}" for line in curves.missing)]
     return "\n\n".join(parts) + "\n"
@@ -165,7 +165,6 @@ def _rates(curves: Curves) -> list[str]:
 def facts(curves: Curves) -> list[str]:
     """What a reader has to know beside the numbers, one sentence each."""
     runs = curves.runs
-    steps = sorted({run["steps"] for run in runs})
     rule = runs[0]["selected"]["rule"]
     number = len(curves.seeds)
     draws = [f"{count} labelled subsets a seed at {fraction} %"
@@ -175,7 +174,7 @@ def facts(curves: Curves) -> list[str]:
         used = len({seed % curves.folds for seed in curves.seeds})
         tested += f" in {used} of {curves.folds} folds, each seed tested on one"
     return [
-        f"{', '.join([tested, _seeds(number), *draws])}, {_range(steps)} optimiser steps a run.",
+        f"{', '.join([tested, _seeds(number), *draws])}, {steps(curves)} optimiser steps a run.",
         f"Model chosen by {rule} ({runs[0]['validation']} labelled cases, the same at every "
         "fraction), reported once on test.",
         *([f"Protocol of finetuning: {curves.protocol}; splits, encoders and the choice of weights "
@@ -187,8 +186,10 @@ def _seeds(number: int) -> str:
     return f"{number} seed{'s' * (number > 1)}"
 
 
-def _range(values: list[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+def steps(curves: Curves) -> str:
+    """Optimiser steps of a run, least to most where fractions differ."""
+    numbers = sorted({run["steps"] for run in curves.runs})
+    return " to ".join(map(str, dict.fromkeys([numbers[0], numbers[-1]])))
 
 
 def csv_text(curves: Curves) -> str:

@@ -79,12 +79,8 @@ def renew(all_of: Sequence[Job]) -> None:
 
     An oracle is trained as the baseline is: other seeds may have chosen it another rate.
     """
-    for run in (job.make() for job in all_of):
-        if (changes := run.changes()) and all(change.startswith(OF_RATES) for change in changes):
-            with run.claim() as mine:
-                if mine:
-                    print(f"set aside: {run.name} -> {run.set_aside().name}, of another rate of "
-                          "the baseline")
+    check_stale([job for job in all_of if all(
+        change.startswith(OF_RATES) for change in job.make().changes())], rerun=True)
 
 
 def fractions(settings: Settings) -> list[int]:
@@ -98,11 +94,11 @@ def trials(study: Study, arm: str) -> list[Rates]:
     s = study.settings
     if arm == BASELINE:
         return [Rates(_times(s.FINETUNE_LR, rate), 1.0, 0) for rate in RATES]
-    found = [Rates(_times(s.FINETUNE_LR, rate), factor, round(frozen * s.FINETUNE_EPOCHS))
+    found = [Rates(_times(s.FINETUNE_LR, rate), float(factor), round(frozen * s.FINETUNE_EPOCHS))
              for rate, factor, frozen in TRIALS]
     if len({*found}) < len(found):
         raise InputError(f"FINETUNE_EPOCHS = {s.FINETUNE_EPOCHS}: too few for --tune, which "
-                         "freezes starts for a share of them; give at least 3")
+                         "freezes starts for a share of them; give at least 2")
     return found
 
 

@@ -25,9 +25,12 @@ def chance(batch: int, probability: float, rng: Generator) -> Tensor:
     return torch.rand(batch, generator=rng) < probability
 
 
-def flips(batch: int, dimensions: int, rng: Generator, *, probability: float = 0.5) -> Tensor:
-    """Mirror each axis with ``probability``: (B, d, d)."""
+def flips(batch: int, dimensions: int, rng: Generator, *, probability: float = 0.5,
+          axes: Sequence[int] | None = None) -> Tensor:
+    """Mirror each axis of a matrix, or those of ``axes``, with ``probability``: (B, d, d)."""
     mirrored = torch.rand(batch, dimensions, generator=rng) < probability
+    if axes is not None:
+        mirrored[:, [axis for axis in range(dimensions) if axis not in axes]] = False
     return torch.diag_embed(1.0 - 2.0 * mirrored)
 
 

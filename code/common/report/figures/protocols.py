@@ -20,8 +20,8 @@ from common.report.figures.style import (
     title,
     write,
 )
-from common.report.protocols import Pair, pairs, steps
-from common.report.tables import facts
+from common.report.protocols import Pair, pairs
+from common.report.tables import facts, steps
 
 ASIDE = 0.13  # of the way to the next fraction, between the two protocols
 TOP, HIGH, GAP, FOOT = 0.95, 1.9, 0.62, 0.85  # inches
