@@ -173,8 +173,8 @@ def _words(curves: Curves, banded: list[str]) -> list[str]:
     assert curves.exchange is not None
     lines = ["Left: means over seeds with a curve through them (power law or line: see the "
              "tables); grey: extrapolated; dotted: the score of the table.",
-             "Labels saved: the baseline's less the arm's, on these curves, at scores that both "
-             "reach on what was measured; above 0: the arm needs fewer. Controls are left out."]
+             "Labels saved: the baseline's less the arm's, at scores that both reach "
+             "on what was measured; above 0: the arm needs fewer. Controls are left out."]
     if curves.exchange.bounded and banded:
         lines.append(f"Band: 95 % interval, not adjusted, of {', '.join(banded)}"
                      + ("." if len(banded) == len(curves.exchange.rates) - 1 else
