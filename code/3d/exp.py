@@ -52,6 +52,7 @@ CHECKPOINTING = False          # run each block twice a step for 40 % less memor
 
 # Pretraining.
 PRETEXT_EPOCHS = 1000          # passes over the pool at most (official); lower it to shorten runs
+PRETEXT_DROPOUT = 0.0          # official: one half; with it a narrow network learnt no rpl
 
 # Finetuning.
 FINETUNE_EPOCHS = 150          # equal steps at every fraction: the paper's total over its fractions

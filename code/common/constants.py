@@ -38,6 +38,7 @@ PRETEXT_STEPS = 0              # optimiser steps at most; 0: the task's own, or 
 PRETEXT_LR = 0.0               # Adam; 0: the task's own, 1e-4 for the paper's
 PRETEXT_SCHEDULE = "own"       # of the rate: the task's own, constant with patience, or cosine
 PRETEXT_BATCH_SIZE = 0         # cases; 0: the task's own (pretext.py); if joint, the smallest
+PRETEXT_DROPOUT: float | None = None  # of every dropout layer; None: the network's own, one half
 
 # Finetuning.
 WARMUP_EPOCHS: int | None = None  # epochs with the start frozen; None: WARMUP_SHARE of them all

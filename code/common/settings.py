@@ -56,10 +56,11 @@ RANGES = {
     "PRETEXT_BATCH_SIZE": Range(0, why="0: the task's own"),
     "FINETUNE_EPOCHS": Range(1), "FINETUNE_LR": Range(1e-12, 1),
     "FINETUNE_CLIP": Range(0, why="0: none"), "START_LR_FACTOR": Range(0, 100),
-    "FINETUNE_DROPOUT": Range(0, 1), "FINETUNE_RAMP": Range(0, 1), "AUGMENT_DEGREES": Range(0, 181),
+    "PRETEXT_DROPOUT": Range(0, 1), "FINETUNE_DROPOUT": Range(0, 1), "FINETUNE_RAMP": Range(0, 1),
+    "AUGMENT_DEGREES": Range(0, 181), "AUGMENT_ZOOM": Range(0, 1),
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
-    "NORM_MOMENTUM": Range(1e-6, 1), "AUGMENT_ZOOM": Range(0, 1), "SEEDS": Range(0, 2**32),
+    "NORM_MOMENTUM": Range(1e-6, 1), "SEEDS": Range(0, 2**32),
     "TUNE_SEEDS": Range(0, 2**32), "FRACTIONS": Range(1, 101, "a percentage from 1 to 100"),
     "PRIMARY": Range(1, 101, "of its fraction, a percentage from 1 to 100"),
     "FOLDS": Range(1, 1000), "DRAWS": Range(1, 1000),
@@ -117,6 +118,7 @@ class Settings(types.SimpleNamespace):
     PRETEXT_LR: float
     PRETEXT_SCHEDULE: str
     PRETEXT_BATCH_SIZE: int
+    PRETEXT_DROPOUT: float | None
     FINETUNE_EPOCHS: int
     WARMUP_EPOCHS: int | None
     WARMUP_SHARE: float

@@ -249,6 +249,7 @@ TABLE = {
         ("finetuning's own rate", "lr=own.lr, schedule", "lr=s.PRETEXT_LR, schedule"),
     ],
     "test_wiring.py::test_pretext_tasks_are_trained_as_set_and_the_oracle_as_the_baseline": [
+        ("pretraining: dropout as set", "dropout=s.PRETEXT_DROPOUT, ", ""),
         ("pretraining: 5 validations are averaged", "SMOOTHING = 5 ", "SMOOTHING = 1 "),
         ("pretraining: steps cover the pool", "steps = math.ceil(len(self.pool(seed)) / task.batch_size)",
          "steps = math.ceil(len(self.part(seed).train) / task.batch_size)"),

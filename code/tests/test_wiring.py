@@ -132,7 +132,8 @@ def test_pretext_tasks_are_trained_as_set_and_the_oracle_as_the_baseline(grid: G
             one = grid.pretrained(task, seed)
             assert one.fit.recipe == Recipe(
                 seed=seed, epochs=7, steps=-(-len(grid.study.pool(seed)) // 3), batch_size=3,
-                lr=0.02, smoothing=5, patience=6, patience_from=11, draws=4)
+                lr=0.02, smoothing=5, patience=6, patience_from=11, draws=4,
+                dropout={"3d": 0.0, "2d": None}[grid.study.tree])
             assert one.fit.task == task and one.scores["pool"] == len(grid.study.pool(seed))
         oracle = grid.pretrained("oracle", seed).fit.recipe
         assert oracle.seed not in SEEDS  # another initialisation than the baseline's

@@ -40,7 +40,7 @@ from common.files import (
 from common.runs.rates import Rates
 
 PAPER = "-paper"  # ends the folder of a data set's runs that are finetuned as in the paper
-NUMBERS = 7  # raise by hand when a code change alters any number a run reports
+NUMBERS = 8  # raise by hand when a code change alters any number a run reports
 
 FEW_STEPS = 100  # of a finetuning run, below which it learns little
 

@@ -198,7 +198,7 @@ class Study:
                       lr=s.PRETEXT_LR or task.lr, schedule=plan, smoothing=SMOOTHING,
                       patience=s.PRETEXT_PATIENCE if plan == "constant" else None,
                       patience_from=s.PRETEXT_MIN_STEPS, draws=PRETEXT_DRAWS,
-                      precision=self.precision)
+                      dropout=s.PRETEXT_DROPOUT, precision=self.precision)
 
     def finetune_recipe(self, arm: str, fraction: int, seed: int, *, draw: int = 0,
                         trial: Rates | None = None) -> Recipe:
