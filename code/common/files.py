@@ -57,8 +57,9 @@ def digest(content: Any) -> str:
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """List where two JSON values differ, as "RESOLUTION: 32 -> 64"."""
-    if isinstance(old, dict) and isinstance(new, dict):
+    """List where two JSON values differ, as "RESOLUTION: 32 -> 64"; what is missing is None."""
+    if isinstance(old or new, dict) and isinstance(new or old, dict) and old != new:
+        old, new = old or {}, new or {}
         keys = [*old, *(key for key in new if key not in old)]
         return [line for key in keys
                 for line in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]

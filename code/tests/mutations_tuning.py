@@ -6,6 +6,14 @@ REFUSED = "test_tuning.py::test_a_choice_that_does_not_hold_is_refused"
 DONE = "test_tuning.py::test_what_is_done_is_not_done_again_and_arms_can_be_added"
 
 TABLE = {
+    "test_protocols.py::test_the_command_draws_both_where_both_are_there": [
+        ("--dataset: under either protocol", "folder.name in (twin, twin + records.PAPER)]",
+         "folder.name == dataset]"),
+    ],
+    "test_records.py::test_differences_are_named_by_their_place": [
+        ("differences: part by part where one has nothing", "old, new = old or {}, new or {}",
+         "return [f\"{name}: {old} -> {new}\"] if not old or not new else differences(old, new)"),
+    ],
     CHOSEN: [
         ("tune: every arm has as many trials", "RATES = (1 / 10, 1 / 3, 1 / 2, 1, 2, 3)",
          "RATES = (1 / 10, 1 / 3, 1, 2, 3)"),
@@ -41,6 +49,9 @@ TABLE = {
          "study = replace(study, rates={} and {arm: Rates("),
     ],
     "test_tuning.py::test_it_is_said_how_much_the_oracle_keeps": [
+        ("tune: which part of the work is going on is said", "if len(phase) < len(names):",
+         "if False:"),
+        ("tune: that one seed is noise is said", "if len(asked.TUNE_SEEDS) == 1:", "if False:"),
         ("tune: the oracle checks the grid", 'if said["kept"] >= KEPT', "if True"),
         ("tune: kept of its own score", '"kept": best["scores"][0] / own',
          '"kept": best["scores"][-1] / own'),

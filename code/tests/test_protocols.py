@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from drawn import looks_drawn, texts
@@ -120,11 +121,19 @@ def test_the_command_draws_both_where_both_are_there(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("difference", "learning", "efficiency", "exchange"):
         module = importlib.import_module(f"common.report.figures.{name}")
-        monkeypatch.setattr(module, "write", lambda figure, path: None)
+        monkeypatch.setattr(module, "write", lambda figure, path: plt.close(figure))
     study(tmp_path / "3d/hip", OURS, base=0.7)
     main.run(TREE, "", ["--results", str(tmp_path)])
     assert not [*tmp_path.glob("protocols_*")]
     study(tmp_path / "3d/hip-paper", PAPERS, base=0.5)
     main.run(TREE, "", ["--results", str(tmp_path)])
-    assert {path.name for path in tmp_path.glob("protocols_*")} == {"protocols_hip.png",
-                                                                    "protocols_hip.md"}
+    both_files = {"protocols_hip.png", "protocols_hip.md"}
+    assert {path.name for path in tmp_path.glob("protocols_*")} == both_files
+    study(tmp_path / "3d/hippo", OURS, base=0.7)
+    for name in ("hip", "hip-paper"):  # one data set, under either protocol
+        for path in (*tmp_path.glob("protocols_*"), *tmp_path.glob("train_*")):
+            path.unlink()
+        main.run(TREE, "", ["--results", str(tmp_path), "--dataset", name])
+        assert {path.name for path in tmp_path.glob("protocols_*")} == both_files
+        assert {path.name for path in tmp_path.glob("train_*.md")} == {"train_hip.md",
+                                                                       "train_hip-paper.md"}

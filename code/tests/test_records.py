@@ -59,6 +59,8 @@ def test_differences_are_named_by_their_place() -> None:
     old, new = {"a": 1, "b": {"c": [1], "d": 2}}, {"a": 1, "b": {"c": [2]}, "e": 5}
     assert files.differences(old, new) == ["b.c: [1] -> [2]", "b.d: 2 -> None", "e: None -> 5"]
     assert files.differences(old, json.loads(json.dumps(old))) == []
+    assert files.differences({"f": {"g": 1}}, {}) == ["f.g: 1 -> None"]  # part by part, no dump
+    assert files.differences({"f": None}, {"f": {}}) == ["f: None -> {}"]
     assert files.digest({"a": 1, "b": 2}) == files.digest({"b": 2, "a": 1}) != files.digest(
         {"a": 1, "b": 3})
 

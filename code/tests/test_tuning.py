@@ -162,6 +162,8 @@ def test_it_is_said_how_much_the_oracle_keeps(
     assert "36 runs" in out and "no test case is looked at" in out
     assert "time      at most about" in out
     assert "rotation 0.03 x 0.3, frozen 2 epochs" in out
+    assert "phase     1 of 2: baseline;" in out and "phase     2 of 2: rotation, oracle;" in out
+    assert "one seed" in out
 
 
 def test_what_is_done_is_not_done_again_and_arms_can_be_added(study: Study,

@@ -42,7 +42,7 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="where records are and figures go [results; "
                         "with --records: beside those]")
-    parser.add_argument("--dataset", help="draw this data set only")
+    parser.add_argument("--dataset", help="draw this data set only, under either protocol")
     parser.add_argument("--demo", action="store_true", help="the same as --results results/demo")
     parser.add_argument("--records", type=Path, metavar="DIR",
                         help="published records: a folder with records.json, or with such folders")
@@ -87,8 +87,9 @@ def _found(tree: Tree, results: Path, given: Path | None, dataset: str | None) -
         return _published(tree, given.absolute())
     below = results / tree.name
     folders = sorted({path.parents[4] for path in below.glob("*/finetune/*/*/*/scores.json")})
-    if dataset:
-        folders = [folder for folder in folders if folder.name == dataset]
+    if dataset:  # under both protocols
+        twin = dataset.removesuffix(records.PAPER)
+        folders = [folder for folder in folders if folder.name in (twin, twin + records.PAPER)]
     if not folders:
         what = f"data set {dataset}" if dataset else "data set"
         raise InputError(f"{below}: no finished runs of any {what}; train some with "

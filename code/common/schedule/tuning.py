@@ -54,8 +54,11 @@ def tune(study: Study, places: Sequence[torch.device], workers: int) -> int:
     if asked.PLAN:
         print("plan      nothing is trained; leave --plan out to go on")
         return 0
+    if len(asked.TUNE_SEEDS) == 1:
+        print("note      one seed: trials that differ by less than two such runs do are chosen by "
+              "chance; --tune-seeds takes several")
     found: Json = {}
-    for phase in ([BASELINE], [arm for arm in names if arm != BASELINE]):
+    for phase in filter(None, ([BASELINE], [arm for arm in names if arm != BASELINE])):
         one = replace(study, settings=Settings(**{**vars(study.settings), "TASKS": phase}))
         jobs_of = partial(jobs, names=phase)
         check_ranks(one)
@@ -63,7 +66,10 @@ def tune(study: Study, places: Sequence[torch.device], workers: int) -> int:
             renew(jobs_of(one))
             mend(jobs_of(one))
             check_stale(jobs_of(one), rerun=asked.RERUN)
-        failures = work_off(one, jobs_of, places, workers) if phase else []
+        if len(phase) < len(names):
+            print(f"phase     {1 if phase == [BASELINE] else 2} of 2: {', '.join(phase)}; the "
+                  "progress below is the phase's", flush=True)
+        failures = work_off(one, jobs_of, places, workers)
         if failures or not all(job.make().done() for job in jobs_of(one)):
             print("\n".join([*(f"failed: {line}" for line in failures), "not all trials are done: "
                              "nothing is chosen; the same command goes on"]), file=sys.stderr)
