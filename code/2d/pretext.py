@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from common.tasks import augment, cpc, exemplar, puzzles
+from common.tasks import augment, contrast, cpc, exemplar, puzzles, reconstruction
 from common.tasks.contract import Pretext
 
 JITTER = (8, 224)  # pixels a patch may move in its cell, at which side; never none
@@ -79,6 +79,26 @@ class ContrastivePrediction(cpc.ContrastivePrediction):
     mirror, across = False, True
 
 
+class TwoCrops(contrast.TwoCrops):
+    """Crops of photographs and radiographs."""
+
+    def changed(self, images: Tensor, rng: Generator) -> Tensor:
+        """Crop and mirror in one resampling, then change brightness and contrast."""
+        count = len(images)
+        matrix, offset = augment.crops(count, 2, contrast.LEAST, rng)
+        changed = augment.resample(images, augment.flips(count, 2, rng) @ matrix, offset)
+        return augment.brightness_contrast(changed, augment.uniform(count, -0.2, 0.2, rng),
+                                           augment.uniform(count, 0.6, 1.4, rng))
+
+
+class Contrast(TwoCrops, contrast.Contrast):
+    """SimCLR of images."""
+
+
+class VarianceCovariance(TwoCrops, contrast.VarianceCovariance):
+    """VICReg of images."""
+
+
 PRETEXTS: dict[str, type[Pretext]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,
@@ -88,4 +108,7 @@ PRETEXTS: dict[str, type[Pretext]] = {
     "exemplar_hard": ExemplarHard,
     "exemplar_semihard": ExemplarSemihard,
     "exemplar_upright": ExemplarUpright,
+    "genesis": reconstruction.Genesis,
+    "simclr": Contrast,
+    "vicreg": VarianceCovariance,
 }

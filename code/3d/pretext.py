@@ -9,7 +9,7 @@ from itertools import combinations
 import torch
 from torch import Generator, Tensor
 
-from common.tasks import augment, cpc, exemplar, puzzles
+from common.tasks import augment, contrast, cpc, exemplar, puzzles, reconstruction
 from common.tasks.contract import Pretext
 
 JITTER = (3, 128)  # voxels a patch may move in its cell, at which side; never none
@@ -98,6 +98,27 @@ class ContrastivePrediction(cpc.ContrastivePrediction):
     mirror, across = True, False
 
 
+class TwoCrops(contrast.TwoCrops):
+    """Crops of volumes."""
+
+    def changed(self, images: Tensor, rng: Generator) -> Tensor:
+        """Crop and mirror in one resampling, then change contrast, brightness and gamma."""
+        count = len(images)
+        matrix, offset = augment.crops(count, 3, contrast.LEAST, rng)
+        changed = augment.resample(images, augment.flips(count, 3, rng) @ matrix, offset)
+        changed = augment.gamma(changed, augment.uniform(count, 0.7, 1.5, rng))
+        return augment.brightness_contrast(changed, augment.uniform(count, -0.125, 0.125, rng),
+                                           augment.uniform(count, 0.5, 1.5, rng))
+
+
+class Contrast(TwoCrops, contrast.Contrast):
+    """SimCLR of volumes."""
+
+
+class VarianceCovariance(TwoCrops, contrast.VarianceCovariance):
+    """VICReg of volumes."""
+
+
 PRETEXTS: dict[str, type[Pretext]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,
@@ -107,4 +128,9 @@ PRETEXTS: dict[str, type[Pretext]] = {
     "exemplar_hard": ExemplarHard,
     "exemplar_semihard": ExemplarSemihard,
     "exemplar_upright": ExemplarUpright,
+    "mae": reconstruction.MaskedAutoencoder,
+    "genesis": reconstruction.Genesis,
+    "volumefusion": reconstruction.VolumeFusion,
+    "simclr": Contrast,
+    "vicreg": VarianceCovariance,
 }

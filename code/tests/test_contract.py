@@ -41,7 +41,8 @@ def parts_of(encoder: Any, views: Nested) -> Parts:
     """What a task's network is made of, as stages.py gives it."""
     networks = importlib.import_module(f"{'3d' if hasattr(encoder, 'blocks') else '2d'}.model")
     whole = networks.UNet if hasattr(networks, "UNet") else networks.Grader
-    return Parts(encoder, lambda outputs: networks.Decoder(encoder, outputs),
+    decoder = getattr(networks.Decoder, "of", networks.Decoder)
+    return Parts(encoder, lambda outputs: decoder(encoder, outputs),
                  lambda: whole(encoder, 3), views)
 
 
@@ -62,7 +63,8 @@ def test_views_targets_and_scores_have_the_contracts_shapes(tree: str, name: str
     assert loss.shape == () and torch.isfinite(loss)
     loss.backward()
     assert all(p.grad is not None for p in model.parameters())  # nothing is thrown away
-    scores = {key: value.numpy() for key, value in task.score(outputs, targets).items()}
+    scores = {key: value.detach().numpy()
+              for key, value in task.score(outputs, targets).items()}
     assert all(len(value) == 3 for value in scores.values())
     assert set(task.chance) <= set(task.summarise(scores))
     assert task.name == name and task.monitor == "-loss" and task.batch_size >= 1

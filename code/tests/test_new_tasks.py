@@ -1,7 +1,6 @@
 """A task is one class and its name: two of a few lines each, trained and drawn by exp.py itself.
 
-One reconstructs, and so has a decoder and no score of a guess; one compares two crops, keeps a
-moving average of its weights, and what a guess gets depends on its batch.
+One reconstructs: a decoder, no score of a guess. One compares crops, and averages its weights.
 """
 
 import importlib
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from commands import TINY, Result, alone, call
@@ -54,6 +54,10 @@ class Filling(Pretext):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared difference."""
         return F.mse_loss(outputs.float(), targets)
+
+    def pictures(self, views: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Side by side."""
+        return torch.cat([views, outputs, targets], dim=1)
 
 
 class Twins(Pretext):
@@ -162,6 +166,17 @@ def test_a_new_task_is_trained_and_drawn(trial: Trial, tmp_path: Path) -> None:
     assert (trial.folder.parents[1] / f"views_{trial.folder.name}.png").exists()
 
 
+def test_what_a_reconstruction_answers_on_held_out_images_is_kept_and_drawn(trial: Trial) -> None:
+    kept = dict(np.load(trial.folder / "pretrain/filling/seed0/answers.npz"))
+    answered, held_out = kept["images"], trial.study.part(0).val
+    assert set(kept["ids"].tolist()) <= set(held_out)
+    assert not (trial.folder / "pretrain/twins/seed0/answers.npz").exists()
+    assert answered.shape[0] == 2 and answered.shape[2] == 3 * answered.shape[1]  # three pictures
+    with np.load(trial.folder / "views.npz") as shown:
+        assert np.array_equal(shown["views filling"], answered)
+        assert "held out" in str(shown["captions filling"][0])
+
+
 def test_each_task_has_its_own_batch_rate_steps_and_schedule(trial: Trial) -> None:
     recipes = {name: trial.study.pretrain_recipe(trial.study.task(name), 0)
                for name in ("filling", "twins")}
@@ -199,8 +214,6 @@ def test_without_the_score_of_a_guess_nothing_is_compared(trial: Trial) -> None:
 def test_what_follows_a_step_is_done_after_every_step(
         trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[dict[str, Tensor]] = []
-    finish = trial.study.pretrain_run("twins", 0).folder.parents[2] / "unused"
-    assert not finish.exists()
     plain = stages.finish_pretraining
 
     def finished(study: Study, fit: Any) -> str:

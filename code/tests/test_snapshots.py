@@ -12,7 +12,7 @@ from common.files import digest
 from common.report.curves import Curves
 from common.report.figures import examples, learning
 from common.report.figures.style import scale
-from common.runs import snapshots
+from common.runs import pictures
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
@@ -23,14 +23,14 @@ def tiles(count: int, *space: int) -> torch.Tensor:
 
 
 def test_nine_patches_lie_as_they_were_cut() -> None:
-    image = snapshots.montage(tiles(9, 4, 4))
+    image = pictures.montage(tiles(9, 4, 4))
     assert image.shape == (15, 15) and image.dtype == np.uint8
     assert image[::5, ::5].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert (image[4] == 255).all()  # a white line between
 
 
 def test_a_grid_of_a_volume_lies_layer_by_layer_axis_0_to_the_right_axis_1_up() -> None:
-    image = snapshots.montage(tiles(27, 4, 4, 4))
+    image = pictures.montage(tiles(27, 4, 4, 4))
     assert image.shape == (15, 3 * 18)
     firsts = [image[::5, 18 * k:18 * k + 15:5].tolist() for k in range(3)]
     assert firsts[0] == [[6, 15, 24], [3, 12, 21], [0, 9, 18]]  # number = 9 i + 3 j + k
@@ -38,14 +38,14 @@ def test_a_grid_of_a_volume_lies_layer_by_layer_axis_0_to_the_right_axis_1_up() 
 
 
 def test_a_pair_lies_side_by_side_in_colour() -> None:
-    image = snapshots.montage(tiles(2, 6, 6).expand(-1, 3, -1, -1))
+    image = pictures.montage(tiles(2, 6, 6).expand(-1, 3, -1, -1))
     assert image.shape == (7, 14, 3) and image[0, 7].tolist() == [1, 1, 1]
 
 
 def test_a_volume_is_shown_with_its_right_on_the_right_and_its_front_on_top() -> None:
     volume = torch.zeros(1, 6, 6, 6)
     volume[0, 5, 0, 3] = 1.0  # right, back
-    assert snapshots.montage(volume[None])[5, 5] == 255
+    assert pictures.montage(volume[None])[5, 5] == 255
 
 
 def curves_of(runs: list[dict[str, Any]]) -> Curves:

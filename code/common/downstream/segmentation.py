@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from common.downstream import metrics
 from common.tasks.contract import Batch, Scores, Task
+from common.tasks.heads import confusion, dice_and_entropy, overlaps
 
 Augment = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]  # images, label maps
 
@@ -47,30 +46,15 @@ class Segmentation(Task):
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Sums of p t and of p + t of each class: (2, K); then of -log p t, and voxels: (2, 1)."""
-        both, total = [], []
-        # Class by class: a third of the time of one-hot labels (measured), and no copy of them.
-        for label, probability in enumerate(outputs.float().softmax(1).unbind(1)):  # (B, *space)
-            truth = targets == label
-            both.append((probability * truth).sum())
-            total.append(probability.sum() + truth.sum())
-        if self.cross_entropy:
-            both.append(F.cross_entropy(outputs.float(), targets.long(), reduction="sum"))
-            total.append(both[-1].new_full((), targets.numel()))
-        return torch.stack([torch.stack(both), torch.stack(total)])
+        return overlaps(outputs, targets, cross_entropy=self.cross_entropy)
 
     def loss_of_sums(self, sums: Tensor) -> Tensor:
         """1 - the mean over classes of soft Dice, and cross-entropy where asked for."""
-        classes = len(self.classes)
-        dice = 1 - (2 * sums[0, :classes] / sums[1, :classes].clamp(min=1e-6)).mean()
-        return dice + sums[0, classes] / sums[1, classes] if self.cross_entropy else dice
+        return dice_and_entropy(sums, len(self.classes))
 
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Voxels of each (truth, predicted) pair of every case: (B, K, K)."""
-        classes, predicted = outputs.shape[1], self.decode(outputs)
-        kind = torch.uint8 if classes**2 <= 256 else torch.int32  # a quarter of the time (measured)
-        pairs = (targets.to(kind) * classes + predicted.to(kind)).flatten(1)  # (B, voxels)
-        table = torch.stack([case.bincount(minlength=classes**2) for case in pairs])
-        return {"confusion": table.view(-1, classes, classes)}
+        return {"confusion": confusion(self.decode(outputs), targets, outputs.shape[1])}
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Class numbers (B, *space) from logits (B, K, *space)."""

@@ -7,16 +7,13 @@ Of volumes an axial slice is kept, turned as it is shown: to the right of the su
 to the front on top. Looked at after every start of exp.py, and made anew if runs have changed.
 """
 
-import os
 import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,20 +21,16 @@ from common import arms
 from common.errors import InputError
 from common.files import digest, file_lock
 from common.machine import devices
-from common.runs import checkpoint
+from common.runs import checkpoint, pictures
 from common.runs.encoders import place
+from common.runs.pictures import DRAW, SHOWN, Array, montage, to_bytes, write_arrays
 from common.runs.stages import load_cases
 from common.runs.study import Study
 from common.runs.training import autocast
 from common.tasks.batches import Cases, even_chunks, generator
 
-SHOWN = 2    # cases whose views are kept
-DRAW = 1     # of the views: one in which both cases are turned, in both trees
 MOST = 100   # test cases kept at most, evenly over the sorted truths
 SIDE = 128   # pixels a side that photographs are kept in, at most
-GAP = 1      # pixels between the views of a case
-
-Array = NDArray[Any]
 
 
 def save(study: Study, device: torch.device) -> None:
@@ -50,25 +43,19 @@ def save(study: Study, device: torch.device) -> None:
     try:
         with file_lock(study.folder / "locks" / "pictures.lock"):
             cases = load_cases(study, device)
-            _write(study.folder / "views.npz", views(study, cases))
+            write_arrays(study.folder / "views.npz", views(study, cases))
             if (found := examples(study, cases)) is not None:
-                _write(study.folder / "examples.npz", found)
+                write_arrays(study.folder / "examples.npz", found)
     except (InputError, OSError, RuntimeError) as error:
         print(f"warning: no pictures: {str(error).splitlines()[0]}; the records are untouched, the "
               "same command tries again", file=sys.stderr)
 
 
-def _write(path: Path, arrays: dict[str, Array]) -> None:
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def views(study: Study, cases: Cases) -> dict[str, Array]:
-    """Every single pretext task's views as one image a case, and what is asked of each."""
+    """Every single pretext task's views as one image a case, and what is asked of each.
+
+    Of a reconstruction that has been trained, what it answers on validation cases.
+    """
     names = dict.fromkeys(part for task in _arms(study) if study.pretrained_here(task)
                           for part in arms.parts(task) if part in study.pretexts)
     pool = study.pool(study.settings.SEEDS[0])
@@ -76,6 +63,10 @@ def views(study: Study, cases: Cases) -> dict[str, Array]:
     found: dict[str, Array] = {"tasks": np.array(list(names), dtype=str),
                                "axes": np.array(study.axes)}
     for name in names:
+        if answers := _answers(study, name):
+            found[f"views {name}"] = answers["images"]
+            found[f"captions {name}"] = np.full(len(answers["images"]), pictures.CAPTION)
+            continue
         task = study.task(name)
         shown, targets = task.prepare(batch, generator(DRAW, "pictures"), training=True)
         assert isinstance(shown, Tensor)
@@ -83,6 +74,16 @@ def views(study: Study, cases: Cases) -> dict[str, Array]:
         found[f"captions {name}"] = np.array([task.caption(targets, case)
                                               for case in range(len(shown))])
     return found
+
+
+def _answers(study: Study, task: str) -> dict[str, Array]:
+    """What the network of a task answers, of the first seed that has been trained; {} if none."""
+    for seed in study.settings.SEEDS:
+        run = study.pretrain_run(task, seed)
+        if run.done() and (path := run.folder / pictures.ANSWERS).exists():
+            with np.load(path, allow_pickle=False) as saved:
+                return dict(saved)
+    return {}
 
 
 def examples(study: Study, cases: Cases) -> dict[str, Array] | None:
@@ -188,43 +189,4 @@ def _image(image: Tensor, plane: int | None, study: Study) -> Array:
     """The kept plane of an image (C, *space) as bytes."""
     if plane is None and study.settings.RESOLUTION > SIDE:
         image = F.interpolate(image[None], size=(SIDE, SIDE), mode="area")[0]
-    return _bytes(_plane(image, plane), turned=plane is not None)
-
-
-def _bytes(image: Tensor, *, turned: bool) -> Array:
-    """(C, h, w) in 0..1 -> (h, w, 3) for colours, else the first channel, (h, w)."""
-    values = (image.clamp(0, 1) * 255).round().byte().cpu()
-    planes = [np.rot90(one.numpy()) if turned else one.numpy() for one in values]
-    return np.stack(planes, axis=2) if len(planes) == 3 else planes[0]
-
-
-def montage(patches: Tensor) -> Array:
-    """All views of a case, (V, C, *space), in one image, (h, w) or (h, w, 3) bytes.
-
-    n^d views lie as the grid they were cut from, the layers of a volume side by side; any other
-    number side by side. Of each volume its middle slice.
-    """
-    dimensions = patches.dim() - 2
-    while patches.dim() > 4:
-        patches = patches[..., patches.shape[-1] // 2]
-    turned = dimensions > 2
-    tiles = [_framed(_bytes(patch, turned=turned)) for patch in patches]
-    n = round(len(tiles) ** (1 / dimensions))
-    if n < 2 or n**dimensions != len(tiles):
-        return np.concatenate(tiles, axis=1)
-    if not turned:
-        return np.concatenate([np.concatenate(tiles[row * n:row * n + n], axis=1)
-                               for row in range(n)])
-    layers = []  # tile (i, j, k): i to the right, j to the top, k the layer
-    for k in range(n ** (dimensions - 2)):
-        across = [np.concatenate([tiles[(i * n + j) * n ** (dimensions - 2) + k]
-                                  for i in range(n)], axis=1) for j in reversed(range(n))]
-        layers.append(np.pad(np.concatenate(across),
-                             [(0, 0), (0, 3 * GAP)] + [(0, 0)] * (across[0].ndim - 2),
-                             constant_values=255))
-    return np.concatenate(layers, axis=1)
-
-
-def _framed(tile: Array) -> Array:
-    """A tile with white pixels at its right and lower edge."""
-    return np.pad(tile, [(0, GAP), (0, GAP)] + [(0, 0)] * (tile.ndim - 2), constant_values=255)
+    return to_bytes(_plane(image, plane), turned=plane is not None)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from common.machine import parallel
-from common.runs import checkpoint
+from common.runs import checkpoint, pictures
 from common.runs.encoders import (
     check_rows,
     for_whole_images,
@@ -81,10 +81,12 @@ def finish_pretraining(study: Study, fit: Fit) -> str:
     weights = shared(fit.model, study.networks.downstream(study.networks.encoder()))
     digests = keep(for_whole_images(study, weights, fit.cases, run.identity["seed"],
                                     pool=share_of(run.identity)), run)
+    if shown := pictures.answers(fit.model, fit.task, fit.cases, fit.val, recipe.precision):
+        pictures.write_arrays(run.folder / pictures.ANSWERS, shown)
     learnt_from = [fit.cases.ids[row] for row in fit.train]
     write_origin(run.encoder, study.dataset, learnt_from=_pixels(study, learnt_from),
                  chosen_on=_pixels(study, study.splits.val))
-    chance = dict(fit.task.chance)
+    chance = dict(fit.task.chance_of(figures))
     # Figures that a guess is known for; without one what the weights were chosen by, if any.
     names = list(chance) or [name for name in [fit.task.monitor] if name in figures]
     run.finish({"stage": "pretrain", **{key: run.identity[key] for key in ("task", "seed", "fold")},

@@ -153,6 +153,10 @@ class Fit:
         task, state, recipe = self.task, self.state, self.recipe
         figures = parallel.from_first(
             lambda: evaluate(self.model, task, self.cases, self.val, recipe)[0])
+        if step * 10 >= recipe.epochs * recipe.steps and (said := task.collapsed(figures)):
+            raise RunFailed(f"{self.run.name}: {said} at epoch {epoch}, step {step}: the encoder "
+                            "would know nothing. Try another PRETEXT_LR, a larger "
+                            "PRETEXT_BATCH_SIZE, or another task; the last good checkpoint stays")
         monitored = -figures["loss"] if task.monitor == "-loss" else figures[task.monitor] or 0.0
         if not math.isfinite(monitored):
             raise RunFailed(f"{self.run.name}: validation {task.monitor} is {monitored} at epoch "

@@ -5,6 +5,7 @@ interpolation would blur, and the blur would tell anchor from positive.
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 from torch import Generator, Tensor
@@ -40,6 +41,21 @@ def zooms(batch: int, dimensions: int, low: float, high: float, rng: Generator) 
     return torch.diag_embed(1 / factors)  # the matrix maps output places to input places
 
 
+def planes(dimensions: int) -> list[tuple[int, int]]:
+    """The pairs of axes that one can rotate in."""
+    return list(combinations(range(dimensions), 2))
+
+
+def crops(batch: int, dimensions: int, least: float, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Crops of at least ``least`` of the area or volume, as large as the image: matrix, offset.
+
+    (B, d, d) and (B, d), for resample(): the share is uniform, and so is the place.
+    """
+    side = uniform(batch, least, 1.0, rng) ** (1 / dimensions)
+    offset = (2 * torch.rand(batch, dimensions, generator=rng) - 1) * (1 - side)[:, None]
+    return identity(batch, dimensions) * side[:, None, None], offset
+
+
 def rotations(angles: Tensor, axes: Sequence[int], dimensions: int) -> Tensor:
     """Rotate by ``angles`` (B,) in radians in the plane of two axes: (B, d, d)."""
     matrix = identity(len(angles), dimensions)
@@ -55,9 +71,12 @@ def where(condition: Tensor, matrix: Tensor) -> Tensor:
     return torch.where(condition[:, None, None], matrix, identity(*matrix.shape[:2]))
 
 
-def resample(images: Tensor, matrix: Tensor) -> Tensor:
-    """Apply matrices (B, d, d) about the centre with one linear resampling; 0 outside."""
-    return F.grid_sample(images, _places(images, matrix), align_corners=False)
+def resample(images: Tensor, matrix: Tensor, offset: Tensor | None = None) -> Tensor:
+    """Apply matrices (B, d, d) about the centre with one linear resampling; 0 outside.
+
+    ``offset`` (B, d) moves the centre, in halves of a side.
+    """
+    return F.grid_sample(images, _places(images, matrix, offset), align_corners=False)
 
 
 def resample_both(images: Tensor, labels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,9 +87,10 @@ def resample_both(images: Tensor, labels: Tensor, matrix: Tensor) -> tuple[Tenso
     return F.grid_sample(images, places, align_corners=False), maps[:, 0].to(labels.dtype)
 
 
-def _places(images: Tensor, matrix: Tensor) -> Tensor:
-    return F.affine_grid(F.pad(send(matrix, images.device), (0, 1)), list(images.shape),
-                         align_corners=False)
+def _places(images: Tensor, matrix: Tensor, offset: Tensor | None = None) -> Tensor:
+    affine = (F.pad(matrix, (0, 1)) if offset is None
+              else torch.cat([matrix, offset[:, :, None]], dim=2))
+    return F.affine_grid(send(affine, images.device), list(images.shape), align_corners=False)
 
 
 def brightness_contrast(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:

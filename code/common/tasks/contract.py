@@ -85,6 +85,13 @@ class Task:
     def after_step(self, model: nn.Module) -> None:
         """Do what follows an optimiser step, as for a moving average of the weights."""
 
+    def collapsed(self, figures: Mapping[str, Any]) -> str:
+        """Say how the codes have collapsed, by validation figures; "" where they have not.
+
+        Asked once a tenth of the steps is done; the run then stops with that line.
+        """
+        return ""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -134,10 +141,17 @@ class Pretext(Task):
         """
         raise NotImplementedError
 
+    def chance_of(self, figures: Mapping[str, Any]) -> Mapping[str, float]:
+        """Scores of a guess, where they depend on how many cases were compared."""
+        return self.chance
+
     def caption(self, targets: Nested, case: int) -> str:
         """Say what is asked of one case of a batch, in a few words; for pictures of the views."""
         return ""
 
+    def pictures(self, views: Nested, outputs: Nested, targets: Nested) -> Tensor | None:
+        """Pictures of what was shown, answered and wanted, (B, 3, C, *space) in 0..1, if any."""
+        return None
 
 
 def means(scores: Scores) -> dict[str, Any]:

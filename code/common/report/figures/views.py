@@ -34,7 +34,7 @@ def views(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
                 panel.set_xlabel(f"{caption} (bar: {bar})", fontsize=8, labelpad=7)
             top -= inches + 0.46
         heading(figure, f"{curves.dataset}: what the pretext tasks show, and ask", curves)
-        footing(figure, "Two cases of the pretraining pool. Of volumes the middle axial slice of "
-                "every view; a grid's layers lie side by side.",
+        footing(figure, "Two cases of the pretraining pool; of what is answered, two validation "
+                "cases. Of volumes the middle axial slice; a grid's layers lie side by side.",
                 f"Bars: so many voxels or pixels. {saved['axes']}")
         write(figure, path)
