@@ -6,10 +6,11 @@ Sizes are those of Taleb et al. 2020 for 224 x 224, written in terms of the reso
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from common.tasks import augment, contrast, cpc, exemplar, puzzles, reconstruction
-from common.tasks.contract import Pretext
+from common.tasks.contract import Batch, Parts, Pretext
+from common.tasks.siamese import Sparse
 
 JITTER = (8, 224)  # pixels a patch may move in its cell, at which side; never none
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns an image
@@ -99,6 +100,21 @@ class VarianceCovariance(TwoCrops, contrast.VarianceCovariance):
     """VICReg of images."""
 
 
+class MaskedAutoencoder(reconstruction.MaskedAutoencoder):
+    """SparK, Tian et al. 2023: 60 % of the blocks are hidden, at every stage of the encoder."""
+
+    masked, least = 0.6, 8
+
+    def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
+        """The images, and what can be seen of them: (B, 2, C, H, W); the targets."""
+        views, targets = super().prepare(batch, rng, training=training)
+        return torch.cat([views, 1 - targets[:, 2:]], dim=1), targets
+
+    def network(self, parts: Parts) -> nn.Module:
+        """An encoder that sees the rest alone, and a light decoder that is not handed on."""
+        return Sparse(parts.encoder, parts.decoder(self.outputs(parts.views.shape[2])))
+
+
 PRETEXTS: dict[str, type[Pretext]] = {
     "rotation": Rotation,
     "jigsaw": Jigsaw,
@@ -108,6 +124,7 @@ PRETEXTS: dict[str, type[Pretext]] = {
     "exemplar_hard": ExemplarHard,
     "exemplar_semihard": ExemplarSemihard,
     "exemplar_upright": ExemplarUpright,
+    "mae": MaskedAutoencoder,
     "genesis": reconstruction.Genesis,
     "simclr": Contrast,
     "vicreg": VarianceCovariance,

@@ -1,15 +1,18 @@
 """Masked autoencoding, Models Genesis, VolumeFusion: what is spoilt, asked, scored and shown."""
 
+import importlib
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from common.tasks import heads, reconstruction
+from common.tasks import heads, reconstruction, siamese
 from common.tasks.batches import generator
-from common.tasks.contract import Batch
+from common.tasks.contract import Batch, Parts
 from common.tasks.reconstruction import Genesis, MaskedAutoencoder, VolumeFusion
 
 SPACES = [(32, 32, 32), (36, 36)]
@@ -217,3 +220,74 @@ def test_its_pictures_are_shades_of_the_classes() -> None:
     shown, answered, wanted = task.pictures(views, logits, classes).unbind(1)
     assert torch.equal(shown, views[:, 0]) and torch.equal(wanted[:, 0], classes / 4)
     assert np.allclose(answered[:, 0], 1 - classes.numpy() / 4)
+
+
+# SparK: what is hidden stays hidden.
+
+def spark() -> tuple[Any, Any, Batch]:
+    """A small DenseNet's network of the 2D task, the task, and a batch."""
+    pretext, networks = (importlib.import_module(f"2d.{name}") for name in ("pretext", "model"))
+    torch.manual_seed(0)
+    encoder = networks.Encoder((1, 2, 1, 1), 8)
+    images = torch.rand(3, 3, 96, 96, generator=generator(0, "images"))
+    task, batch = pretext.PRETEXTS["mae"](96), Batch([*images], None, [0, 1, 2])
+    views, _ = task.prepare(batch, generator(0, "x"), training=False)
+    network = task.network(Parts(encoder, lambda outputs: networks.Decoder(encoder, outputs),
+                                 lambda: encoder, views))
+    return network, task, batch
+
+
+def test_sixty_percent_of_the_blocks_are_hidden_in_2d() -> None:
+    _, task, batch = spark()
+    views, targets = task.prepare(batch, generator(0, "x"), training=False)
+    assert views.shape == (3, 2, 3, 96, 96) and torch.equal(views[:, 1], 1 - targets[:, 2])
+    blocks = views[:, 1, 0, ::12, ::12]
+    assert blocks.flatten(1).sum(1).tolist() == [64 - 38] * 3
+
+
+def test_what_is_hidden_reaches_no_map_at_any_stage_and_the_encoder_is_left_as_it_was() -> None:
+    network, task, batch = spark()
+    views, _ = task.prepare(batch, generator(0, "x"), training=False)
+    seen = views[:, 1, :1]
+    plain = network.encoder.eval()(batch.images)
+    network.train()
+    other = views.clone()
+    other[:, 0] = torch.where(views[:, 1] > 0, views[:, 0], 7.0)
+    assert torch.equal(network(views), network(other))
+    with siamese.hidden(network.encoder, seen):
+        maps = network.encoder.stages(views[:, 0] * seen)[:-1]
+    for one in maps:
+        there = F.adaptive_max_pool2d(seen, one.shape[2:]).expand_as(one)
+        one = one.detach()
+        assert not one[there == 0].any() and one[there == 1].any()
+    assert float((F.adaptive_max_pool2d(seen, maps[0].shape[2:]) == 0).float().mean()) > 0.2
+    for layer in network.encoder.modules():
+        assert not layer._forward_hooks and "forward" not in vars(layer)
+    fresh, _, _ = spark()
+    fresh.encoder.eval()
+    with siamese.hidden(fresh.encoder, torch.ones(3, 1, 96, 96)):
+        assert torch.allclose(fresh.encoder(batch.images), plain, atol=1e-5)  # nothing is hidden
+
+
+def test_norms_are_over_the_places_that_can_be_seen() -> None:
+    layer = torch.nn.BatchNorm2d(2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([2.0, 0.5]))
+        layer.bias.copy_(torch.tensor([0.3, -0.1]))
+    maps = torch.randn(3, 2, 6, 6, generator=generator(0, "maps"), requires_grad=True)
+    seen = (torch.rand(3, 1, 6, 6, generator=generator(0, "seen")) < 0.4).float()
+    normal = siamese.normalised(layer, maps, seen=seen)
+    chosen = maps.movedim(1, -1)[seen[:, 0] > 0]  # (places, 2)
+    right = F.batch_norm(chosen, None, None, layer.weight, layer.bias, training=True,
+                         eps=layer.eps)
+    assert torch.allclose(normal.movedim(1, -1)[seen[:, 0] > 0], right, atol=1e-5)
+    assert float(normal.detach()[(seen == 0).expand_as(normal)].abs().max()) == 0
+    assert torch.allclose(layer.running_mean, 0.1 * chosen.mean(0), atol=1e-6)
+    assert torch.allclose(layer.running_var, 0.9 + 0.1 * chosen.var(0), atol=1e-5)
+    normal.square().sum().backward()
+    mine, maps.grad = maps.grad, None
+    right.square().sum().backward()
+    assert torch.allclose(mine, maps.grad, atol=1e-4)
+    layer.eval()
+    kept = siamese.normalised(layer, maps, seen=seen)
+    assert torch.allclose(kept, layer(maps) * seen, atol=1e-6)

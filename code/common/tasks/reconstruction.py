@@ -97,6 +97,7 @@ class MaskedAutoencoder(Restoration):
     name = "mae"
     masked = 0.75  # share of the cubes
     cells = 8      # cubes a side
+    least = 1      # voxels or pixels a side of a cube
 
     def changed(self, images: Tensor, rng: Generator) -> Tensor:
         """Mirror each axis half of the time; scale and turn a fifth of the cases each."""
@@ -126,7 +127,7 @@ class MaskedAutoencoder(Restoration):
 
     def mask(self, count: int, space: torch.Size, rng: Generator) -> Tensor:
         """Which places are hidden: (B, *space) booleans, the same share of cubes in every case."""
-        side = max(1, space[0] // self.cells)
+        side = max(self.least, space[0] // self.cells)
         cells = [-(-length // side) for length in space]
         number = int(np.prod(cells))
         ranks = torch.rand(count, number, generator=rng).argsort(1).argsort(1)

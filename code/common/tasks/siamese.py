@@ -1,7 +1,8 @@
-"""The usual network of a pretext task: one encoder shared by all views, under the task's head."""
+"""Networks of pretext tasks: an encoder shared by all views under a head, or with a decoder."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from common.machine import parallel
+
 Nested = Any  # a Tensor or a tuple of Tensors
+SPREADING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # layers that look beside a place
 
 
 class Siamese(nn.Module):
@@ -121,3 +125,80 @@ class EncoderDecoder(nn.Module):
         if outputs.shape[2:] != views.shape[3:]:  # where halving has rounded a side
             outputs = F.interpolate(outputs, views.shape[3:], mode="nearest")
         return outputs.unflatten(0, views.shape[:2])
+
+
+class Sparse(nn.Module):
+    """An encoder of what can be seen, a decoder with a learnt code where nothing can; 2D.
+
+    A convolution spreads what lies beside a hidden place into it, and BatchNorm counts it: after a
+    few layers nothing is hidden any more, and the statistics are those of images full of holes. So
+    every map is multiplied by what can be seen of its places, and BatchNorm takes its statistics
+    over those. Source: SparK, Tian et al. 2023, here in dense arithmetic.
+    Views (B, 2, C, H, W), images and what can be seen of them (1 or 0) -> (B, 1, outputs, H, W).
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        assert isinstance(encoder.width, int)
+        self.token = nn.Parameter(torch.zeros(encoder.width, 1, 1))
+        nn.init.trunc_normal_(self.token, std=0.02)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Answer for every place."""
+        images, seen = views[:, 0], views[:, 1, :1]
+        assert callable(self.encoder.stages)
+        with hidden(self.encoder, seen):
+            stages = self.encoder.stages(images * seen)
+        there = at(seen, stages[-2])
+        stages[-2] = stages[-2] * there + self.token * (1 - there)
+        outputs: Tensor = self.decoder(stages)
+        if outputs.shape[2:] != images.shape[2:]:  # where halving has rounded a side
+            outputs = F.interpolate(outputs, images.shape[2:], mode="nearest")
+        return outputs[:, None]
+
+
+@contextmanager
+def hidden(network: nn.Module, seen: Tensor) -> Iterator[None]:
+    """Let a network see the places of ``seen`` (B, 1, H, W) alone."""
+    hooks = [layer.register_forward_hook(lambda _, __, maps: maps * at(seen, maps))
+             for layer in network.modules() if isinstance(layer, SPREADING)]
+    norms = batch_norms(network)
+    for layer in norms:
+        layer.forward = partial(normalised, layer, seen=seen)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer in norms:
+            del layer.__dict__["forward"]
+
+
+def at(seen: Tensor, maps: Tensor) -> Tensor:
+    """What can be seen of the places of ``maps``: those of which any part can."""
+    return F.adaptive_max_pool2d(seen, maps.shape[2:]).to(maps.dtype)
+
+
+def normalised(layer: Any, maps: Tensor, *, seen: Tensor) -> Tensor:
+    """BatchNorm over the places that can be seen, of all ranks; the others stay 0."""
+    there, over = at(seen, maps).float(), (0, 2, 3)
+    if not layer.training:
+        kept: Tensor = F.batch_norm(maps, layer.running_mean, layer.running_var, layer.weight,
+                                    layer.bias, eps=layer.eps)
+        return kept * there.to(maps.dtype)
+    total: Callable[[Tensor], Tensor] = parallel.total if parallel.ranks() > 1 else lambda x: x
+    values = maps.float()
+    sums = total(torch.cat([(values * there).sum(over), there.sum()[None]]))
+    count = sums[-1].clamp(min=1)
+    mean = sums[:-1] / count
+    centred = values - mean[:, None, None]
+    variance = total((centred.square() * there).sum(over)) / count
+    with torch.no_grad():
+        layer.num_batches_tracked += 1
+        layer.running_mean.lerp_(mean.detach(), layer.momentum)
+        layer.running_var.lerp_(variance.detach() * count / (count - 1).clamp(min=1),
+                                layer.momentum)
+    scale = (variance + layer.eps).rsqrt() * layer.weight
+    normal = (centred * scale[:, None, None] + layer.bias[:, None, None]) * there
+    return normal.to(maps.dtype)
