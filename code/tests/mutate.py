@@ -32,6 +32,7 @@ import mutations_data
 import mutations_design
 import mutations_exchange
 import mutations_figures
+import mutations_modern
 import mutations_numbers
 import mutations_paper
 import mutations_protocol
@@ -75,7 +76,7 @@ class Job(NamedTuple):
 TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design, mutations_numbers,
                                             mutations_tasks, mutations_data, mutations_figures,
                                             mutations_card, mutations_exchange, mutations_paper,
-                                            mutations_recipe, mutations_tuning)
+                                            mutations_recipe, mutations_tuning, mutations_modern)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

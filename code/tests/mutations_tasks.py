@@ -5,7 +5,8 @@ TABLE = {
         ("3D exemplar: zoom in 15 %",
          "augment.chance(count, 0.15, rng)", "augment.chance(count, 0.85, rng)"),
         ("3D exemplar: brightness of .125",
-         "augment.uniform(count, -0.125, 0.125, rng)", "augment.uniform(count, -0.5, 0.5, rng)"),
+         "on, augment.uniform(count, -0.125, 0.125, rng)",
+         "on, augment.uniform(count, -0.5, 0.5, rng)"),
         ("3D exemplar: brightness in half of the cases",
          "on = augment.chance(count, 0.5, rng)", "on = augment.chance(count, 1.0, rng)"),
     ],
@@ -23,7 +24,9 @@ TABLE = {
     ],
     "test_augment.py::test_photographs_of_an_exemplar_are_changed_as_in_the_paper": [
         ("2D exemplar: brightness of .2",
-         "augment.uniform(count, -0.2, 0.2, rng)", "augment.uniform(count, -0.5, 0.5, rng)"),
+         "augment.uniform(count, -0.2, 0.2, rng),\n                                           "
+         "augment.uniform(count, 0.8", "augment.uniform(count, -0.5, 0.5, rng),\n"
+         "                                           augment.uniform(count, 0.8"),
         ("2D exemplar: flips",
          "augment.flips(count, 2, rng) @ augment.rotations(angles, (0, 1), 2)",
          "augment.rotations(angles, (0, 1), 2)"),
@@ -61,8 +64,8 @@ TABLE = {
     ],
     "test_augment.py::test_resampling_is_linear": [
         ("augment: linear resampling",
-         "    return F.grid_sample(images, _places(images, matrix), align_corners=False)",
-         "    return F.grid_sample(images, _places(images, matrix), mode='nearest', "
+         "    return F.grid_sample(images, _places(images, matrix, offset), align_corners=False)",
+         "    return F.grid_sample(images, _places(images, matrix, offset), mode='nearest', "
          "align_corners=False)"),
     ],
     "test_augment.py::test_contrast_is_about_each_cases_own_mean_and_brightness_is_added": [

@@ -102,6 +102,8 @@ def test_a_guess_finds_the_partner_as_often_as_said(make: Callable[..., Any]) ->
     assert task.score(same, torch.arange(8))["accuracy"].tolist() == [1.0] * 8
     fewer = task.score(drawn[:3], torch.arange(3))  # a last batch of three: of five others
     assert fewer["guess"].tolist() == [1 / 5] * 3
+    assert task.chance_of(task.summarise({key: value.numpy() for key, value in fewer.items()})) == {
+        "accuracy": pytest.approx(1 / 5)}
 
 
 def figures_of(codes: Tensor) -> dict[str, Any]:

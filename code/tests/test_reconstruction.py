@@ -256,6 +256,10 @@ def test_what_is_hidden_reaches_no_map_at_any_stage_and_the_encoder_is_left_as_i
     assert torch.equal(network(views), network(other))
     with siamese.hidden(network.encoder, seen):
         maps = network.encoder.stages(views[:, 0] * seen)[:-1]
+    first = network.encoder.features.conv0(views[:, 0] * seen)  # twice before, and this time
+    inside = F.adaptive_max_pool2d(seen, first.shape[2:])[:, 0] > 0
+    assert torch.allclose(network.encoder.features.norm0.running_mean,
+                          (1 - 0.9**3) * first.movedim(1, -1)[inside].mean(0), atol=1e-5)
     for one in maps:
         there = F.adaptive_max_pool2d(seen, one.shape[2:]).expand_as(one)
         one = one.detach()

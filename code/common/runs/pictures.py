@@ -48,7 +48,7 @@ def answers(model: nn.Module, task: Pretext, cases: Cases, val: list[int],
         found = task.pictures(views, model(views), targets)
     return {} if found is None else {
         "images": np.stack([montage(case) for case in found.float()]),
-        "ids": np.array([cases.ids[row] for row in val[:SHOWN]])}
+        "ids": np.array([cases.ids[row] for row in batch.cases])}
 
 
 def to_bytes(image: Tensor, *, turned: bool) -> Array:

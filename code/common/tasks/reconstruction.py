@@ -294,12 +294,12 @@ def exchanged(image: Tensor, rng: Generator) -> Tensor:
 def along_a_curve(image: Tensor, rng: Generator) -> Tensor:
     """Intensities, clamped to 0..1, along a monotone Bezier curve; half of the time a falling one.
 
-    Four points: (0, 0), two drawn, (1, 1).
+    Four points: (0, 0), two drawn in the unit square, where every such curve is monotone, (1, 1).
     """
     inner = torch.rand(2, 2, generator=rng)  # (x and y, point)
     t = np.linspace(0, 1, 1000)
     weights = np.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
-    x, y = (np.sort(np.array([0.0, *values, 1.0]) @ weights) for values in inner.tolist())
+    x, y = (np.array([0.0, *values, 1.0]) @ weights for values in inner.tolist())
     if float(torch.rand((), generator=rng)) < 0.5:
         y = y[::-1]
     table = torch.from_numpy(np.interp(np.linspace(0, 1, 257), x, y)).float()

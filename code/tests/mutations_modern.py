@@ -1,0 +1,153 @@
+"""Mutations of masked autoencoding, Models Genesis, VolumeFusion, SimCLR and VICReg."""
+
+R, C = "test_reconstruction.py::test_", "test_contrast.py::test_"
+
+TABLE = {
+    R + "three_quarters_of_the_cubes_show_the_mean_and_they_alone_count": [
+        ("mae: three quarters are hidden", "masked = 0.75  #", "masked = 0.5  #"),
+        ("mae: cubes of an eighth of the side", "cells = 8      #", "cells = 4      #"),
+        ("mae: hidden cubes show the mean", "torch.where(hidden, mean, images)[:, None]",
+         "torch.where(hidden, 0 * mean, images)[:, None]"),
+        ("mae: targets are standardised", "standard = (images - mean) / images.std(",
+         "standard = (images - mean) / images.amax("),
+        ("mae: the guess is the mean of what can be seen", "guess = (standard * seen).sum(over",
+         "guess = (standard * hidden).sum(over"),
+    ],
+    R + "the_score_is_what_is_better_than_the_guess": [
+        ("restored: errors are squared", '((said.float() - wanted) ** 2 * counted)',
+         '((said.float() - wanted).abs() * counted)'),
+        ("restored: where it counts alone, in the score", "** 2 * counted).flatten(1)",
+         "** 2).flatten(1)"),
+        ("restored: where it counts alone, in the loss", "- wanted) ** 2 * counted).sum(),",
+         "- wanted) ** 2).sum(),"),
+        ("restored: mean over what counts", "counted.sum()])\n",
+         "counted.sum() * 0 + counted.numel()])\n"),
+    ],
+    R + "pictures_show_the_answer_in_the_units_of_the_image": [
+        ("pictures: shown, answered, wanted", "[shown, back(answer), back(wanted)]",
+         "[shown, back(wanted), back(answer)]"),
+        ("pictures: the answer where it counts alone",
+         "answer = torch.where(counted > 0, outputs[:, 0].float(), wanted)",
+         "answer = outputs[:, 0].float()"),
+        ("pictures: mae's answers are brought back", "lambda values: (values - x) * slope + y",
+         "lambda values: values"),
+    ],
+    R + "in_training_views_are_mirrored_and_some_scaled_or_turned": [
+        ("mae: a fifth is scaled", "augment.where(augment.chance(count, 0.2, rng), scaled)",
+         "augment.where(augment.chance(count, 0.6, rng), scaled)"),
+        ("mae: a fifth is turned", "turned = augment.chance(count, 0.2, rng)",
+         "turned = augment.chance(count, 0.7, rng)"),
+    ],
+    R + "places_are_exchanged_within_small_windows": [
+        ("genesis: windows of a tenth", "space[0] // 10 + 1)", "space[0] // 4 + 1)"),
+        ("genesis: places stay in the image", "moved.permute(back)", "moved.permute(0, *order)"),
+    ],
+    R + "intensities_follow_a_monotone_curve_that_falls_half_of_the_time": [
+        ("genesis: the curve is monotone", "[0.0, *values, 1.0]", "[0.0, values[0], 2.5, 1.0]"),
+        ("genesis: half of the curves fall",
+         "if float(torch.rand((), generator=rng)) < 0.5:\n        y = y[::-1]",
+         "if float(torch.rand((), generator=rng)) < 0.1:\n        y = y[::-1]"),
+    ],
+    R + "boxes_are_painted_over_or_all_but_boxes": [
+        ("genesis: outside is all but boxes", "covered = torch.full(image.shape[1:], outside)",
+         "covered = torch.full(image.shape[1:], False)"),
+        ("genesis: up to five boxes", "while number < 5 and", "while number < 50 and"),
+    ],
+    R + "genesis_asks_for_the_original_and_compares_with_leaving_it_as_it_is": [
+        ("genesis: the original is wanted", "torch.stack([images, shown, torch.ones_like(shown)]",
+         "torch.stack([shown, shown, torch.ones_like(shown)]"),
+    ],
+    R + "voxels_are_mixed_by_the_class_that_is_asked_for": [
+        ("volumefusion: mixed by alpha", "(alpha * images + (1 - alpha) * images.roll(1, 0))",
+         "(alpha * images + alpha * images.roll(1, 0))"),
+        ("volumefusion: each case has its own boxes",
+         "torch.stack([self._map(images.shape[2:], rng) for _ in range(count)])",
+         "torch.stack([self._map(images.shape[2:], rng)] * count)"),
+    ],
+    R + "boxes_are_as_many_and_as_large_as_said": [
+        ("boxes: anywhere in the volume", "* (whole - length + 1)).long()",
+         "* (whole - length + 1) * 0.5).long()"),
+    ],
+    R + "its_score_is_the_mean_share_found_of_each_class_and_a_guess_gets_a_fifth": [
+        ("volumefusion: balanced over classes",
+         "float((table.diagonal()[known] / table.sum(1)[known]).mean())",
+         "float(table.diagonal().sum() / table.sum())"),
+    ],
+    R + "its_loss_is_dice_and_cross_entropy": [
+        ("volumefusion: cross-entropy too", "overlaps(outputs[:, 0], targets, cross_entropy=True)",
+         "overlaps(outputs[:, 0], targets, cross_entropy=False)"),
+    ],
+    R + "sixty_percent_of_the_blocks_are_hidden_in_2d": [
+        ("mae 2D: 60 % of blocks of 12 at 96 px", "masked, least = 0.6, 8",
+         "masked, least = 0.75, 8"),
+    ],
+    R + "what_is_hidden_reaches_no_map_at_any_stage_and_the_encoder_is_left_as_it_was": [
+        ("spark: the image is masked", "self.encoder.stages(images * seen)",
+         "self.encoder.stages(images)"),
+        ("spark: convolutions do not spread", "SPREADING = (nn.Conv2d, ", "SPREADING = ("),
+        ("spark: norms do not fill", "layer.forward = partial(normalised, layer, seen=seen)",
+         "layer.forward = partial(normalised, layer, seen=torch.ones_like(seen))"),
+        ("spark: the encoder is left as it was", "            hook.remove()",
+         "            hook.id"),
+    ],
+    R + "norms_are_over_the_places_that_can_be_seen": [
+        ("spark: the mean of what can be seen", "mean = sums[:-1] / count\n    centred",
+         "mean = values.mean(over)\n    centred"),
+        ("spark: the variance of what can be seen", "(centred.square() * there).sum(over)",
+         "centred.square().sum(over)"),
+        ("spark: running statistics", "layer.running_mean.lerp_(mean.detach(), layer.momentum)",
+         "layer.running_mean.lerp_(mean.detach(), 1.0)"),
+    ],
+    C + "crops_show_at_least_three_tenths_and_stay_within_the_image": [
+        ("crops: a share of the volume", "least, 1.0, rng) ** (1 / dimensions)",
+         "least, 1.0, rng)"),
+        ("crops: within the image", "* (1 - side)[:, None]", "* (1.2 - side)[:, None]"),
+    ],
+    C + "a_crop_is_the_part_of_the_image_it_says": [
+        ("crops: moved", "torch.cat([matrix, offset[:, :, None]], dim=2)",
+         "torch.cat([matrix, 0 * offset[:, :, None]], dim=2)"),
+    ],
+    C + "views_are_two_crops_of_each_case_drawn_apart": [
+        ("two crops: drawn apart",
+         "[self.changed(batch.images, rng) for _ in range(2)]",
+         "[self.changed(batch.images, rng)] * 2"),
+    ],
+    C + "nt_xent_is_that_of_the_paper": [
+        ("simclr: temperature .2", "temperature = 0.2", "temperature = 0.5"),
+        ("simclr: not itself", 'masked_fill(same, float("-inf"))', "masked_fill(same, 0.0)"),
+        ("simclr: the partner is the other crop", "device=device).roll(cases)",
+         "device=device).roll(1)"),
+    ],
+    C + "vicreg_is_that_of_the_paper": [
+        ("vicreg: 25, 25, 1", "weights = (25.0, 25.0, 1.0)", "weights = (25.0, 25.0, 5.0)"),
+        ("vicreg: the diagonal is left out", "between.diagonal().pow(2).sum()", "0.0"),
+        ("vicreg: variance as a hinge", "F.relu(1 - deviation)", "(1 - deviation).abs()"),
+    ],
+    C + "a_guess_finds_the_partner_as_often_as_said": [
+        ("two crops: a guess among 2 B - 1", "1 / (2 * self.batch_size - 1)",
+         "1 / (2 * self.batch_size)"),
+        ("two crops: chance is that of what was compared", 'return {"accuracy": figures["guess"]}',
+         "return self.chance"),
+        ("two crops: as many as were there", "1 / (len(near) - 1)", "1 / 15"),
+    ],
+    C + "spread_and_rank_tell_codes_that_are_one_or_lie_on_a_line": [
+        ("collapse: constant codes", 'if figures["spread"] < CONSTANT or', "if"),
+        ("collapse: codes on a line", 'or figures["rank"] < RANK:', ":"),
+        ("spread: 1 where isotropic", "* np.sqrt(codes.shape[1])", "* 1.0"),
+    ],
+    C + "effective_rank_is_the_exponential_of_the_entropy": [
+        ("rank: of centred codes", "np.linalg.svd(codes - codes.mean(0)",
+         "np.linalg.svd(codes + 1.0"),
+    ],
+    C + "a_run_whose_codes_have_collapsed_stops_with_a_line": [
+        ("collapse: stops the run", "and (said := task.collapsed(figures)):",
+         "and (said := task.collapsed(figures)) and False:"),
+        ("collapse: not before a tenth of the steps",
+         "if step * 10 >= recipe.epochs * recipe.steps and", "if"),
+    ],
+    "test_new_tasks.py::test_what_a_reconstruction_answers_on_held_out_images_is_kept_and_drawn": [
+        ("answers: of validation cases", "batch = cases.batch(val[:SHOWN]",
+         "batch = cases.batch([*range(SHOWN)]"),
+        ("answers: drawn in place of views", "if answers := _answers(study, name):", "if False:"),
+    ],
+}
