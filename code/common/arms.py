@@ -2,6 +2,10 @@
 
     baseline    rotation    rotation+rpl    rotation@stages    rotation+rpl@stages    mae@decoder
 
+a rival that uses the same unlabelled images while it learns from the labels,
+
+    meanteacher         from random weights too; see runs/semi.py
+
 and two controls, which say whether the experiment could show anything:
 
     oracle              a start trained with all labels: has to lie above the baseline; with the
@@ -17,6 +21,8 @@ from common.errors import InputError
 
 BASELINE = "baseline"  # the arm of random initialisation
 ORACLE = "oracle"      # the arm whose start has seen every label
+SEMI = ("meanteacher",)  # arms that learn from labels and from unlabelled images at once
+FROM_SCRATCH = (BASELINE, *SEMI)  # arms that start from random weights
 STAGES = "stages"      # behind an @: the head sees every stage of the encoder
 DECODER = "decoder"    # behind an @: the decoder is handed on too
 SHUFFLED = "shuffled"  # behind an @: what the start has learnt is destroyed
@@ -66,10 +72,10 @@ def check(name: str, tasks: Mapping[str, Any], others: Sequence[str], *, decoder
     are the baseline and encoders from elsewhere; ``decoder``: whether the downstream network has
     one that could be handed on.
     """
-    if name == BASELINE:
+    if name in FROM_SCRATCH:
         return
-    if any(part == BASELINE for part in parts(name)):
-        raise InputError(f"TASKS: {name!r}: the {BASELINE} starts from nothing; nothing can be "
+    if nothing := [part for part in parts(name) if part in FROM_SCRATCH]:
+        raise InputError(f"TASKS: {name!r}: the {nothing[0]} starts from nothing; nothing can be "
                          "joined to it or follow it")
     for part in parts(name):
         _check_part(part, name, tasks, others)
@@ -89,7 +95,7 @@ def _check_part(part: str, name: str, tasks: Mapping[str, Any], others: Sequence
     """Check one of the tasks that an arm is made of."""
     alone = len(parts(name)) == 1
     if part not in tasks and not (part in others and alone):
-        known = [*others, *tasks]
+        known = [*others, *SEMI, *tasks]
         near = difflib.get_close_matches(part, known, n=1, cutoff=0)
         raise InputError(f"TASKS: unknown task {part!r}; did you mean {near[0]!r}? Known: "
                          f"{' '.join(known)}; pretext tasks may be joined, as rotation+rpl, "

@@ -1,6 +1,7 @@
-"""Mutations of masked autoencoding, Models Genesis, VolumeFusion, SimCLR and VICReg."""
+"""Mutations of masked autoencoding, Models Genesis, VolumeFusion, SimCLR, VICReg, mean teacher."""
 
 R, C = "test_reconstruction.py::test_", "test_contrast.py::test_"
+S = "test_semi.py::test_"
 
 TABLE = {
     R + "three_quarters_of_the_cubes_show_the_mean_and_they_alone_count": [
@@ -149,5 +150,41 @@ TABLE = {
         ("answers: of validation cases", "batch = cases.batch(val[:SHOWN]",
          "batch = cases.batch([*range(SHOWN)]"),
         ("answers: drawn in place of views", "if answers := _answers(study, name):", "if False:"),
+    ],
+    S + "its_labelled_batches_are_the_baselines_and_the_others_come_from_the_pool": [
+        ("mean teacher: chance of its own", "self.task.pair(other, self.drawn))",
+         "self.task.pair(other, rng))"),
+        ("mean teacher: from the pool", "batches(self.unlabelled, self.recipe", "batches(self.val, self.recipe"),
+    ],
+    S + "the_teacher_is_the_moving_average_of_the_student": [
+        ("mean teacher: at most .99", "DECAY = 0.99 ", "DECAY = 0.9 "),
+        ("mean teacher: first the plain mean", "min(1 - 1 / (self.done + 1), DECAY)", "DECAY"),
+    ],
+    S + "they_have_to_agree_more_and_more_and_that_moves_the_student": [
+        ("mean teacher: rises over three tenths", "RAMP = 0.3 ", "RAMP = 0.9 "),
+        ("mean teacher: agreement counts", "loss + self.weight() * disagreement(said, wanted)",
+         "loss + 0 * disagreement(said, wanted)"),
+    ],
+    S + "an_interrupted_run_goes_on_bit_for_bit_teacher_and_all": [
+        ("mean teacher: kept in the checkpoint", 'return {"teacher": self.teacher}', "return {}"),
+    ],
+    S + "a_damaged_checkpoint_leaves_the_teacher_new_too": [
+        ("mean teacher: new after a damaged checkpoint", "part.load_state_dict(more[name])",
+         "pass"),
+    ],
+    S + "nothing_can_be_joined_to_it": [
+        ("mean teacher: stands alone", "if part in FROM_SCRATCH]:", "if part == BASELINE]:"),
+    ],
+    S + "pairs_show_the_same_and_differ": [
+        ("mean teacher: noise of .05", "NOISE = 0.05 ", "NOISE = 0.2 "),
+        ("mean teacher: two augmentations",
+         "return self.augment(batch.images, rng), self.augment(batch.images, rng)",
+         "return (self.augment(batch.images, rng),) * 2"),
+    ],
+    S + "the_command_trains_and_tests_student_and_teacher": [
+        ("mean teacher: is trained as one", "if arm in arms.SEMI:\n        unlabelled",
+         "if False:\n        unlabelled"),
+        ("mean teacher: the pool is part of its identity", "if arm not in arms.SEMI:\n            return {}",
+         "if True:\n            return {}"),
     ],
 }

@@ -287,8 +287,8 @@ TABLE = {
          'keep(for_whole_images(study, weights, fit.cases, run.identity["seed"],', "keep((lambda *_, **__: weights)(0,"),
     ],
     "test_wiring.py::test_encoder_and_decoder_start_alike_in_every_arm_of_a_seed": [
-        ("the baseline starts at random", "    if arm == BASELINE:\n        return\n    name",
-         "    if arm == BASELINE:\n        arm = 'rotation'\n    name"),
+        ("the baseline starts at random", "    if arm in arms.FROM_SCRATCH:\n        return\n    name",
+         "    if arm in arms.FROM_SCRATCH:\n        arm = 'rotation'\n    name"),
         ("networks start alike in every arm of a seed",
          "initialise(recipe.seed)  # encoder and decoder start alike",
          "initialise(0)  # encoder and decoder start alike"),

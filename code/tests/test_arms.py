@@ -91,7 +91,7 @@ def test_at_stages_the_head_reaches_every_stage_directly(name: str) -> None:
     ("rotation+baseline", "the baseline starts from nothing"),
     ("baseline@stages", "the baseline starts from nothing"), ("rotation+", "unknown task ''"),
     ("mine+rotation", "unknown task 'mine'"), ("mine@stages", "mine has no head"),
-    ("mine@decoder", "mine trains no decoder; @decoder may follow oracle"),
+    ("mine@decoder", "mine trains no decoder; @decoder may follow mae"),
     ("rotation@decoder", "rotation trains no decoder")])
 def test_odd_names_of_arms_are_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -39,6 +39,14 @@ class Grading(Task):
         """Grades (B,) from logits (B, grades): outputs above one half, less one, within range."""
         return ((outputs > 0).sum(1) - 1).clamp(0, self.grades - 1)
 
+    def pair(self, batch: Batch, rng: Generator) -> tuple[Tensor, Tensor]:
+        """Two views of unlabelled images that have the same grade: augmented twice."""
+        return self.augment(batch.images, rng), self.augment(batch.images, rng)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """That a grade is at least k, for every k: (B, grades)."""
+        return outputs.float().sigmoid()
+
     def plane(self, labels: Tensor) -> None:
         """A photograph is shown whole."""
 

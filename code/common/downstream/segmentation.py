@@ -4,11 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Generator, Tensor
 
 from common.downstream import metrics
+from common.tasks import augment
 from common.tasks.contract import Batch, Scores, Task
 from common.tasks.heads import confusion, dice_and_entropy, overlaps
+
+NOISE = 0.05  # standard deviation between two views of an unlabelled image, of 0..1
 
 Augment = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]  # images, label maps
 
@@ -55,6 +59,18 @@ class Segmentation(Task):
     def score(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Voxels of each (truth, predicted) pair of every case: (B, K, K)."""
         return {"confusion": confusion(self.decode(outputs), targets, outputs.shape[1])}
+
+    def pair(self, batch: Batch, rng: Generator) -> tuple[Tensor, Tensor]:
+        """Two views of unlabelled images that have the same label map: they differ by noise."""
+        images = batch.images
+        if self.augment is not None:
+            images, _ = self.augment(images, images.new_zeros(images[:, 0].shape), rng)
+        deviation = torch.full((len(images),), NOISE)
+        return augment.noise(images, deviation, rng), augment.noise(images, deviation, rng)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Of every class at every voxel: (B, K, *space)."""
+        return outputs.float().softmax(1)
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Class numbers (B, *space) from logits (B, K, *space)."""

@@ -21,7 +21,7 @@ NETWORKS = {"LEVELS": "3D U-Net (levels: {LEVELS}, filters: {FILTERS}), {RESOLUT
             "BLOCKS": "DenseNet {BLOCKS}, {RESOLUTION}²"}  # setting that tells it -> its words
 # What a run's identity has for itself; the rest is the same in all runs of a data set.
 OWN = ("stage", "task", "fraction", "seed", "fold", "draw", "labelled", "encoder", "weights", "own",
-       "decoder", "shuffled", "pool", "rates")
+       "decoder", "shuffled", "pool", "rates", "unlabelled")
 OF_FOLD = ("pool images",)  # the same in all pretrainings of a fold on a share of its pool
 
 Grid = dict[tuple[str, int], dict[int, dict[int, Json]]]  # arm, fraction -> seed -> draw -> run
@@ -319,6 +319,7 @@ def unlike(runs: list[Json]) -> str | None:
     """The first run made with other settings, data, splits or code than the rest, in words."""
     first = runs[0]
     encoders: dict[tuple[object, ...], Json] = {}  # of pretext tasks and of the oracle are others
+    pools: dict[tuple[str, object], Json] = {}
     rates: dict[str, Json] = {}                    # an arm's, where they were chosen for each
     for run in runs:
         changed = differences(_common(first["identity"]), _common(run["identity"]))
@@ -326,6 +327,8 @@ def unlike(runs: list[Json]) -> str | None:
         changed += differences(rates.setdefault(run["task"], own), own)
         changed += differences({"rates chosen": "rates" in first["identity"]},
                                {"rates chosen": "rates" in run["identity"]})
+        pool = {"unlabelled": run["identity"].get("unlabelled")}  # of what learns from it beside
+        changed += differences(pools.setdefault((run["task"], run.get("fold")), pool), pool)
         encoder = run["identity"].get("encoder") or {}
         if encoder.get("stage") == "pretrain":  # not one from elsewhere
             kind = tuple(sorted({*encoder} - {*OWN}))

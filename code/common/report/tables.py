@@ -5,7 +5,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable
 
-from common.arms import BASELINE, is_control
+from common.arms import BASELINE, FROM_SCRATCH, is_control
 from common.report import rates, reading
 from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
 from common.stats.estimates import Estimate
@@ -148,7 +148,8 @@ def _rates(curves: Curves) -> list[str]:
         best = next(one for one in trials if chosen.items() <= one.items())
         kept = arms[arm].get("kept")
         rows.append([marked(arm), f"{chosen['lr']:g}", *(
-            ["-", "-"] if arm == BASELINE else [f"{chosen['factor']:g}", str(chosen["warmup"])]),
+            ["-", "-"] if arm in FROM_SCRATCH
+            else [f"{chosen['factor']:g}", str(chosen["warmup"])]),
             *(f"{score:.3f} ({min(one['scores'][i] for one in trials):.3f} to "
               f"{max(one['scores'][i] for one in trials):.3f})"
               for i, score in enumerate(best["scores"])),

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from common import arms
-from common.arms import BASELINE
 from common.data.cache import Cache
 from common.data.splits import Splits
 from common.errors import InputError, RunFailed, few
@@ -122,7 +121,7 @@ def keep(weights: Mapping[str, Tensor], run: Run) -> dict[str, str]:
 def load_start(study: "Study", model: nn.Module, arm: str, seed: int, cases: Cases, *,
                pool: int = 100) -> None:
     """Put the weights that an arm starts from into ``model``: from ``pool`` percent of the pool."""
-    if arm == BASELINE:
+    if arm in arms.FROM_SCRATCH:
         return
     name, decoder = arms.pretraining(arm), arms.hands_on_decoder(arm)
     first, *rest = handed_on(model, decoder=decoder)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common import arms
-from common.arms import BASELINE
 from common.errors import InputError
 from common.files import Json, differences, plain
 from common.settings import Settings, warmup_epochs
@@ -29,8 +28,8 @@ class Rates:
 
 
 def of_constants(settings: Settings, arm: str) -> Rates:
-    """What the constants say; the baseline has nothing that was handed on."""
-    if arm == BASELINE:
+    """What the constants say; what starts from random weights has nothing that was handed on."""
+    if arm in arms.FROM_SCRATCH:
         return Rates(settings.FINETUNE_LR, 1.0, 0)
     return Rates(settings.FINETUNE_LR, settings.START_LR_FACTOR, warmup_epochs(settings))
 
@@ -67,6 +66,7 @@ def check(plan: Json, made_with: Json, *, tasks: Sequence[str], seeds: Sequence[
 
 def described(rates: Mapping[str, Rates]) -> str:
     """The choice in one line."""
-    return "; ".join(f"{arm} {one.lr:g}" + ("" if arm == BASELINE else f" x {one.factor:g}")
+    return "; ".join(f"{arm} {one.lr:g}"
+                     + ("" if arm in arms.FROM_SCRATCH else f" x {one.factor:g}")
                      + (f", frozen {one.warmup} epochs" if one.warmup else "")
                      for arm, one in rates.items())

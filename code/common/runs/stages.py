@@ -1,11 +1,13 @@
 """The two stages, pretraining and finetuning: one run, whole."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from common import arms
 from common.machine import parallel
 from common.runs import checkpoint, pictures
 from common.runs.encoders import (
@@ -19,6 +21,7 @@ from common.runs.encoders import (
 )
 from common.runs.rates import Rates
 from common.runs.records import Run, share_of
+from common.runs.semi import MeanTeacher
 from common.runs.study import Study
 from common.runs.training import Fit, Recipe, evaluate
 from common.tasks.batches import Cases, generator, initialise
@@ -121,8 +124,13 @@ def finetuning(study: Study, run: Run, cases: Cases, report: Callable[[int], Non
     labelled, val = study.labelled(fraction, seed, draw=draw), study.part(seed).val
     train, chooses = cases.rows(labelled), cases.rows(val)
     check_rows(study, cases, seed, train=train, val=chooses)
-    return Fit(model, study.downstream(), cases, train=train, val=chooses, run=run, recipe=recipe,
-               report=report)
+    kind: Callable[..., Fit] = Fit
+    if arm in arms.SEMI:
+        unlabelled = cases.rows(study.pool(seed))
+        check_rows(study, cases, seed, train=unlabelled)
+        kind = partial(MeanTeacher, unlabelled=unlabelled)
+    return kind(model, study.downstream(), cases, train=train, val=chooses, run=run, recipe=recipe,
+                report=report)
 
 
 def finish_finetuning(study: Study, fit: Fit) -> str:
@@ -133,6 +141,8 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
 
     def figures_of(rows: list[int]) -> tuple[dict[str, Any], Any]:
         return evaluate(fit.model, task, fit.cases, rows, recipe)
+    taught = {name: evaluate(fit.teacher, task, fit.cases, rows, recipe)[0] for name, rows in (
+        ("test", test), ("val", fit.val))} if isinstance(fit, MeanTeacher) else {}
     last = {name: figures_of(rows)[0] for name, rows in (("test", test), ("val", fit.val))}
     assert state.best_weights is not None
     fit.model.load_state_dict(state.best_weights)
@@ -150,7 +160,8 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
                 "selected": {"step": state.best_step, "rule": study.rule},
                 **({"protocol": study.settings.PROTOCOL} if study.settings.PAPER else {}),
                 "test": figures, "val": figures_of(fit.val)[0],
-                "last": last, "generated": study.generated,
+                "last": last, **({"teacher": taught} if taught else {}),
+                "generated": study.generated,
                 "cases": dict(zip(tested, study.downstream().cases(scores), strict=True))})
     return f"test {task.monitor} {figures[task.monitor] or 0:.3f}"
 

@@ -156,14 +156,16 @@ class Study:
                           "fold": self.part(seed).fold, "draw": draw, **_named(pool),
                           **self.made_with, **self._rated(arm),
                           "labelled": self._subset(fraction, seed, draw),
-                          "encoder": self._start(arm, seed, pool, rated=bool(self.rates))})
+                          "encoder": self._start(arm, seed, pool, rated=bool(self.rates)),
+                          **self._unlabelled(arm, seed)})
 
     def trial_run(self, arm: str, fraction: int, seed: int, trial: Rates) -> Run:
         """The run that tries rates for an arm; it is scored on validation alone."""
         return self._run({"stage": "tune", "task": arm, "fraction": fraction, "seed": seed,
                           "fold": self.part(seed).fold, **self.made_with, "rates": vars(trial),
                           "labelled": self._subset(fraction, seed, 0),
-                          "encoder": self._start(arm, seed, 100, rated=True)})
+                          "encoder": self._start(arm, seed, 100, rated=True),
+                          **self._unlabelled(arm, seed)})
 
     def rates_of(self, arm: str) -> Rates:
         """Rate, start's factor and frozen epochs of an arm: as chosen, else by the constants."""
@@ -171,7 +173,7 @@ class Study:
 
     def pretrained_here(self, arm: str) -> bool:
         """Whether an arm has a pretraining run."""
-        return arm != BASELINE and arms.pretraining(arm) not in self.external
+        return arm not in arms.FROM_SCRATCH and arms.pretraining(arm) not in self.external
 
     def pretrainings(self) -> list[str]:
         """The pretraining runs that the arms need, by name; several may share one."""
@@ -216,7 +218,7 @@ class Study:
                       lr=own.lr, schedule=s.FINETUNE_SCHEDULE,
                       decoder=arms.hands_on_decoder(arm),
                       warmup=own.warmup, start_lr_factor=own.factor,
-                      start_norm="train" if arm == BASELINE else s.START_NORM,
+                      start_norm="train" if arm in arms.FROM_SCRATCH else s.START_NORM,
                       ramp=round(s.FINETUNE_RAMP * s.FINETUNE_EPOCHS * steps),
                       norm_momentum=s.NORM_MOMENTUM, dropout=s.FINETUNE_DROPOUT,
                       clip=s.FINETUNE_CLIP or None, validations=s.VALIDATIONS,
@@ -279,12 +281,21 @@ class Study:
             self._known[key] = digest(self.labelled(fraction, seed, draw=draw))
         return str(self._known[key])
 
+    def _unlabelled(self, arm: str, seed: int) -> Json:
+        """What an identity says of the unlabelled images that are learnt from beside the labels."""
+        if arm not in arms.SEMI:
+            return {}
+        key = "unlabelled", self.part(seed).fold
+        if key not in self._known:
+            self._known[key] = self.cache.arrays(self.pool(seed))
+        return {"unlabelled": self._known[key]}
+
     def _start(self, arm: str, seed: int, pool: int, *, rated: bool) -> Json | None:
         """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining.
 
         How it is handled is said here, unless the run says it of itself (``rated``).
         """
-        if arm == BASELINE:
+        if arm in arms.FROM_SCRATCH:
             return None
         name = arms.pretraining(arm)
         own = rates.of_constants(self.settings, arm)

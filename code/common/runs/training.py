@@ -139,14 +139,18 @@ class Fit:
         network = self.model if self.network is None else self.network
         with autocast(batch.device, self.recipe.precision):
             outputs = network(parallel.part(views, count))
-            loss = _loss(self.task, outputs, targets, count)
+            loss = loss_of(self.task, outputs, targets, count)
+        self.descend(loss)
+        return loss.detach()
+
+    def descend(self, loss: Tensor) -> None:
+        """Take the optimiser's step down a loss, and what follows it."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimiser.step()
         self.task.after_step(self.model)
-        return loss.detach()
 
     def validate(self, step: int, epoch: int) -> None:
         """Validate, log it, and keep the weights if the smoothed figure is the best so far."""
@@ -221,6 +225,10 @@ class Fit:
         counted_from = max(state.best_at, math.ceil(recipe.patience_from / recipe.steps))
         return len(state.history or []) - counted_from >= recipe.patience
 
+    def _more(self) -> dict[str, nn.Module]:
+        """What else a resumed run has to have again, by name."""
+        return {}
+
     def _save_now_and_then(self) -> None:
         """Write last.pt at the end, and before it as often as it costs little."""
         begun = time.monotonic()
@@ -228,7 +236,9 @@ class Fit:
             return
         checkpoint.save(self.run.folder / "last.pt", {"model": self.model.state_dict(),
                                                       "optimiser": self.optimiser.state_dict(),
-                                                      "state": vars(self.state)})
+                                                      "state": vars(self.state),
+                                                      **{name: part.state_dict() for name, part
+                                                         in self._more().items()}})
         self.saved = time.monotonic()
         self.wait = max(self.wait, (self.saved - begun) / CHECKPOINT_SHARE)
 
@@ -240,10 +250,13 @@ class Fit:
         state, path = State(), self.run.folder / "last.pt"
         if path.exists():
             initial, unused = checkpoint.weights(self.model), self.optimiser.state_dict()
+            more = {name: checkpoint.weights(part) for name, part in self._more().items()}
             try:
                 saved = checkpoint.load(path, self.cases.device)
                 self.model.load_state_dict(saved["model"])
                 self.optimiser.load_state_dict(saved["optimiser"])
+                for name, part in self._more().items():
+                    part.load_state_dict(saved[name])
                 state = State(**saved["state"])
             except (InputError, RuntimeError, KeyError, TypeError, ValueError) as error:
                 path.replace(path.with_name("last.pt.damaged"))
@@ -251,6 +264,8 @@ class Fit:
                       "last.pt.damaged, this run starts anew", file=sys.stderr)
                 self.model.load_state_dict(initial)
                 self.optimiser.load_state_dict(unused)
+                for name, part in self._more().items():
+                    part.load_state_dict(more[name])
         for name in ("log", "time"):
             self.run.cut_log(name, state.epoch)
         return state
@@ -269,7 +284,7 @@ def handed_on(network: nn.Module, *, decoder: bool = False) -> list[nn.Module]:
                                if name != LAST)]
 
 
-def _loss(task: Task, outputs: Nested, targets: Nested, cases: int) -> Tensor:
+def loss_of(task: Task, outputs: Nested, targets: Nested, cases: int) -> Tensor:
     """The loss of the whole batch of ``cases``, from this rank's outputs and all targets."""
     if parallel.ranks() == 1:
         return task.loss(outputs, targets)

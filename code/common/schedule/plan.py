@@ -71,9 +71,11 @@ def finetuning(study: Study, make: Callable[[], Run], arm: str, fraction: int, s
     """The job of a run that finetunes an arm, as ``make`` makes it."""
     recipe = study.finetune_recipe(arms.BASELINE, fraction, seed)  # as long as any arm's
     steps = recipe.epochs * recipe.steps
+    passes = 7 / 3 if arm in arms.SEMI else 1  # twice the images, and the teacher's forward pass
     return Job(make, partial(study.pretrain_run, arm, seed, pool=pool)
                if study.pretrained_here(arm) else None, steps,
-               float(steps * recipe.batch_size * study.settings.RESOLUTION**study.dimensions),
+               float(passes * steps * recipe.batch_size
+                     * study.settings.RESOLUTION**study.dimensions),
                finetunes=True)
 
 

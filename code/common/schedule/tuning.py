@@ -98,7 +98,7 @@ def fractions(settings: Settings) -> list[int]:
 def trials(study: Study, arm: str) -> list[Rates]:
     """What is tried for an arm; InputError if the epochs are too few to tell trials apart."""
     s = study.settings
-    if arm == BASELINE:
+    if arm in arms.FROM_SCRATCH:
         return [Rates(_times(s.FINETUNE_LR, rate), 1.0, 0) for rate in RATES]
     found = [Rates(_times(s.FINETUNE_LR, rate), float(factor), round(frozen * s.FINETUNE_EPOCHS))
              for rate, factor, frozen in TRIALS]
