@@ -1,7 +1,7 @@
 """Mutations of masked autoencoding, Models Genesis, VolumeFusion, SimCLR, VICReg, mean teacher."""
 
 R, C = "test_reconstruction.py::test_", "test_contrast.py::test_"
-S = "test_semi.py::test_"
+S, E = "test_semi.py::test_", "test_elsewhere.py::test_"
 
 TABLE = {
     R + "three_quarters_of_the_cubes_show_the_mean_and_they_alone_count": [
@@ -186,5 +186,22 @@ TABLE = {
          "if False:\n        unlabelled"),
         ("mean teacher: the pool is part of its identity", "if arm not in arms.SEMI:\n            return {}",
          "if True:\n            return {}"),
+    ],
+    E + "torchvisions_densenet_gives_equal_features": [
+        ("elsewhere: what is left out is said", 'f"; left out: {few(left, 3)}" if left else "")',
+         '"")'),
+    ],
+    E + "old_names_of_its_layers_are_todays": [
+        ("elsewhere: old names", 'OLD.sub(r"\\1\\2", name[len(prefix):])', "name[len(prefix):]"),
+        ("elsewhere: counters may lack", "found.get(name, counters.get(name))", "found.get(name)"),
+    ],
+    E + "whole_networks_and_what_wraps_them": [
+        ("elsewhere: wrapped", 'WRAPPERS = ("model", "state_dict", ', 'WRAPPERS = ("model", '),
+        ("elsewhere: behind prefixes", '"encoder.", "module.", "model.", "module.encoder.", "model.',
+         '"encoder.", "module.", "model.", "model.'),
+    ],
+    E + "of_another_network_nothing_fits_in_one_line": [
+        ("elsewhere: of nothing that fits", "if _fitting(found, own) == 0:", "if False:"),
+        ("elsewhere: nothing is loaded half", "if wrong := faults(own, {", "if False and faults(own, {"),
     ],
 }

@@ -126,11 +126,12 @@ def test_an_encoder_that_does_not_fit_is_named_key_by_key(tmp_path: Path) -> Non
     state = make().state_dict()
     wide = model3d.Encoder(1, 4, 1).state_dict()
     less = {name: value for name, value in state.items() if name != "blocks.0.0.weight"}
-    for content, words in ((less, ["missing: blocks.0.0.weight"]),
-                           ({**state, "extra.bias": torch.ones(1)}, ["unexpected: extra.bias"]),
-                           (wide, ["of another shape: blocks.0.0.weight [4, 1, 3, 3, 3]"]),
-                           ({"model": state}, ["not a mapping of names to tensors"])):
-        checkpoint.save(tmp_path / "e.pt", content)
+    for content, words in (
+            (less, ["missing: blocks.0.0.weight", f"{len(state) - 1} of {len(state)} tensors"]),
+            (wide, ["of another shape: blocks.0.0.weight [4, 1, 3, 3, 3]"]),
+            ({"conv1.weight": torch.ones(1)}, ["none of its 1 tensors", "conv1.weight"]),
+            ({}, ["none of its 0 tensors"]), ([state], ["not a mapping of names to tensors"])):
+        torch.save(content, tmp_path / "e.pt")
         with pytest.raises(InputError) as caught:
             encoders.from_files({"mine": tmp_path / "e.pt"}, make, *NOBODY, seeds=[0])
         assert all(word in str(caught.value) for word in [*words, "e.pt"])

@@ -54,19 +54,22 @@ def fit(module: nn.Module, state: Any, source: Path | str) -> None:
     """Load weights into ``module``; InputError naming what is missing, unexpected or misshapen."""
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{source}: not a mapping of names to tensors; save encoder.state_dict()")
-    own = module.state_dict()
-    faults = {
+    if found := faults(module.state_dict(), state):
+        raise InputError(f"{source}: its weights do not fit this encoder ({'; '.join(found)}); "
+                         "give those of a bare encoder, made with the same LEVELS, FILTERS and "
+                         "channels, or BLOCKS and GROWTH")
+    module.load_state_dict(state, strict=True)
+
+
+def faults(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """What of ``state`` is missing, unexpected or of another shape than ``own``, in words."""
+    kinds = {
         "missing": [name for name in own if name not in state],
         "unexpected": [name for name in state if name not in own],
         "of another shape": [f"{name} {list(state[name].shape)} for {list(own[name].shape)}"
                              for name in own if name in state
                              and state[name].shape != own[name].shape]}
-    found = [f"{kind}: {few(names, 3)}" for kind, names in faults.items() if names]
-    if found:
-        raise InputError(f"{source}: its weights do not fit this encoder ({'; '.join(found)}); "
-                         "give those of a bare encoder, made with the same LEVELS, FILTERS and "
-                         "channels, or BLOCKS and GROWTH")
-    module.load_state_dict(state, strict=True)
+    return [f"{kind}: {few(names, 3)}" for kind, names in kinds.items() if names]
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from common.data.cache import Cache
 from common.data.splits import Splits
 from common.errors import InputError, RunFailed, few
 from common.files import ROOT, Json, read_json, write_json
-from common.runs import checkpoint
+from common.runs import checkpoint, elsewhere
 from common.runs.records import Run
 from common.runs.training import LAST, autocast, handed_on
 from common.settings import Settings
@@ -196,9 +196,11 @@ def from_files(files: Mapping[str, Path], make_encoder: Callable[[], nn.Module],
         except InputError:
             raise InputError(f"{file}: not a file of weights that torch.load can read safely; "
                              f"{WANTED}") from None
-        checkpoint.fit(make_encoder(), state, file)
-        digest = checkpoint.weights_digest(state)
-        found[name] = External({"file": digest}, partial(_load_same, file, digest))
+        own = make_encoder().state_dict()
+        weights, said = elsewhere.taken(state, own, file)
+        print(f"encoder   {name}: {said}")
+        digest = checkpoint.weights_digest(weights)
+        found[name] = External({"file": digest}, partial(_load_same, file, own, digest))
     return found
 
 
@@ -242,9 +244,9 @@ def check_origins(files: Mapping[str, Path], pixels: Mapping[str, str], *, val: 
                                  "without them, or leave it out")
 
 
-def _load_same(file: Path, digest: str) -> Mapping[str, Tensor]:
+def _load_same(file: Path, own: Mapping[str, Tensor], digest: str) -> Mapping[str, Tensor]:
     """The weights that the run's identity names; InputError if the file has other ones by now."""
-    state: Mapping[str, Tensor] = checkpoint.load(file)
+    state, _ = elsewhere.taken(checkpoint.load(file), own, file)
     if checkpoint.weights_digest(state) != digest:
         raise InputError(f"{file}: has other weights than when the command was started; start it "
                          "again")
