@@ -84,3 +84,36 @@ def test_bench_probe_reads_encoders_and_says_where_one_is_missing(trial_2d: Tria
     assert -1 <= float(baseline[1]) == float(baseline[2]) <= 1
     said = call(*given, "--seeds", "1")
     assert said.returncode == 2 and "seed1: no encoder trained with these settings" in said.stderr
+
+
+def test_bench_screen_scores_on_validation_and_says_what_was_learnt(trial_2d: Trial,
+                                                                    tmp_path: Path) -> None:
+    out = tmp_path / "screen.md"
+    given = ["bench/screen.py", "2d", "--out", out, "--", *trial_2d.flags(
+        tmp_path, "--tasks", "baseline", "rotation", "meanteacher", "--fractions", 50,
+        "--seeds", 3, 4, "--draws", 2)]
+    said = call(*map(str, given))
+    assert said.returncode == 0, said.stderr
+    assert out.read_text() in said.stdout
+    rows = {row[0]: row[1:] for row in ([cell.strip() for cell in line.strip("|").split("|")]
+                                        for line in out.read_text().splitlines() if "| " in line)}
+    folder = next((tmp_path / "results/screen/2d").iterdir())
+
+    def kappas(arm: str) -> np.ndarray:
+        found = [json.loads(path.read_text())["val"]["kappa"] for path in sorted(
+            folder.glob(f"tune/{arm}/fraction050/seed*/*/scores.json"))]
+        assert len(found) == 4  # two seeds, two draws
+        return np.array(found)
+    assert not list(folder.glob("finetune"))  # what would look at test cases
+    assert rows["baseline"][1] == f"{kappas('baseline').mean():.3f} itself"
+    for arm in ("rotation", "meanteacher"):
+        gains = kappas(arm) - kappas("baseline")
+        assert rows[arm][1] == f"{gains.mean():+.3f} ({gains.std(ddof=1) / 2:.3f})"
+    pretext = [json.loads(path.read_text()) for path in folder.glob(
+        "pretrain/rotation/seed*/scores.json")]
+    reached = np.mean([one["score"]["accuracy"] for one in pretext])
+    assert rows["rotation"][0].startswith(f"accuracy {reached:.3f} (chance 0.250")
+    assert ("not learnt" in rows["rotation"][0]) == (reached < 0.25 + 0.1 * 0.75)
+    assert rows["meanteacher"][0] == rows["meanteacher"][2] == "" and int(rows["rotation"][2]) >= 0
+    lost = call(*map(str, [*given[:4], "--", *trial_2d.flags(tmp_path, "--tasks", "rotation")]))
+    assert lost.returncode == 2 and "the baseline is missing" in lost.stderr

@@ -159,11 +159,12 @@ class Study:
                           "encoder": self._start(arm, seed, pool, rated=bool(self.rates)),
                           **self._unlabelled(arm, seed)})
 
-    def trial_run(self, arm: str, fraction: int, seed: int, trial: Rates) -> Run:
+    def trial_run(self, arm: str, fraction: int, seed: int, trial: Rates, *, draw: int = 0) -> Run:
         """The run that tries rates for an arm; it is scored on validation alone."""
         return self._run({"stage": "tune", "task": arm, "fraction": fraction, "seed": seed,
-                          "fold": self.part(seed).fold, **self.made_with, "rates": vars(trial),
-                          "labelled": self._subset(fraction, seed, 0),
+                          "fold": self.part(seed).fold, **({"draw": draw} if draw else {}),
+                          **self.made_with, "rates": vars(trial),
+                          "labelled": self._subset(fraction, seed, draw),
                           "encoder": self._start(arm, seed, 100, rated=True),
                           **self._unlabelled(arm, seed)})
 
