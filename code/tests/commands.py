@@ -30,7 +30,7 @@ from common.runs import training
 from common.runs.training import Fit, State
 
 CODE = Path(__file__).resolve().parents[1]
-FOLDERS = ("2d", "3d", "bench")  # whose scripts import their neighbours by bare names
+FOLDERS = ("2d", "3d", "bench", "bench/choose")  # scripts import neighbours by bare names
 NAMES = {file.stem for folder in FOLDERS for file in (CODE / folder).glob("*.py")}
 TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--folds", "3"],
         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
@@ -64,7 +64,7 @@ class Result(NamedTuple):
 def call(script: str, *arguments: object) -> Result:
     """Run ``python code/<script> ...`` in this process; a defect comes out as its exception."""
     out, errors = io.StringIO(), io.StringIO()
-    with _as_found(), alone(Path(script).parent.name), redirect_stdout(out), \
+    with _as_found(), alone(str(Path(script).parent)), redirect_stdout(out), \
             redirect_stderr(errors):
         module = importlib.import_module(Path(script).stem)
         sys.argv = [str(CODE / script), *map(str, arguments)]
@@ -219,7 +219,7 @@ def _fresh(said: Path, job: Callable[[], int | None], change: Callable[[], None]
 
 
 def _command(script: str, flags: list[str]) -> int:
-    with alone(Path(script).parent.name):
+    with alone(str(Path(script).parent)):
         module = importlib.import_module(Path(script).stem)
         sys.argv = [str(CODE / script), *flags]
         return exit_status(module.main)

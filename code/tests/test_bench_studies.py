@@ -13,7 +13,7 @@ def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Tria
                                                                   tmp_path: Path) -> None:
     results, given = tmp_path / "results", ["--", *trial_2d.flags(tmp_path)]
     trial_2d.copy(tmp_path)
-    said = call("bench/tries.py", "2d", "--try", "start-lr-factor=0",
+    said = call("bench/choose/tries.py", "2d", "--try", "start-lr-factor=0",
                 "--try", "pretext-lr=3e-3,validations=3", *given)
     assert said.returncode == 0, said.stderr
     rows = [line.split(" | ") for line in said.stdout.splitlines() if "% |" in line]
@@ -37,16 +37,16 @@ def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Tria
     assert row[4:6] == [f"{np.mean(kappas[1:]):.3f}", f"{max(kappas):.3f}"]
     pretext = json.loads((folders[2] / "pretrain/rotation/seed0/scores.json").read_text())
     assert len(kappas) == 3 and row[3] == f"{pretext['score']['accuracy']:.2f}"
-    said = call("bench/tries.py", "2d", "--try", "start-lr-factor=much", *given)
+    said = call("bench/choose/tries.py", "2d", "--try", "start-lr-factor=much", *given)
     assert said.returncode == 2 and "--start-lr-factor: invalid float value" in said.stderr
-    said = call("bench/tries.py", "2d", "--try", "pretxt-lr=1", *given)
+    said = call("bench/choose/tries.py", "2d", "--try", "pretxt-lr=1", *given)
     assert said.returncode == 2 and "did you mean --pretext-lr" in said.stderr
 
 
 def test_bench_recipe_leaves_items_out_and_looks_at_no_test_case(trial_2d: Trial,
                                                                  tmp_path: Path) -> None:
     out = tmp_path / "recipe.md"
-    given = ["bench/recipe.py", "2d", "--only", "rate rises, then falls", "scaled", "turned",
+    given = ["bench/choose/recipe.py", "2d", "--only", "rate rises, then falls", "scaled", "turned",
              "--out", out, "--", *trial_2d.flags(tmp_path, "--seeds", 3, 4, 5)]
     said = call(*map(str, given))
     assert said.returncode == 0, said.stderr
@@ -89,7 +89,7 @@ def test_bench_probe_reads_encoders_and_says_where_one_is_missing(trial_2d: Tria
 def test_bench_screen_scores_on_validation_and_says_what_was_learnt(trial_2d: Trial,
                                                                     tmp_path: Path) -> None:
     out = tmp_path / "screen.md"
-    given = ["bench/screen.py", "2d", "--out", out, "--", *trial_2d.flags(
+    given = ["bench/choose/screen.py", "2d", "--out", out, "--", *trial_2d.flags(
         tmp_path, "--tasks", "baseline", "rotation", "meanteacher", "--fractions", 50,
         "--seeds", 3, 4, "--draws", 2)]
     said = call(*map(str, given))

@@ -1,6 +1,6 @@
 """What is each item of the finetuning recipe worth? The baseline with each switched off.
 
-    python code/bench/recipe.py 3d --out results/published/recipe/hippocampus.md \\
+    python code/bench/choose/recipe.py 3d --out results/published/recipe/hippocampus.md \\
         -- --data FOLDER --fractions 5 100 --seeds 10 11 12 13 14 ...
 
 Flags behind -- are those of the tree's exp.py. On validation alone, by the trials of --tune: no
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from scipy.stats import chi2

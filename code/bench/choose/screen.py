@@ -1,6 +1,6 @@
 """Which arms are worth a study? Every arm's gain on validation, and whether its task was learnt.
 
-    python code/bench/screen.py 3d --out results/published/screening/nodules.md \\
+    python code/bench/choose/screen.py 3d --out results/published/screening/nodules.md \\
         -- --data FOLDER --tasks baseline rotation mae ... --fractions 2 5 --seeds 20 21 --draws 4
 
 Flags behind -- are those of the tree's exp.py; an arm has the rates that --tune has chosen for it,
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 

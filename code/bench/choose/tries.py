@@ -1,6 +1,6 @@
 """Would other settings change what pretraining gives? Scores on validation only, none on test.
 
-    python code/bench/tries.py 2d --try start-lr-factor=.1 --try pretext-lr=3e-4,batch-size=2 \\
+    python code/bench/choose/tries.py 2d --try start-lr-factor=.1 --try pretext-lr=3e-4 \\
         -- --data FOLDER --tasks baseline rotation --fractions 5 10 --seeds 0 1 2 ...
 
 Flags behind -- are those of the tree's exp.py; every --try changes some of them, without dashes.
@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
