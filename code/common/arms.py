@@ -2,9 +2,9 @@
 
     baseline    rotation    rotation+rpl    rotation@stages    rotation+rpl@stages    mae@decoder
 
-a rival that uses the same unlabelled images while it learns from the labels,
+rivals that use the same unlabelled images while they learn from the labels,
 
-    meanteacher         from random weights too; see runs/semi.py
+    meanteacher    fixmatch (2D)    from random weights too; see runs/semi.py
 
 and two controls, which say whether the experiment could show anything:
 
@@ -21,7 +21,8 @@ from common.errors import InputError
 
 BASELINE = "baseline"  # the arm of random initialisation
 ORACLE = "oracle"      # the arm whose start has seen every label
-SEMI = ("meanteacher",)  # arms that learn from labels and from unlabelled images at once
+FIXMATCH = "fixmatch"
+SEMI = ("meanteacher", FIXMATCH)  # arms that learn from labels and from unlabelled images at once
 FROM_SCRATCH = (BASELINE, *SEMI)  # arms that start from random weights
 STAGES = "stages"      # behind an @: the head sees every stage of the encoder
 DECODER = "decoder"    # behind an @: the decoder is handed on too
@@ -72,6 +73,8 @@ def check(name: str, tasks: Mapping[str, Any], others: Sequence[str], *, decoder
     are the baseline and encoders from elsewhere; ``decoder``: whether the downstream network has
     one that could be handed on.
     """
+    if name == FIXMATCH and decoder:
+        raise InputError(f"TASKS: {name}: is for grades, in 2D; take meanteacher")
     if name in FROM_SCRATCH:
         return
     if nothing := [part for part in parts(name) if part in FROM_SCRATCH]:

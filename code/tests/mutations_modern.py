@@ -152,8 +152,8 @@ TABLE = {
         ("answers: drawn in place of views", "if answers := _answers(study, name):", "if False:"),
     ],
     S + "its_labelled_batches_are_the_baselines_and_the_others_come_from_the_pool": [
-        ("mean teacher: chance of its own", "self.task.pair(other, self.drawn))",
-         "self.task.pair(other, rng))"),
+        ("mean teacher: chance of its own", "            seen = self.views(self.cases",
+         "            self.drawn = rng\n            seen = self.views(self.cases"),
         ("mean teacher: from the pool", "batches(self.unlabelled, self.recipe", "batches(self.val, self.recipe"),
     ],
     S + "the_teacher_is_the_moving_average_of_the_student": [
@@ -162,8 +162,8 @@ TABLE = {
     ],
     S + "they_have_to_agree_more_and_more_and_that_moves_the_student": [
         ("mean teacher: rises over three tenths", "RAMP = 0.3 ", "RAMP = 0.9 "),
-        ("mean teacher: agreement counts", "loss + self.weight() * disagreement(said, wanted)",
-         "loss + 0 * disagreement(said, wanted)"),
+        ("mean teacher: agreement counts", "return self.weight() * disagreement(self.downstream",
+         "return 0 * disagreement(self.downstream"),
     ],
     S + "an_interrupted_run_goes_on_bit_for_bit_teacher_and_all": [
         ("mean teacher: kept in the checkpoint", 'return {"teacher": self.teacher}', "return {}"),
@@ -203,5 +203,23 @@ TABLE = {
     E + "of_another_network_nothing_fits_in_one_line": [
         ("elsewhere: of nothing that fits", "if _fitting(found, own) == 0:", "if False:"),
         ("elsewhere: nothing is loaded half", "if wrong := faults(own, {", "if False and faults(own, {"),
+    ],
+    S + "fixmatch_learns_what_it_is_sure_of_from_strong_changes": [
+        ("fixmatch: sure in every output", "torch.maximum(shares, 1 - shares).min(1)",
+         "torch.maximum(shares, 1 - shares).max(1)"),
+        ("fixmatch: .95", "CONFIDENT = 0.95 ", "CONFIDENT = 0.9 "),
+        ("fixmatch: over all of the batch", "mean_of((losses * sure).sum(), len(losses))",
+         "mean_of((losses * sure).sum(), int(sure.sum()))"),
+    ],
+    S + "fixmatch_shows_the_labelled_and_both_changes_in_one_batch": [
+        ("fixmatch: both changes", "return torch.cat([weak, strong])", "return torch.cat([strong])"),
+    ],
+    S + "strong_changes_relight_and_hide_a_box": [
+        ("fixmatch: a box is hidden", "augment.boxed(strong, 1 / 4, 1 / 2, rng)", "strong"),
+        ("fixmatch: re-lit", "augment.uniform(count, -0.3, 0.3, rng)",
+         "augment.uniform(count, -0.01, 0.01, rng)"),
+    ],
+    S + "fixmatch_is_for_grades": [
+        ("fixmatch: not in 3D", "if name == FIXMATCH and decoder:", "if False:"),
     ],
 }

@@ -164,6 +164,53 @@ def test_nothing_can_be_joined_to_it(name: str) -> None:
         check(name, {"rotation": Task}, ["baseline"], decoder=True)
 
 
+def test_fixmatch_learns_what_it_is_sure_of_from_strong_changes(tmp_path: Path) -> None:
+    fit = made(tmp_path, semi.FixMatch, unlabelled=POOL)
+    weak = torch.tensor([[4.0, -4.0], [4.0, 1.0], [3.5, 3.5]])  # sure, not sure of one, sure
+    strong = torch.tensor([[1.0, 0.5], [-9.0, 9.0], [0.0, 2.0]], requires_grad=True)
+    both = torch.cat([weak.requires_grad_(), strong])
+    loss = fit.also(both)
+    F = nn.functional
+    rows = [F.binary_cross_entropy_with_logits(strong[0], torch.tensor([1.0, 0.0])),
+            F.binary_cross_entropy_with_logits(strong[2], torch.tensor([1.0, 1.0]))]
+    assert loss.item() == pytest.approx(((rows[0] + rows[1]) / 3).item(), rel=1e-5)
+    loss.backward()
+    assert weak.grad is None or not weak.grad.any()  # what is taken for the truth does not move
+    assert strong.grad is not None and not strong.grad[1].any() and strong.grad[0].all()
+    shares = torch.tensor([[0.951], [0.949]])
+    logits = torch.cat([torch.logit(shares), torch.zeros(2, 1)])
+    assert fit.also(logits).item() == pytest.approx(math.log(2) / 2, rel=1e-4)  # one of two
+
+
+def test_fixmatch_shows_the_labelled_and_both_changes_in_one_batch(tmp_path: Path) -> None:
+    fit = made(tmp_path, semi.FixMatch, unlabelled=POOL)
+    fit.downstream.weak_and_strong = fit.downstream.pair
+    sizes: list[int] = []
+    fit.model.encoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    fit.start()
+    fit._begin(1)
+    fit._set_rate(0)
+    fit.step(fit.cases.batch([0, 1], labelled=True), generator(0, "x"))
+    assert sizes == [6]
+
+
+def test_strong_changes_relight_and_hide_a_box() -> None:
+    task: Any = Grading(3, lambda views, rng: views)
+    images = torch.full((40, 1, 32, 32), 0.5)
+    weak, strong = task.weak_and_strong(Batch([*images], None, [*range(40)]), generator(0, "x"))
+    assert torch.equal(weak, images)
+    means = strong.mean((1, 2, 3))
+    assert float(means.min()) < 0.3 and float(means.max()) > 0.7 and float(means.std()) > 0.15
+    flat = [(case == case.flatten().mode().values).sum().item() / 1024 for case in strong]
+    assert min(flat) > 0.05 and max(flat) < 0.28 and len({*flat}) > 10  # sides of 1/4 to 1/2
+
+
+def test_fixmatch_is_for_grades() -> None:
+    check("fixmatch", {}, ["baseline"], decoder=False)
+    with pytest.raises(InputError, match="fixmatch: is for grades, in 2D; take meanteacher"):
+        check("fixmatch", {}, ["baseline"], decoder=True)
+
+
 @pytest.mark.parametrize("tree", ["3d", "2d"])
 def test_pairs_show_the_same_and_differ(tree: str) -> None:
     images = torch.rand(2, 1, *(16,) * int(tree[0]), generator=generator(0, "images"))
@@ -185,7 +232,8 @@ def test_the_command_trains_and_tests_student_and_teacher(
         tree: str, scans: Path, photographs: Path, tmp_path: Path) -> None:
     data = {"3d": scans, "2d": photographs}[tree]
     flags = ["--data", data, "--results", tmp_path / "r", "--cache", tmp_path / "c", *TINY[tree],
-             "--tasks", "baseline", "meanteacher", "--fractions", 100, "--seeds", 0,
+             "--tasks", "baseline", "meanteacher", *(["fixmatch"] if tree == "2d" else []),
+             "--fractions", 100, "--seeds", 0,
              "--finetune-epochs", 2, "--validations", 1, "--device", "cpu", "--workers", 1]
     done = call(f"{tree}/exp.py", *flags)
     assert done.returncode == 0, done.stderr

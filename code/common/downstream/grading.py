@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from common.downstream import metrics
+from common.tasks import augment
 from common.tasks.contract import Batch, Scores, Task
 
 
@@ -42,6 +43,16 @@ class Grading(Task):
     def pair(self, batch: Batch, rng: Generator) -> tuple[Tensor, Tensor]:
         """Two views of unlabelled images that have the same grade: augmented twice."""
         return self.augment(batch.images, rng), self.augment(batch.images, rng)
+
+    def weak_and_strong(self, batch: Batch, rng: Generator) -> tuple[Tensor, Tensor]:
+        """Augmented; and augmented, re-lit, with noise and a box of its mean."""
+        weak, strong = self.pair(batch, rng)
+        count = len(strong)
+        strong = augment.gamma(strong, augment.uniform(count, 0.5, 2.0, rng))
+        strong = augment.brightness_contrast(strong, augment.uniform(count, -0.3, 0.3, rng),
+                                             augment.uniform(count, 0.5, 1.5, rng))
+        strong = augment.noise(strong, augment.uniform(count, 0.01, 0.1, rng), rng)
+        return weak, augment.boxed(strong, 1 / 4, 1 / 2, rng)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """That a grade is at least k, for every k: (B, grades)."""

@@ -1,9 +1,7 @@
-"""Learning from labels and from unlabelled images at once: the mean teacher.
+"""Learning from labels and from unlabelled images at once: rivals of pretraining.
 
-A rival of pretraining: the same steps and the same labelled batches as the baseline, from the same
-random weights; beside each labelled batch one of the pool, on which the student has to agree with a
-teacher, the moving average of its weights. Sources: Tarvainen and Valpola 2017; for segmentation Yu
-et al. 2019.
+The same steps and the same labelled batches as the baseline, from the same random weights; beside
+each labelled batch lies one of the pool.
 """
 
 import copy
@@ -12,54 +10,48 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from common.machine import parallel
 from common.runs.training import Fit, autocast, loss_of
 from common.tasks.batches import batches, generator
 from common.tasks.contract import Batch
 
-DECAY = 0.99     # of the teacher's weights at most; at first their plain mean
-WEIGHT = 1.0     # of the disagreement at most
-RAMP = 0.3       # share of the steps in which it rises to that, by exp(-5 (1 - t)^2)
+DECAY = 0.99      # of the teacher's weights at most; at first their plain mean
+WEIGHT = 1.0      # of what is learnt from unlabelled images, at most
+RAMP = 0.3        # share of the steps in which the teacher's weight rises, by exp(-5 (1 - t)^2)
+CONFIDENT = 0.95  # probability from which an answer is taken for the truth
 
 
-class MeanTeacher(Fit):
-    """A run whose student also learns to agree with its teacher on unlabelled images."""
+class Beside(Fit):
+    """A run that learns from unlabelled images beside the labels; a base class."""
 
     def __init__(self, *args: Any, unlabelled: list[int], **named: Any) -> None:
         """``unlabelled`` are rows of the pool; the rest as for Fit."""
         super().__init__(*args, **named)
         self.unlabelled, self.done = unlabelled, 0
-        self.teacher = copy.deepcopy(self.model).requires_grad_(False)
-        self.teacher.train()  # normalised by its batch, as the student is
+        self.downstream: Any = self.task  # whose pair() and probabilities() are called
+
+    def views(self, batch: Batch) -> Tensor:
+        """What the network is shown of an unlabelled batch."""
+        raise NotImplementedError
+
+    def also(self, outputs: Tensor) -> Tensor:
+        """The loss of what it answers there: a scalar."""
+        raise NotImplementedError
 
     def step(self, batch: Batch, rng: Generator) -> Tensor:
-        """Take one optimiser step on a labelled batch and an unlabelled one; then the teacher's."""
+        """Take one optimiser step on a labelled batch and an unlabelled one."""
         views, targets = self.task.prepare(batch, rng, training=True)
-        other = self.cases.batch(next(self.stream), labelled=False)
-        seen, taught = (parallel.part(view, len(other.cases))
-                        for view in self.task.pair(other, self.drawn))  # type: ignore[attr-defined]
         mine = parallel.part(views, len(batch.cases))
         network = self.model if self.network is None else self.network
         with autocast(batch.device, self.recipe.precision):
+            seen = self.views(self.cases.batch(next(self.stream), labelled=False))
             outputs = network(torch.cat([mine, seen]))  # one batch for BatchNorm
             loss = loss_of(self.task, outputs[:len(mine)], targets, len(batch.cases))
-            with torch.no_grad():
-                wanted = self.task.probabilities(  # type: ignore[attr-defined]
-                    self.teacher(taught))
-            said = self.task.probabilities(outputs[len(mine):])  # type: ignore[attr-defined]
-            loss = loss + self.weight() * disagreement(said, wanted)
+            loss = loss + self.also(outputs[len(mine):])
         self.descend(loss)
-        decay = min(1 - 1 / (self.done + 1), DECAY)
-        with torch.no_grad():
-            for slow, fast in zip(self.teacher.parameters(), self.model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
         return loss.detach()
-
-    def weight(self) -> float:
-        """Of the disagreement at this step; it rises while the teacher knows little."""
-        share = min(1.0, self.done / max(1.0, RAMP * self.recipe.epochs * self.recipe.steps))
-        return WEIGHT * math.exp(-5 * (1 - share) ** 2)
 
     def _begin(self, epoch: int) -> None:
         super()._begin(epoch)
@@ -71,14 +63,83 @@ class MeanTeacher(Fit):
         super()._set_rate(done)
         self.done = done
 
+
+class MeanTeacher(Beside):
+    """The student has to agree with a teacher, the moving average of its weights.
+
+    Sources: Tarvainen and Valpola 2017; for segmentation Yu et al. 2019.
+    """
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.teacher = copy.deepcopy(self.model).requires_grad_(False)
+        self.teacher.train()  # normalised by its batch, as the student is
+
+    def views(self, batch: Batch) -> Tensor:
+        """One view for the student; the teacher answers to another."""
+        seen, taught = (parallel.part(view, len(batch.cases))
+                        for view in self.downstream.pair(batch, self.drawn))
+        with torch.no_grad():
+            self.wanted = self.downstream.probabilities(self.teacher(taught))
+        own: Tensor = seen
+        return own
+
+    def also(self, outputs: Tensor) -> Tensor:
+        """The weighted disagreement."""
+        return self.weight() * disagreement(self.downstream.probabilities(outputs), self.wanted)
+
+    def step(self, batch: Batch, rng: Generator) -> Tensor:
+        """Take the student's step, then the teacher's."""
+        loss = super().step(batch, rng)
+        decay = min(1 - 1 / (self.done + 1), DECAY)
+        with torch.no_grad():
+            for slow, fast in zip(self.teacher.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        return loss
+
+    def weight(self) -> float:
+        """Of the disagreement at this step; it rises while the teacher knows little."""
+        share = min(1.0, self.done / max(1.0, RAMP * self.recipe.epochs * self.recipe.steps))
+        return WEIGHT * math.exp(-5 * (1 - share) ** 2)
+
     def _more(self) -> dict[str, torch.nn.Module]:
         return {"teacher": self.teacher}
 
 
+class FixMatch(Beside):
+    """What the network is sure of in a weakly changed image it has to say of a strong change of it.
+
+    Of grades: sure is an answer whose every ordinal output is. Source: Sohn et al. 2020; as many
+    unlabelled images as labelled ones.
+    """
+
+    def views(self, batch: Batch) -> Tensor:
+        """Both, the weakly changed first."""
+        weak, strong = (parallel.part(view, len(batch.cases))
+                        for view in self.downstream.weak_and_strong(batch, self.drawn))
+        return torch.cat([weak, strong])
+
+    def also(self, outputs: Tensor) -> Tensor:
+        """Cross-entropy of the strongly changed, where the weakly changed are sure."""
+        weak, strong = outputs.float().chunk(2)
+        shares = weak.sigmoid()
+        sure = torch.maximum(shares, 1 - shares).min(1).values >= CONFIDENT  # (B,)
+        losses = F.binary_cross_entropy_with_logits(strong, (shares > 0.5).float(),
+                                                    reduction="none").mean(1)
+        return WEIGHT * mean_of((losses * sure).sum(), len(losses))
+
+
+KINDS: dict[str, type[Beside]] = {"meanteacher": MeanTeacher, "fixmatch": FixMatch}
+
+
 def disagreement(said: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared difference of probabilities, over all ranks."""
-    sums = torch.stack([(said - wanted).square().sum(),
-                        said.new_full((), float(said.numel()))])
+    return mean_of((said - wanted).square().sum(), said.numel())
+
+
+def mean_of(total: Tensor, count: int) -> Tensor:
+    """A sum over its count, both over all ranks."""
+    sums = torch.stack([total, total.new_full((), float(count))])
     if parallel.ranks() > 1:
         sums = parallel.total(sums)
     return sums[0] / sums[1]

@@ -21,7 +21,7 @@ from common.runs.encoders import (
 )
 from common.runs.rates import Rates
 from common.runs.records import Run, share_of
-from common.runs.semi import MeanTeacher
+from common.runs.semi import KINDS, MeanTeacher
 from common.runs.study import Study
 from common.runs.training import Fit, Recipe, evaluate
 from common.tasks.batches import Cases, generator, initialise
@@ -128,7 +128,7 @@ def finetuning(study: Study, run: Run, cases: Cases, report: Callable[[int], Non
     if arm in arms.SEMI:
         unlabelled = cases.rows(study.pool(seed))
         check_rows(study, cases, seed, train=unlabelled)
-        kind = partial(MeanTeacher, unlabelled=unlabelled)
+        kind = partial(KINDS[arm], unlabelled=unlabelled)
     return kind(model, study.downstream(), cases, train=train, val=chooses, run=run, recipe=recipe,
                 report=report)
 

@@ -71,7 +71,7 @@ def finetuning(study: Study, make: Callable[[], Run], arm: str, fraction: int, s
     """The job of a run that finetunes an arm, as ``make`` makes it."""
     recipe = study.finetune_recipe(arms.BASELINE, fraction, seed)  # as long as any arm's
     steps = recipe.epochs * recipe.steps
-    passes = 7 / 3 if arm in arms.SEMI else 1  # twice the images, and the teacher's forward pass
+    passes = {arms.FIXMATCH: 3.0}.get(arm, 7 / 3 if arm in arms.SEMI else 1.0)  # of images
     return Job(make, partial(study.pretrain_run, arm, seed, pool=pool)
                if study.pretrained_here(arm) else None, steps,
                float(passes * steps * recipe.batch_size

@@ -117,6 +117,21 @@ def noise(images: Tensor, deviations: Tensor, rng: Generator) -> Tensor:
     return changed
 
 
+def boxed(images: Tensor, least: float, most: float, rng: Generator) -> Tensor:
+    """Show the mean of each case in a box of it; its sides are least..most of the image's."""
+    count, space = len(images), images.shape[2:]
+    covered = torch.zeros((count, 1, *space), dtype=torch.bool)
+    for case in range(count):
+        box = []
+        for length in space:
+            side = round(length * (least + (most - least) * float(torch.rand((), generator=rng))))
+            start = int(torch.randint(length - side + 1, (), generator=rng))
+            box.append(slice(start, start + side))
+        covered[case, 0][tuple(box)] = True
+    mean = images.mean(tuple(range(2, images.dim())), keepdim=True)
+    return torch.where(send(covered, images.device), mean, images)
+
+
 def uniform(batch: int, low: float, high: float, rng: Generator) -> Tensor:
     """Draw (B,) numbers, uniform in low..high."""
     return low + (high - low) * torch.rand(batch, generator=rng)
