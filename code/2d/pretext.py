@@ -13,6 +13,7 @@ from common.tasks.contract import Batch, Parts, Pretext
 from common.tasks.siamese import Sparse
 
 JITTER = (8, 224)  # pixels a patch may move in its cell, at which side; never none
+STRIDE = 32        # of the encoder: pixels a side of a place of its last map
 UPRIGHT = math.radians(15)  # most that exemplar_upright turns an image
 
 
@@ -101,9 +102,17 @@ class VarianceCovariance(TwoCrops, contrast.VarianceCovariance):
 
 
 class MaskedAutoencoder(reconstruction.MaskedAutoencoder):
-    """SparK, Tian et al. 2023: 60 % of the blocks are hidden, at every stage of the encoder."""
+    """SparK, Tian et al. 2023: 60 % of the blocks are hidden, at every stage of the encoder.
 
-    masked, least = 0.6, 8
+    From 128 pixels blocks are those of the encoder's last map, as there. Below, that map would have
+    too few, and they are an eighth of the side: a place of a coarser map is seen if any of it is.
+    """
+
+    masked, alone = 0.6, 1
+
+    def block(self, side: int) -> int:
+        """Pixels a side: 32, the encoder's stride; of small images an eighth, at least 8."""
+        return STRIDE if side >= 4 * STRIDE else max(8, side // 8)
 
     def prepare(self, batch: Batch, rng: Generator, *, training: bool) -> tuple[Tensor, Tensor]:
         """The images, and what can be seen of them: (B, 2, C, H, W); the targets."""

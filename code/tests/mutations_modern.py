@@ -2,6 +2,7 @@
 
 R, C = "test_reconstruction.py::test_", "test_contrast.py::test_"
 S, E = "test_semi.py::test_", "test_elsewhere.py::test_"
+P = "test_planned.py::test_"
 
 TABLE = {
     R + "three_quarters_of_the_cubes_show_the_mean_and_they_alone_count": [
@@ -11,8 +12,8 @@ TABLE = {
          "torch.where(hidden, 0 * mean, images)[:, None]"),
         ("mae: targets are standardised", "standard = (images - mean) / images.std(",
          "standard = (images - mean) / images.amax("),
-        ("mae: the guess is the mean of what can be seen", "guess = (standard * seen).sum(over",
-         "guess = (standard * hidden).sum(over"),
+        ("mae: the guess is the best constant", "guess = (standard * hidden).sum(over",
+         "guess = (standard * ~hidden).sum(over"),
     ],
     R + "the_score_is_what_is_better_than_the_guess": [
         ("restored: errors are squared", '((said.float() - wanted) ** 2 * counted)',
@@ -79,8 +80,8 @@ TABLE = {
          "overlaps(outputs[:, 0], targets, cross_entropy=False)"),
     ],
     R + "sixty_percent_of_the_blocks_are_hidden_in_2d": [
-        ("mae 2D: 60 % of blocks of 12 at 96 px", "masked, least = 0.6, 8",
-         "masked, least = 0.75, 8"),
+        ("mae 2D: 60 % of blocks of 12 at 96 px", "masked, alone = 0.6, 1",
+         "masked, alone = 0.75, 1"),
     ],
     R + "what_is_hidden_reaches_no_map_at_any_stage_and_the_encoder_is_left_as_it_was": [
         ("spark: the image is masked", "self.encoder.stages(images * seen)",
@@ -133,7 +134,9 @@ TABLE = {
     ],
     C + "spread_and_rank_tell_codes_that_are_one_or_lie_on_a_line": [
         ("collapse: constant codes", 'if figures["spread"] < CONSTANT or', "if"),
-        ("collapse: codes on a line", 'or figures["rank"] < RANK:', ":"),
+        ("collapse: codes on a line", 'if figures["spread"] < CONSTANT or on_a_line:',
+         'if figures["spread"] < CONSTANT:'),
+        ("collapse: a few codes have no rank", 'figures["codes"] >= ENOUGH and', ""),
         ("spread: 1 where isotropic", "* np.sqrt(codes.shape[1])", "* 1.0"),
     ],
     C + "effective_rank_is_the_exponential_of_the_entropy": [
@@ -152,8 +155,8 @@ TABLE = {
         ("answers: drawn in place of views", "if answers := _answers(study, name):", "if False:"),
     ],
     S + "its_labelled_batches_are_the_baselines_and_the_others_come_from_the_pool": [
-        ("mean teacher: chance of its own", "            seen = self.views(self.cases",
-         "            self.drawn = rng\n            seen = self.views(self.cases"),
+        ("mean teacher: chance of its own", "        seen = self.views(self.cases",
+         "        self.drawn = rng\n        seen = self.views(self.cases"),
         ("mean teacher: from the pool", "batches(self.unlabelled, self.recipe", "batches(self.val, self.recipe"),
     ],
     S + "the_teacher_is_the_moving_average_of_the_student": [
@@ -221,5 +224,17 @@ TABLE = {
     ],
     S + "fixmatch_is_for_grades": [
         ("fixmatch: not in 3D", "if name == FIXMATCH and decoder:", "if False:"),
+    ],
+    E + "weights_of_runs_say_what_they_have_seen_or_are_refused": [
+        ("best.pt says what it has seen", "if arms.pretraining(arm) not in study.external:", "if False:"),
+        ("best.pt: the pool too", "*([] if arm == arms.BASELINE else study.pool(seed))", "*[]"),
+        ("weights of ours without a record are refused",
+         'if not origin.exists() and (file.parent / "config.json").exists():', "if False:"),
+        ("a rival's name is no encoder's", "named(settings, [*FROM_SCRATCH,", "named(settings, ["),
+    ],
+    P + "the_largest_step_of_any_arm_is_counted": [
+        ("memory: of rivals too", "return max([finetuned * rival, *(", "return max([finetuned, *("),
+        ("memory: of pretrainings too", "study.pretrain_recipe(task, s.SEEDS[0]).batch_size", "0"),
+        ("cost: a mask is not encoded", "each[0, :task.alone or None].numel()", "each[0].numel()"),
     ],
 }

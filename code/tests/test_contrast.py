@@ -123,6 +123,10 @@ def test_spread_and_rank_tell_codes_that_are_one_or_lie_on_a_line() -> None:
                       torch.zeros(64, 2, 32))
     assert line["spread"] > 0.5 and line["rank"] < 1.1 and "collapsed" in task.collapsed(line)
     assert contrast.effective_rank(np.zeros((5, 3))) == 1.0
+    few = figures_of(torch.randn(2, 1, 32, generator=rng).expand(-1, 2, -1).repeat(4, 1, 1))
+    assert few["rank"] < 1.1 and few["spread"] > 0.3  # two cases told apart: all that can be
+    assert task.collapsed(few) == ""
+    assert np.isnan(contrast.effective_rank(np.full((5, 3), np.inf)))  # the loss says it
 
 
 def test_effective_rank_is_the_exponential_of_the_entropy() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from commands import TINY, call
 from torch import Tensor
 from torchvision.models import densenet121, resnet18
 
 from common.data.splits import Splits
 from common.errors import InputError
+from common.files import read_json
 from common.runs import elsewhere, encoders
 from common.runs.elsewhere import taken
 
@@ -85,6 +87,34 @@ def test_of_another_network_nothing_fits_in_one_line() -> None:
     with pytest.raises(InputError, match=r"\d+ of 725 tensors do .*missing.*of another shape"):
         taken(model2d.Encoder((6, 12, 12, 12), 24).state_dict(), model2d.Encoder().state_dict(),
               "narrow.pt")
+
+
+def test_names_that_are_no_words_are_no_traceback() -> None:
+    with pytest.raises(InputError, match="none of its 0 tensors"):
+        taken({0: torch.ones(2)}, {"a": torch.ones(2)}, "f")
+
+
+def test_weights_of_runs_say_what_they_have_seen_or_are_refused(
+        tmp_path: Path, scans: Path) -> None:
+    flags = ["--data", scans, "--cache", tmp_path / "c", *TINY["3d"], "--fractions", 100,
+             "--finetune-epochs", 2, "--validations", 1, "--device", "cpu", "--workers", 1]
+    first = call("3d/exp.py", *flags, "--tasks", "baseline", "meanteacher", "--seeds", 0,
+                 "--results", tmp_path / "r")
+    assert first.returncode == 0, first.stderr
+    runs = next((tmp_path / "r/3d").iterdir()) / "finetune"
+    best = runs / "baseline/fraction100/seed0/best.pt"
+    seen = read_json(best.with_suffix(".json"))
+    more = read_json((runs / "meanteacher/fraction100/seed0/best.pt").with_suffix(".json"))
+    assert set(seen["learnt from"]) < set(more["learnt from"])  # the pool too
+    own = ["--results", tmp_path / "r2", "--tasks", "baseline", "--encoder", f"mine={best}"]
+    assert call("3d/exp.py", *flags, *own, "--seeds", 0, "--plan").returncode == 0
+    other = call("3d/exp.py", *flags, *own, "--seeds", 1)  # of another fold
+    assert other.returncode == 2 and "has seen" in other.stderr and "test cases" in other.stderr
+    best.with_suffix(".json").unlink()
+    unknown = call("3d/exp.py", *flags, *own, "--seeds", 0)
+    assert unknown.returncode == 2 and "no best.json beside it says" in unknown.stderr
+    taken_name = call("3d/exp.py", *flags, *own[:-1], f"meanteacher={best}", "--seeds", 0)
+    assert taken_name.returncode == 2 and "another arm's name" in taken_name.stderr
 
 
 def test_names_that_are_asked_for_under_any_prefix_are_found() -> None:

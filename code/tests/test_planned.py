@@ -161,3 +161,22 @@ def test_what_is_expected_is_recorded_until_the_first_test_score(study: Study,
         (wide.folder / "plan.json").write_text(text)
         with pytest.raises(Exception, match="not what exp.py writes there"):
             records.read_plan(wide.folder)
+
+
+def test_the_largest_step_of_any_arm_is_counted(study: Study) -> None:
+    large = asked(study, RESOLUTION={"3d": 16, "2d": 96}[study.tree], POOL=[100])
+    base = study.networks.step_bytes
+    each = base / (large.settings.BATCH_SIZE * large.settings.RESOLUTION**large.dimensions)
+
+    def needed(*arms: str, batch: int = 2) -> float:
+        return plan.step_bytes(asked(large, TASKS=["baseline", *arms], PRETEXT_BATCH_SIZE=batch))
+    assert needed() == base and needed("meanteacher") == 2 * base
+    if study.tree == "2d":
+        assert needed("meanteacher", "fixmatch") == 3 * base
+    views = {name: plan.view_voxels(asked(large, TASKS=[name]), large.task(name))
+             for name in ("mae", "simclr")}
+    whole = large.settings.RESOLUTION**large.dimensions
+    assert views == {"mae": whole, "simclr": 2 * whole}  # what says what is hidden is not encoded
+    assert needed("simclr", batch=200) == pytest.approx(
+        each * 200 * 2 * whole * study.networks.encoder_share)
+    assert needed("mae", batch=200) == pytest.approx(each * 200 * whole)

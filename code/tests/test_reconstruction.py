@@ -51,8 +51,8 @@ def test_three_quarters_of_the_cubes_show_the_mean_and_they_alone_count(
     assert torch.equal(views[:, 0], torch.where(counted > 0, mean, images))
     assert torch.allclose(wanted.mean(over), torch.zeros(3, 1), atol=1e-4)
     assert torch.allclose(wanted.std(over), torch.ones(3, 1), atol=1e-4)
-    seen = [wanted[case][counted[case] == 0].mean().item() for case in range(3)]
-    assert guess.flatten(1)[:, 0].tolist() == pytest.approx(seen, abs=1e-4)
+    best = [wanted[case][counted[case] == 1].mean().item() for case in range(3)]
+    assert guess.flatten(1)[:, 0].tolist() == pytest.approx(best, abs=1e-4)
     assert (guess.flatten(1) == guess.flatten(1)[:, :1]).all()
 
 
@@ -241,6 +241,10 @@ def test_sixty_percent_of_the_blocks_are_hidden_in_2d() -> None:
     _, task, batch = spark()
     views, targets = task.prepare(batch, generator(0, "x"), training=False)
     assert views.shape == (3, 2, 3, 96, 96) and torch.equal(views[:, 1], 1 - targets[:, 2])
+    assert [task.block(side) for side in (64, 96, 127, 128, 224)] == [8, 12, 15, 32, 32]
+    hidden = task.mask(2, torch.Size((224, 224)), generator(0, "x")).float()
+    coarse = F.adaptive_max_pool2d(1 - hidden, (7, 7))  # of the last map: as many are hidden there
+    assert (coarse == 0).flatten(1).sum(1).tolist() == [round(0.6 * 49)] * 2
     blocks = views[:, 1, 0, ::12, ::12]
     assert blocks.flatten(1).sum(1).tolist() == [64 - 38] * 3
 

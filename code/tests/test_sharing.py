@@ -33,7 +33,7 @@ def test_torchrun_gives_the_numbers_of_one_process(trial_3d: Trial, tmp_path: Pa
 
 def test_checkpointing_gives_the_same_records(trial_3d: Trial, tmp_path: Path) -> None:
     result = trial_3d.run(tmp_path, "--checkpointing")
-    assert "of activations in a finetuning step" in result.stdout
+    assert "of activations in the largest step" in result.stdout
     assert numbers(tmp_path) == numbers(trial_3d.folder)
 
 

@@ -22,13 +22,14 @@ import numpy as np
 from bench import trees
 from common.arms import BASELINE
 from common.errors import InputError, exit_status
-from common.files import write_text
+from common.files import starting, write_text
 from common.machine import devices
 from common.report.reading import LEARNT
 from common.runs import records
 from common.runs.study import Study
 from common.schedule import grid
-from common.schedule.plan import Job, finetuning, in_order, pretrainings
+from common.schedule.mending import check_stale, mend
+from common.schedule.plan import Job, finetuning, in_order, pretrainings, step_bytes
 from common.schedule.workers import work_off
 from common.settings import from_flags
 
@@ -47,7 +48,10 @@ def main() -> int:
     chosen = grid.rated(trees.study_of(exp, settings, place)).rates  # of the study itself
     settings.RESULTS = str(Path(settings.RESULTS) / "screen")
     study = replace(trees.study_of(exp, settings, place), rates=chosen)
-    workers = devices.workers(settings, [place], study.networks.step_bytes)
+    with starting(study.folder):
+        mend(jobs(study))
+        check_stale(jobs(study), rerun=settings.RERUN)
+    workers = devices.workers(settings, [place], step_bytes(study))
     if failures := work_off(study, jobs, [place], workers):
         print("\n".join(failures), file=sys.stderr)
         return 1

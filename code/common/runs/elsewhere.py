@@ -32,7 +32,8 @@ def taken(state: Any, own: Mapping[str, Tensor], source: Path | str) -> tuple[di
         state = inner
     if not isinstance(state, Mapping):
         raise InputError(f"{source}: not a mapping of names to tensors; save encoder.state_dict()")
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in state.items()
+               if isinstance(name, str) and isinstance(value, Tensor)}
     prefix, found = max(((prefix, renamed(tensors, prefix)) for prefix in PREFIXES),
                         key=lambda one: _fitting(one[1], own))
     counters = {name: value for name, value in own.items() if name.endswith(COUNTER)}
@@ -49,7 +50,9 @@ def taken(state: Any, own: Mapping[str, Tensor], source: Path | str) -> tuple[di
     left = [name for name in tensors if not name.startswith(prefix)
             or renamed({name: tensors[name]}, prefix).keys().isdisjoint(own)]
     said = f"all {len(own)} tensors found" + (f", named {prefix}..." if prefix else "") + (
-        f"; left out: {few(left, 3)}" if left else "")
+        f"; left out: {few(left, 3)}" if left else "") + (
+        "; images are 0 to 1 here, which weights that expect them less ImageNet's mean see as "
+        "others (the arm imagenet converts them)" if "classifier.weight" in left else "")
     return {name: value for name, value in chosen.items() if value is not None}, said
 
 

@@ -226,6 +226,10 @@ def check_origins(files: Mapping[str, Path], pixels: Mapping[str, str], *, val: 
         origin = _origin(file)
         if not file.is_file():  # from_files() says so
             continue
+        if not origin.exists() and (file.parent / "config.json").exists():
+            raise InputError(f"{file}: of a run of this project, and no {origin.name} beside it "
+                             "says which images it has seen; give a pretraining's encoder.pt, or "
+                             "the best.pt of a finished run")
         if not origin.exists():
             print(f"warning: {name}: no {origin.name} beside {file}, so nobody knows whether it "
                   "has seen the test cases; the arm's scores are honest only if it has not")

@@ -45,8 +45,8 @@ class Beside(Fit):
         views, targets = self.task.prepare(batch, rng, training=True)
         mine = parallel.part(views, len(batch.cases))
         network = self.model if self.network is None else self.network
+        seen = self.views(self.cases.batch(next(self.stream), labelled=False))
         with autocast(batch.device, self.recipe.precision):
-            seen = self.views(self.cases.batch(next(self.stream), labelled=False))
             outputs = network(torch.cat([mine, seen]))  # one batch for BatchNorm
             loss = loss_of(self.task, outputs[:len(mine)], targets, len(batch.cases))
             loss = loss + self.also(outputs[len(mine):])
@@ -77,16 +77,16 @@ class MeanTeacher(Beside):
 
     def views(self, batch: Batch) -> Tensor:
         """One view for the student; the teacher answers to another."""
-        seen, taught = (parallel.part(view, len(batch.cases))
-                        for view in self.downstream.pair(batch, self.drawn))
-        with torch.no_grad():
-            self.wanted = self.downstream.probabilities(self.teacher(taught))
+        seen, self.taught = (parallel.part(view, len(batch.cases))
+                             for view in self.downstream.pair(batch, self.drawn))
         own: Tensor = seen
         return own
 
     def also(self, outputs: Tensor) -> Tensor:
         """The weighted disagreement."""
-        return self.weight() * disagreement(self.downstream.probabilities(outputs), self.wanted)
+        with torch.no_grad():
+            wanted = self.downstream.probabilities(self.teacher(self.taught))
+        return self.weight() * disagreement(self.downstream.probabilities(outputs), wanted)
 
     def step(self, batch: Batch, rng: Generator) -> Tensor:
         """Take the student's step, then the teacher's."""

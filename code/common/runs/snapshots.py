@@ -81,8 +81,11 @@ def _answers(study: Study, task: str) -> dict[str, Array]:
     for seed in study.settings.SEEDS:
         run = study.pretrain_run(task, seed)
         if run.done() and (path := run.folder / pictures.ANSWERS).exists():
-            with np.load(path, allow_pickle=False) as saved:
-                return dict(saved)
+            try:
+                with np.load(path, allow_pickle=False) as saved:
+                    return {"images": saved["images"], "ids": saved["ids"]}
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                continue  # damaged: its views are drawn instead
     return {}
 
 

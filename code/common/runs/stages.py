@@ -149,6 +149,12 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
     figures, scores = figures_of(test)
     checkpoint.save(run.folder / "best.pt", checkpoint.weights(fit.model))
     labelled = [fit.cases.ids[row] for row in fit.train]
+    seed, arm = run.identity["seed"], run.identity["task"]
+    if arms.pretraining(arm) not in study.external:  # of whose images nobody may know
+        seen = {*labelled, *([] if arm == arms.BASELINE else study.pool(seed))}
+        write_origin(run.folder / "best.pt", study.dataset,
+                     learnt_from=_pixels(study, sorted(seen)),
+                     chosen_on=_pixels(study, study.splits.val))
     run.finish({"stage": "finetune", **{key: run.identity[key] for key in
                                         ("task", "fraction", "seed", "fold", "draw", "pool")
                                         if key in run.identity},

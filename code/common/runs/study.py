@@ -234,6 +234,12 @@ class Study:
         """What has been made once: tasks, subsets' digests, and what is a task's own."""
         return {}
 
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` returns, made once for a key."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
     def _of_task(self, name: str, seed: int, pool: int) -> Json:
         """What reaches the numbers of a pretraining; of its task what the constants leave open."""
         task = self.task(name)
@@ -277,19 +283,15 @@ class Study:
 
     def _subset(self, fraction: int, seed: int, draw: int) -> str:
         """The digest of a labelled subset, computed once."""
-        key = fraction, seed, draw
-        if key not in self._known:
-            self._known[key] = digest(self.labelled(fraction, seed, draw=draw))
-        return str(self._known[key])
+        return str(self.once((fraction, seed, draw),
+                             lambda: digest(self.labelled(fraction, seed, draw=draw))))
 
     def _unlabelled(self, arm: str, seed: int) -> Json:
         """What an identity says of the unlabelled images that are learnt from beside the labels."""
         if arm not in arms.SEMI:
             return {}
-        key = "unlabelled", self.part(seed).fold
-        if key not in self._known:
-            self._known[key] = self.cache.arrays(self.pool(seed))
-        return {"unlabelled": self._known[key]}
+        return {"unlabelled": self.once(("unlabelled", self.part(seed).fold),
+                                        lambda: self.cache.arrays(self.pool(seed)))}
 
     def _start(self, arm: str, seed: int, pool: int, *, rated: bool) -> Json | None:
         """What a finetuning run starts from: nothing, weights from elsewhere, or a pretraining.

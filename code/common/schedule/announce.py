@@ -14,7 +14,7 @@ from common.machine import devices
 from common.runs import rates
 from common.runs.records import FEW_STEPS, cases_of, folds_of, read_runs
 from common.runs.study import Study
-from common.schedule.plan import Job, drawn_at, primary, shares
+from common.schedule.plan import Job, drawn_at, primary, shares, step_bytes
 from common.schedule.progress import in_words
 from common.stats import power
 from common.stats.estimates import MIN_BLOCKS, Design
@@ -230,12 +230,12 @@ def _epochs(study: Study) -> list[str]:
 
 
 def _memory(study: Study, device: torch.device) -> str:
-    """What a finetuning step keeps, and what changes that if it is too much."""
+    """What the largest training step keeps, and what changes that if it is too much."""
     s = study.settings
-    needed, there = study.networks.step_bytes / s.RANKS_PER_RUN, devices.memory(device)
-    names = ["BATCH_SIZE", "RESOLUTION", "CHECKPOINTING", "RANKS_PER_RUN"]
+    needed, there = step_bytes(study) / s.RANKS_PER_RUN, devices.memory(device)
+    names = ["BATCH_SIZE", "PRETEXT_BATCH_SIZE", "RESOLUTION", "CHECKPOINTING", "RANKS_PER_RUN"]
     remedy = ", ".join(name for name in names if hasattr(s, name))
-    line = (f"at most about {needed / 1e9:.1f} GB of activations in a finetuning step (in float32),"
+    line = (f"at most about {needed / 1e9:.1f} GB of activations in the largest step (in float32),"
             f" of {there / 1e9:.0f} GB")
     return line if needed < there else f"{line}: too much; change one of {remedy}"
 

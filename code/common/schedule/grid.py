@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from common.arms import BASELINE, ORACLE
+from common.arms import FROM_SCRATCH, ORACLE
 from common.downstream.supervised import Supervised
 from common.files import ROOT, starting
 from common.machine import devices
@@ -19,7 +19,14 @@ from common.runs.encoders import named
 from common.runs.study import Study, Tree
 from common.schedule.announce import announce, expected
 from common.schedule.mending import check_stale, mend
-from common.schedule.plan import check_ranks, check_views, plan, record_power, record_primary
+from common.schedule.plan import (
+    check_ranks,
+    check_views,
+    plan,
+    record_power,
+    record_primary,
+    step_bytes,
+)
 from common.schedule.tuning import tune
 from common.schedule.workers import work_off
 from common.settings import Settings, check_common, from_flags
@@ -38,7 +45,7 @@ def prepare(script: Mapping[str, Any], tree: Tree) -> tuple[Study, list[torch.de
     if settings.DEMO:
         tree.generate(ROOT / settings.DATA)
     study = rated(tree.make_study(settings, precision, files))
-    return study, places, devices.workers(settings, places, study.networks.step_bytes)
+    return study, places, devices.workers(settings, places, step_bytes(study))
 
 
 def rated(study: Study) -> Study:
@@ -62,7 +69,7 @@ def rated(study: Study) -> Study:
 def check(settings: Settings, tree: Tree) -> dict[str, Path]:
     """Check all constants, before anything is read; returns the files of --encoder by name."""
     tasks = {**tree.pretexts, ORACLE: Supervised}
-    files = named(settings, [BASELINE, *tree.library, *tasks])
+    files = named(settings, [*FROM_SCRATCH, *tree.library, *tasks])
     check_common(settings, tasks, [*tree.library, *files], decoder=tree.decoder)
     tree.check(settings)
     check_views(settings, tree)

@@ -213,6 +213,16 @@ def _side(tree: Tree, name: str, resolution: int) -> int:
     return joint.make(name, tree.pretexts, resolution).side if ours else resolution
 
 
+def step_bytes(study: Study) -> float:
+    """Bytes of activations of the largest training step, in float32: any arm, either stage."""
+    s, finetuned = study.settings, study.networks.step_bytes
+    each = finetuned / (s.BATCH_SIZE * s.RESOLUTION**study.dimensions)
+    rival = max([1, *(3 if arm == arms.FIXMATCH else 2 for arm in s.TASKS if arm in arms.SEMI)])
+    return max([finetuned * rival, *(
+        each * voxels(study, task) * study.pretrain_recipe(task, s.SEEDS[0]).batch_size
+        for task in map(study.task, study.pretrainings()))])
+
+
 def voxels(study: Study, task: Pretext) -> float:
     """Voxels through the downstream network that cost what a case of a pretraining costs."""
     share = 1.0 if task.decodes else study.networks.encoder_share
@@ -221,9 +231,13 @@ def voxels(study: Study, task: Pretext) -> float:
 
 
 def view_voxels(study: Study, task: Pretext) -> int:
-    """Voxels of all views of one case of a pretext task."""
+    """Voxels of all views of one case of a pretext task that are encoded."""
+    return int(study.once(("voxels", task.name), lambda: _counted(study, task)))
+
+
+def _counted(study: Study, task: Pretext) -> int:
     space = (study.settings.RESOLUTION,) * study.dimensions
     batch = Batch(list(torch.zeros(2, 1, *space)), None, [0, 1])
     views, _ = task.prepare(batch, generator(0, "plan"), training=False)
-    sizes = nested(lambda each: each[0].numel(), views)
+    sizes = nested(lambda each: each[0, :task.alone or None].numel(), views)
     return sum(sizes) if isinstance(sizes, tuple) else int(sizes)

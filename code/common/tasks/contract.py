@@ -120,6 +120,7 @@ class Pretext(Task):
     joins = True           # whether it may be joined with others, as in rotation+rpl
     stages = False         # whether the head also gets the mean features of every encoder stage
     decodes = False        # whether it trains the decoder too, which <task>@decoder hands on
+    alone = 0              # views that are encoded; 0: all of them
     side: int              # pixels or voxels a side of the smallest view
 
     def __init__(self, size: int, batch_size: int = 0) -> None:

@@ -10,12 +10,13 @@ from torch.nn import functional as F
 
 from common.machine.devices import send
 from common.tasks.contract import Batch, Pretext, Scores
-from common.tasks.heads import Float32, dense
+from common.tasks.heads import Float32, dense, full_precision
 
 WIDTH = 512       # of the projector and of the code it makes
 LEAST = 0.3       # of the area or volume that a crop shows
 CONSTANT = 0.01   # spread under which the codes are one, and
 RANK = 2.0        # effective rank under which they lie on a line: nothing is learnt any more
+ENOUGH = 24       # codes whose rank says something: six cases, four views each
 
 
 class TwoCrops(Pretext):
@@ -65,7 +66,7 @@ class TwoCrops(Pretext):
         return {"accuracy": float(np.mean(scores["accuracy"])),
                 "guess": float(np.mean(scores["guess"])),
                 "spread": float(codes.std(0).mean() * np.sqrt(codes.shape[1])),
-                "rank": effective_rank(codes)}
+                "rank": effective_rank(codes), "codes": len(codes)}
 
     def chance_of(self, figures: Mapping[str, Any]) -> Mapping[str, float]:
         """A guess among the crops that were compared, which need not be as many as trained with."""
@@ -73,7 +74,8 @@ class TwoCrops(Pretext):
 
     def collapsed(self, figures: Mapping[str, Any]) -> str:
         """Whether all codes are one, or lie on a line."""
-        if figures["spread"] < CONSTANT or figures["rank"] < RANK:
+        on_a_line = figures["codes"] >= ENOUGH and figures["rank"] < RANK
+        if figures["spread"] < CONSTANT or on_a_line:
             return (f"its codes have collapsed (spread {figures['spread']:.3f}, 1 is isotropic; "
                     f"effective rank {figures['rank']:.1f} of {WIDTH})")
         return ""
@@ -137,7 +139,8 @@ def similar(outputs: Tensor) -> Tensor:
     """Cosines of all crops of a batch (B, 2, F): (2 B, 2 B), first crops first; -inf to itself."""
     codes = F.normalize(outputs.float(), dim=2).transpose(0, 1).flatten(0, 1)
     same = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
-    return (codes @ codes.T).masked_fill(same, float("-inf"))
+    with full_precision(codes.device):
+        return (codes @ codes.T).masked_fill(same, float("-inf"))
 
 
 def partners(cases: int, device: torch.device) -> Tensor:
@@ -149,7 +152,8 @@ def _spread(codes: Tensor) -> tuple[Tensor, Tensor]:
     """What is missing to a standard deviation of 1, and how much directions say the same."""
     centred = codes - codes.mean(0)
     deviation = (centred.var(0, unbiased=True) + 1e-4).sqrt()
-    between = centred.T @ centred / (len(codes) - 1)
+    with full_precision(codes.device):
+        between = centred.T @ centred / (len(codes) - 1)
     others = between.pow(2).sum() - between.diagonal().pow(2).sum()
     return F.relu(1 - deviation).mean(), others / codes.shape[1]
 
@@ -159,6 +163,8 @@ def effective_rank(codes: np.ndarray) -> float:
 
     Of codes (cases, F), less their mean; 1 where all are one.
     """
+    if not np.isfinite(codes).all():
+        return float("nan")
     values = np.linalg.svd(codes - codes.mean(0), compute_uv=False)
     if values.sum() < 1e-12:
         return 1.0

@@ -91,13 +91,12 @@ class MaskedAutoencoder(Restoration):
 
     Three quarters of the cubes that an image is cut into, an eighth of its side wide, show the mean
     of the image. Answers and targets are standardised by case and channel; the masked places alone
-    count. The guess is the mean of what can be seen.
+    count. The guess is the one constant that fits them best: what beats it knows where things are.
     """
 
     name = "mae"
     masked = 0.75  # share of the cubes
     cells = 8      # cubes a side
-    least = 1      # voxels or pixels a side of a cube
 
     def changed(self, images: Tensor, rng: Generator) -> Tensor:
         """Mirror each axis half of the time; scale and turn a fifth of the cases each."""
@@ -119,15 +118,18 @@ class MaskedAutoencoder(Restoration):
         mean = images.mean(over, keepdim=True)
         standard = (images - mean) / images.std(over, keepdim=True).clamp(min=1e-3)
         hidden = send(self.mask(len(images), images.shape[2:], rng), batch.device)[:, None]
-        seen = ~hidden
-        guess = (standard * seen).sum(over, keepdim=True) / seen.sum(over, keepdim=True)
+        guess = (standard * hidden).sum(over, keepdim=True) / hidden.sum(over, keepdim=True)
         targets = torch.stack([standard, guess.expand_as(standard),
                                hidden.expand_as(standard).float()], dim=1)
         return torch.where(hidden, mean, images)[:, None], targets
 
+    def block(self, side: int) -> int:
+        """Voxels a side of the cubes of an image."""
+        return max(1, side // self.cells)
+
     def mask(self, count: int, space: torch.Size, rng: Generator) -> Tensor:
         """Which places are hidden: (B, *space) booleans, the same share of cubes in every case."""
-        side = max(self.least, space[0] // self.cells)
+        side = self.block(space[0])
         cells = [-(-length // side) for length in space]
         number = int(np.prod(cells))
         ranks = torch.rand(count, number, generator=rng).argsort(1).argsort(1)
