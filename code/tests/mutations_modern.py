@@ -237,4 +237,12 @@ TABLE = {
         ("memory: of pretrainings too", "study.pretrain_recipe(task, s.SEEDS[0]).batch_size", "0"),
         ("cost: a mask is not encoded", "each[0, :task.alone or None].numel()", "each[0].numel()"),
     ],
+    "test_doubts.py::test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt": [
+        ("reading: a shuffled start that gains as much", "_mean(undone) >= _mean(point):", "False:"),
+        ("reading: doubts only what is claimed",
+         'if undone and not is_control(point.task) and verdict(point) == "above" and (',
+         "if undone and not is_control(point.task) and ("),
+        ("reading: a shuffled start shown above is said once", 'verdict(undone) != "above") and',
+         "True) and"),
+    ],
 }

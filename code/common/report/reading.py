@@ -5,7 +5,7 @@ Every wording has its condition here and its test; nothing is worded by hand.
 
 import numpy as np
 
-from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts
+from common.arms import BASELINE, ORACLE, SHUFFLED, is_control, is_shuffled, parts
 from common.report import rates
 from common.report.curves import Curves, Point
 from common.runs.records import FEW_STEPS
@@ -26,8 +26,9 @@ def sentences(curves: Curves) -> list[str]:
     if not any(point.interval for point in compared):
         return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
                 "no intervals: nothing can be claimed.", *_learnt(curves)]
-    return [*_short(curves), *_primary(compared, curves), *_oracle(compared, curves),
-            *_kept(curves), *_shown(compared, curves), *_could(curves), *_planned(curves),
+    return [*_short(curves), *_primary(compared, curves), *_undone(compared),
+            *_oracle(compared, curves), *_kept(curves), *_shown(compared, curves),
+            *_could(curves), *_planned(curves),
             *_saved(curves), *_exchange(curves), *_pools(curves), *_shuffled(compared),
             *_learnt(curves), *_last(compared, curves)]
 
@@ -71,6 +72,25 @@ def _primary(points: list[Point], curves: Curves) -> list[str]:
                 + ("not run yet." if not found else f"under {MIN_BLOCKS} seeds yet.")]
     return [f"Primary comparison, named before it was made: {_gain(found[0])}, not adjusted: "
             f"{_said(found[0])}."]
+
+
+def _undone(points: list[Point]) -> list[str]:
+    """Gains that a start which has lost all it had learnt has too, shown for itself or not."""
+    lines = []
+    for point in points:
+        undone = next((other for other in points if other.fraction == point.fraction
+                       and other.task == f"{point.task}@{SHUFFLED}" and other.interval), None)
+        if undone and not is_control(point.task) and verdict(point) == "above" and (
+                verdict(undone) != "above") and _mean(undone) >= _mean(point):
+            lines.append(f"But {undone.task}, whose start has lost all it had learnt, gains as "
+                         f"much at {point.fraction} %: {_ends(undone)}. So what {point.task} "
+                         "gains there need not come from what was learnt.")
+    return lines
+
+
+def _mean(point: Point) -> float:
+    assert point.difference is not None
+    return point.difference.mean
 
 
 def _said(point: Point) -> str:
