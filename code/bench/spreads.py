@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from common.arms import BASELINE, is_control
 from common.errors import exit_status
 from common.files import ROOT, Json, write_text
 from common.report import published
@@ -19,6 +20,8 @@ from common.runs.records import Records
 from common.schedule.announce import spreads_of
 from common.stats import power
 from common.stats.measures import Measure, kappa_of, mean_of
+
+LEAST = 4  # degrees of freedom, arms times seeds less one, under which a spread is a guess
 
 
 def headline(run: Json) -> Measure:
@@ -28,8 +31,11 @@ def headline(run: Json) -> Measure:
 
 
 def spreads(records: Records) -> Json | None:
-    """What is known of one study; None if it has no interval."""
+    """What is known of one study; None if it has no interval, or too few runs for its spread."""
     runs = records.finetune
+    arms = {run["task"] for run in runs if run["task"] != BASELINE and not is_control(run["task"])}
+    if len(arms) * (len({run["seed"] for run in runs}) - 1) < LEAST:
+        return None
     found = spreads_of(runs, headline(runs[0]), str(records.folder.relative_to(ROOT / "results")))
     if not found or runs[0]["generated"]:
         return None

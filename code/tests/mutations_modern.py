@@ -245,4 +245,7 @@ TABLE = {
         ("reading: a shuffled start shown above is said once", 'verdict(undone) != "above") and',
          "True) and"),
     ],
+    P + "a_spread_of_few_runs_is_not_on_file": [
+        ("spreads: of enough runs", "- 1) < LEAST:", "- 1) < 0:"),
+    ],
 }

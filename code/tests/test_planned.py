@@ -12,6 +12,7 @@ from wiring import study_of
 from bench import spreads
 from common.errors import InputError
 from common.files import ROOT, write_json
+from common.report import published
 from common.runs import records
 from common.runs.study import Study
 from common.schedule import announce, grid, plan
@@ -35,6 +36,13 @@ def asked(study: Study, **values: Any) -> Study:
 
 def test_the_spreads_on_file_are_those_of_the_published_records() -> None:
     assert (ROOT / power.KNOWN).read_text(encoding="utf-8") == spreads.text(spreads.known())
+
+
+def test_a_spread_of_few_runs_is_not_on_file() -> None:
+    whole = published.read(ROOT / "results/published/hippocampus-grid/records.json")
+    few = [run for run in whole.finetune if run["task"] in ("baseline", "rpl")]
+    assert spreads.spreads(whole) is not None  # seven arms, three seeds
+    assert spreads.spreads(replace(whole, finetune=few)) is None  # two degrees of freedom
 
 
 def test_a_data_set_without_a_study_takes_the_first_with_its_metric() -> None:
