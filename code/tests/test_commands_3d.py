@@ -42,7 +42,7 @@ def test_two_workers_give_the_numbers_of_one(trial_3d: Trial, tmp_path: Path) ->
 def test_records_hold_what_the_figure_needs(trial_3d: Trial) -> None:
     run = trial_3d.folder / "results/3d/ctphantom/finetune/rotation/fraction050/seed0"
     assert {p.name for p in run.iterdir()} == {"config.json", "log.jsonl", "time.jsonl",
-                                               "scores.json", "best.pt"}
+                                               "scores.json", "best.pt", "best.json"}
     content = json.loads((run / "scores.json").read_text())
     assert {"dice", "dice_spleen", "dice_paper"} <= content["test"].keys()
     assert content["last"].keys() == {"test", "val"} and len(content["cases"]) == 2
