@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from commands import Trial
 
 CODE = Path(__file__).resolve().parents[1]
-WORKERS = 3  # of the whole suite, on two cores: some tests only wait
+WORKERS = 4  # of the whole suite, on two cores: some tests only wait
 for folder in (CODE, CODE / "3d", CODE / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

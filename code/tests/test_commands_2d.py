@@ -15,6 +15,7 @@ def test_the_command_says_what_it_will_do(trial_2d: Trial) -> None:
         assert said in trial_2d.said.stdout
 
 
+@pytest.mark.slow  # 3D does the same in the fast suite
 def test_from_a_shell_two_workers_give_the_numbers_of_one(trial_2d: Trial, tmp_path: Path) -> None:
     result = shell("2d/exp.py", *trial_2d.flags(tmp_path, "--workers", 2, "--tasks", "baseline"))
     assert result.returncode == 0, result.stderr
