@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.tasks import heads, reconstruction, siamese
+from common.tasks import augment, heads, reconstruction, siamese
 from common.tasks.batches import generator
 from common.tasks.contract import Batch, Parts
 from common.tasks.reconstruction import Genesis, MaskedAutoencoder, VolumeFusion
@@ -173,7 +173,7 @@ def test_voxels_are_mixed_by_the_class_that_is_asked_for() -> None:
 
 
 def test_boxes_are_as_many_and_as_large_as_said() -> None:
-    boxes = reconstruction.random_boxes(500, torch.Size((32, 64)), (1 / 8, 5 / 8),
+    boxes = augment.random_boxes(500, torch.Size((32, 64)), (1 / 8, 5 / 8),
                                         generator(0, "x"))
     for axis, length in enumerate((32, 64)):
         sides = [box[axis].stop - box[axis].start for box in boxes]

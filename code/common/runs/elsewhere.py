@@ -18,7 +18,7 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "net")  # under
 PREFIXES = ("", "encoder.", "module.", "model.", "module.encoder.", "model.encoder.", "backbone.",
             "encoder.encoder.")
 COUNTER = "num_batches_tracked"  # of BatchNorm; nothing depends on it, old files lack it
-OLD = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # torchvision before 0.3: norm.1
+OLD = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # in stored files also norm.1
 
 
 def taken(state: Any, own: Mapping[str, Tensor], source: Path | str) -> tuple[dict[str, Tensor],

@@ -26,6 +26,9 @@ CONFIDENT = 0.95  # probability from which an answer is taken for the truth
 class Beside(Fit):
     """A run that learns from unlabelled images beside the labels; a base class."""
 
+    passes = 2.0  # time of a step, over the baseline's
+    held = 2      # batches whose activations a step keeps
+
     def __init__(self, *args: Any, unlabelled: list[int], **named: Any) -> None:
         """``unlabelled`` are rows of the pool; the rest as for Fit."""
         super().__init__(*args, **named)
@@ -70,6 +73,8 @@ class MeanTeacher(Beside):
     Sources: Tarvainen and Valpola 2017; for segmentation Yu et al. 2019.
     """
 
+    passes = 7 / 3  # twice the images, and the teacher's forward pass
+
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
@@ -112,6 +117,8 @@ class FixMatch(Beside):
     Of grades: sure is an answer whose every ordinal output is. Source: Sohn et al. 2020; as many
     unlabelled images as labelled ones.
     """
+
+    passes, held = 3.0, 3
 
     def views(self, batch: Batch) -> Tensor:
         """Both, the weakly changed first."""

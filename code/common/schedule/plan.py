@@ -13,6 +13,7 @@ from common.errors import InputError
 from common.files import write_json
 from common.runs import records
 from common.runs.records import Run
+from common.runs.semi import KINDS
 from common.runs.study import Study, Tree, part_of
 from common.settings import Settings
 from common.settings import primary as given_primary
@@ -71,7 +72,7 @@ def finetuning(study: Study, make: Callable[[], Run], arm: str, fraction: int, s
     """The job of a run that finetunes an arm, as ``make`` makes it."""
     recipe = study.finetune_recipe(arms.BASELINE, fraction, seed)  # as long as any arm's
     steps = recipe.epochs * recipe.steps
-    passes = {arms.FIXMATCH: 3.0}.get(arm, 7 / 3 if arm in arms.SEMI else 1.0)  # of images
+    passes = KINDS[arm].passes if arm in KINDS else 1.0
     return Job(make, partial(study.pretrain_run, arm, seed, pool=pool)
                if study.pretrained_here(arm) else None, steps,
                float(passes * steps * recipe.batch_size
@@ -217,7 +218,7 @@ def step_bytes(study: Study) -> float:
     """Bytes of activations of the largest training step, in float32: any arm, either stage."""
     s, finetuned = study.settings, study.networks.step_bytes
     each = finetuned / (s.BATCH_SIZE * s.RESOLUTION**study.dimensions)
-    rival = max([1, *(3 if arm == arms.FIXMATCH else 2 for arm in s.TASKS if arm in arms.SEMI)])
+    rival = max([1, *(KINDS[arm].held for arm in s.TASKS if arm in KINDS)])
     return max([finetuned * rival, *(
         each * voxels(study, task) * study.pretrain_recipe(task, s.SEEDS[0]).batch_size
         for task in map(study.task, study.pretrainings()))])

@@ -117,17 +117,23 @@ def noise(images: Tensor, deviations: Tensor, rng: Generator) -> Tensor:
     return changed
 
 
+def random_boxes(number: int, space: torch.Size, sides: tuple[float, float],
+                 rng: Generator) -> list[tuple[slice, ...]]:
+    """Boxes within ``space``, each side a share uniform in ``sides`` of the whole."""
+    share = sides[0] + (sides[1] - sides[0]) * torch.rand(number, len(space), generator=rng)
+    whole = torch.tensor(space)
+    length = (share * whole).round().long().clamp(min=1)
+    start = (torch.rand(number, len(space), generator=rng) * (whole - length + 1)).long()
+    return [tuple(slice(a, a + n) for a, n in zip(*one, strict=True))
+            for one in zip(start.tolist(), length.tolist(), strict=True)]
+
+
 def boxed(images: Tensor, least: float, most: float, rng: Generator) -> Tensor:
     """Show the mean of each case in a box of it; its sides are least..most of the image's."""
-    count, space = len(images), images.shape[2:]
-    covered = torch.zeros((count, 1, *space), dtype=torch.bool)
-    for case in range(count):
-        box = []
-        for length in space:
-            side = round(length * (least + (most - least) * float(torch.rand((), generator=rng))))
-            start = int(torch.randint(length - side + 1, (), generator=rng))
-            box.append(slice(start, start + side))
-        covered[case, 0][tuple(box)] = True
+    covered = torch.zeros((len(images), 1, *images.shape[2:]), dtype=torch.bool)
+    boxes = random_boxes(len(images), images.shape[2:], (least, most), rng)
+    for case, box in zip(covered, boxes, strict=True):
+        case[0][box] = True
     mean = images.mean(tuple(range(2, images.dim())), keepdim=True)
     return torch.where(send(covered, images.device), mean, images)
 

@@ -219,7 +219,8 @@ class VolumeFusion(Dense):
         number = int(torch.randint(least, most + 1, (), generator=rng))
         kinds = torch.randint(self.classes, (number,), generator=rng).tolist()
         found = torch.zeros(space, dtype=torch.uint8)
-        for kind, box in zip(kinds, random_boxes(number, space, self.sides, rng), strict=True):
+        boxes = augment.random_boxes(number, space, self.sides, rng)
+        for kind, box in zip(kinds, boxes, strict=True):
             found[box] = kind
         return found
 
@@ -254,17 +255,6 @@ class VolumeFusion(Dense):
     def caption(self, targets: Tensor, case: int) -> str:
         """What is asked."""
         return "how much of which volume?"
-
-
-def random_boxes(number: int, space: torch.Size, sides: tuple[float, float],
-                 rng: Generator) -> list[tuple[slice, ...]]:
-    """Boxes within ``space``, each side a share uniform in ``sides`` of the whole."""
-    share = sides[0] + (sides[1] - sides[0]) * torch.rand(number, len(space), generator=rng)
-    whole = torch.tensor(space)
-    length = (share * whole).round().long().clamp(min=1)
-    start = (torch.rand(number, len(space), generator=rng) * (whole - length + 1)).long()
-    return [tuple(slice(a, a + n) for a, n in zip(*one, strict=True))
-            for one in zip(start.tolist(), length.tolist(), strict=True)]
 
 
 def exchanged(image: Tensor, rng: Generator) -> Tensor:
@@ -322,7 +312,7 @@ def painted(image: Tensor, rng: Generator, *, outside: bool) -> Tensor:
         number += 1
     sides = (3 / 7, 4 / 7) if outside else (1 / 6, 1 / 3)
     covered = torch.full(image.shape[1:], outside)
-    for box in random_boxes(number, image.shape[1:], sides, rng):
+    for box in augment.random_boxes(number, image.shape[1:], sides, rng):
         covered[box] = not outside
     drawn = send(torch.rand(image.shape, generator=rng), image.device)
     return torch.where(send(covered, image.device), drawn, image)
