@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from common.settings import Settings, from_flags
 from common.stats.measures import Measure
 from common.tasks.batches import Cases
 
+SCRIPT = "exp"
 SIBLINGS = ("loader", "model", "phantom", "pretext")
 SCANS = 14          # generated scans; enough for splits, and for jigsaw's batch of 8
 SCAN_SIDE = 48      # voxels; what the network sees is resized
@@ -70,16 +70,14 @@ def arguments(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list
 
 
 def script(tree: str) -> ModuleType:
-    """A tree's exp.py as a module; it imports its siblings by their bare names."""
-    folder = ROOT / "code" / tree
-    spec = importlib.util.spec_from_file_location(f"exp_{tree}", folder / "exp.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    for name in SIBLINGS:  # the other tree's
+    """A tree's exp.py as a module; it imports its siblings by their bare names.
+
+    The last one is known as exp, by which worker processes find its functions.
+    """
+    for name in (SCRIPT, *SIBLINGS):  # the other tree's
         sys.modules.pop(name, None)
-    sys.path.insert(0, str(folder))  # stays: the processes that preprocess need it too
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(ROOT / "code" / tree))  # stays: processes that preprocess need it too
+    return importlib.import_module(SCRIPT)
 
 
 def open_3d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
