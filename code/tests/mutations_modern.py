@@ -248,4 +248,12 @@ TABLE = {
     P + "a_spread_of_few_runs_is_not_on_file": [
         ("spreads: of enough runs", "- 1) < LEAST:", "- 1) < 0:"),
     ],
+    "test_bench_studies.py::test_bench_screen_scores_on_validation_and_says_what_was_learnt": [
+        ("benchmarks: workers find a script's functions", "return importlib.import_module(SCRIPT)",
+         'made = importlib.import_module(SCRIPT)\n    sys.modules.pop(SCRIPT)\n    return made'),
+    ],
+    "test_semi.py::test_the_command_trains_and_tests_student_and_teacher[3d]": [
+        ("tables: the teacher's own scores", 'run["teacher"]["test"][measure] or 0.0)',
+         'run["test"][measure] or 0.0)'),
+    ],
 }

@@ -91,7 +91,7 @@ def test_bench_screen_scores_on_validation_and_says_what_was_learnt(trial_2d: Tr
     out = tmp_path / "screen.md"
     given = ["bench/choose/screen.py", "2d", "--out", out, "--", *trial_2d.flags(
         tmp_path, "--tasks", "baseline", "rotation", "meanteacher", "--fractions", 50,
-        "--seeds", 3, 4, "--draws", 2)]
+        "--seeds", 3, 4, "--draws", 2, "--workers", 2)]
     said = call(*map(str, given))
     assert said.returncode == 0, said.stderr
     assert out.read_text() in said.stdout

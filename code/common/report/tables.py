@@ -4,6 +4,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable
+from statistics import mean
 
 from common.arms import BASELINE, FROM_SCRATCH, is_control
 from common.report import rates, reading
@@ -111,16 +112,36 @@ def _columns(curves: Curves) -> list[str]:
 
 
 def _scores(curves: Curves) -> list[str]:
-    """A table a measure: an arm a row, a fraction a column; and the last weights' scores."""
+    """A table a measure: an arm a row, a fraction a column; the last weights', the teachers'."""
     parts = ["## Scores", "Means over seeds with 95 % intervals, cut at the ends of the scale, by "
              "labelled share (number of cases)."]
     for measure in curves.measures:
         parts += [f"### {measure.label}", _by_fraction(
             curves, {(point.task, point.fraction): shown(point.means[measure.name])
                      for point in curves.points})]
-    return [*parts, f"### {curves.measures[0].label}: last weights instead of the best",
-            _by_fraction(curves, {(point.task, point.fraction): f"{point.last:.3f}"
-                                  for point in curves.points})]
+    head = curves.measures[0]
+    parts += [f"### {head.label}: last weights instead of the best",
+              _by_fraction(curves, {(point.task, point.fraction): f"{point.last:.3f}"
+                                    for point in curves.points})]
+    if taught := _taught(curves, head.name):
+        own = list(dict.fromkeys(task for task, _ in taught))
+        parts += [f"### {head.label}: the teacher instead of the student",
+                  "The moving average of the weights at the end of the run; curves, intervals and "
+                  "the reading are the student's.",
+                  table(["task", *_columns(curves)], [[task, *(
+                      f"{taught[task, fraction]:.3f}" if (task, fraction) in taught else ""
+                      for fraction in curves.fractions)] for task in own])]
+    return parts
+
+
+def _taught(curves: Curves, measure: str) -> dict[tuple[str, int], float]:
+    """Test scores of teachers, by arm and fraction: means over seeds of means over draws."""
+    scores: dict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in curves.runs:
+        if "teacher" in run:
+            scores[run["task"], run["fraction"]][run["seed"]].append(
+                run["teacher"]["test"][measure] or 0.0)
+    return {place: mean(map(mean, of.values())) for place, of in scores.items()}
 
 
 def _by_fraction(curves: Curves, cells: dict[tuple[str, int], str]) -> str:
