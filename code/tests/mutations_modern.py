@@ -238,12 +238,15 @@ TABLE = {
         ("cost: a mask is not encoded", "each[0, :task.alone or None].numel()", "each[0].numel()"),
     ],
     "test_doubts.py::test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt": [
-        ("reading: a shuffled start that gains as much", "_mean(undone) >= _mean(point):", "False:"),
+        ("reading: a shuffled start that may gain as much",
+         "if apart.interval and apart.interval[0] <= 0:", "if False:"),
+        ("reading: an arm shown above its shuffled start is not doubted",
+         "if apart.interval and apart.interval[0] <= 0:", "if True:"),
         ("reading: doubts only what is claimed",
          'if undone and not is_control(point.task) and verdict(point) == "above" and (',
          "if undone and not is_control(point.task) and ("),
-        ("reading: a shuffled start shown above is said once", 'verdict(undone) != "above") and',
-         "True) and"),
+        ("reading: a shuffled start shown above is said once", 'verdict(undone) != "above"):',
+         "True):"),
     ],
     P + "a_spread_of_few_runs_is_not_on_file": [
         ("spreads: of enough runs", "- 1) < LEAST:", "- 1) < 0:"),

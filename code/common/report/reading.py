@@ -8,8 +8,9 @@ import numpy as np
 from common.arms import BASELINE, ORACLE, SHUFFLED, is_control, is_shuffled, parts
 from common.report import rates
 from common.report.curves import Curves, Point
-from common.runs.records import FEW_STEPS
-from common.stats.estimates import MIN_BLOCKS
+from common.runs.records import FEW_STEPS, cases_of
+from common.stats.estimates import MIN_BLOCKS, Design, Estimate
+from common.stats.family import compare
 
 LEARNT = 0.1  # of the way from chance to a perfect score, under which a task was not learnt
 MOST = 3      # arms listed in one sentence
@@ -26,7 +27,7 @@ def sentences(curves: Curves) -> list[str]:
     if not any(point.interval for point in compared):
         return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
                 "no intervals: nothing can be claimed.", *_learnt(curves)]
-    return [*_short(curves), *_primary(compared, curves), *_undone(compared),
+    return [*_short(curves), *_primary(compared, curves), *_undone(compared, curves),
             *_oracle(compared, curves), *_kept(curves), *_shown(compared, curves),
             *_could(curves), *_planned(curves),
             *_saved(curves), *_exchange(curves), *_pools(curves), *_shuffled(compared),
@@ -74,23 +75,33 @@ def _primary(points: list[Point], curves: Curves) -> list[str]:
             f"{_said(found[0])}."]
 
 
-def _undone(points: list[Point]) -> list[str]:
-    """Gains that a start which has lost all it had learnt has too, shown for itself or not."""
+def _undone(points: list[Point], curves: Curves) -> list[str]:
+    """Gains that are not shown to be more than those of a start which has lost all it had learnt.
+
+    Where that start's own gain is shown, another sentence says so.
+    """
     lines = []
     for point in points:
         undone = next((other for other in points if other.fraction == point.fraction
                        and other.task == f"{point.task}@{SHUFFLED}" and other.interval), None)
         if undone and not is_control(point.task) and verdict(point) == "above" and (
-                verdict(undone) != "above") and _mean(undone) >= _mean(point):
-            lines.append(f"But {undone.task}, whose start has lost all it had learnt, gains as "
-                         f"much at {point.fraction} %: {_ends(undone)}. So what {point.task} "
-                         "gains there need not come from what was learnt.")
+                verdict(undone) != "above"):
+            apart = _apart(curves, point, undone)
+            if apart.interval and apart.interval[0] <= 0:
+                between = _between(apart.mean, apart.interval)
+                lines.append(f"But {undone.task}, whose start has lost all it had learnt, stands "
+                             f"at {_ends(undone)} there, and {point.task} at {point.fraction} % is "
+                             f"not shown to lie above it: {between}. So its gain need not come "
+                             "from what was learnt.")
     return lines
 
 
-def _mean(point: Point) -> float:
-    assert point.difference is not None
-    return point.difference.mean
+def _apart(curves: Curves, point: Point, other: Point) -> Estimate:
+    """An arm less another at the same fraction, paired by seed and test case."""
+    cases = cases_of(curves.runs)
+    two = {one.task: cases[one.task, one.fraction] for one in (point, other)}
+    return compare(curves.measures[0], two, other.task, Design(curves.folds, point.fraction)
+                   ).differences[point.task]
 
 
 def _said(point: Point) -> str:
@@ -303,8 +314,12 @@ def _gain(point: Point) -> str:
 def _ends(point: Point) -> str:
     """The difference and its interval."""
     assert point.difference is not None and point.interval is not None
-    low, high = point.interval
-    return f"{point.difference.mean:+.3f} ({low:+.3f} to {high:+.3f})"
+    return _between(point.difference.mean, point.interval)
+
+
+def _between(mean: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _all(items: list[str]) -> str:
