@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from common.errors import InputError
+from common.runs import training
+from common.schedule import workers
 from common.settings import from_flags
 
 CODE = Path(__file__).resolve().parents[1]
@@ -32,6 +35,18 @@ def pancreas(*flags: str) -> Any:
     sys.path.insert(0, str(CODE / "3d"))
     settings = from_flags(runpy.run_path(str(CODE / "3d/exp.py")), flags)
     return importlib.import_module("bench.scaling").pancreas(settings)
+
+
+def test_what_the_tests_on_a_card_use_is_there() -> None:
+    """They run on a card, or as slow tests; a module that moves would be noticed there alone."""
+    text = (CODE / "tests/test_gpu.py").read_text()
+    named = set(re.findall(r'import_module\("([\w.]+)"\)', text))
+    assert len(named) == text.count("import_module(") > 2
+    trees, rows, bench = map(importlib.import_module, sorted(named, key=("bench.trees",
+                             "bench.rows.step_rows", "bench.gpu.card_steps").index))
+    assert trees.open_3d and trees.open_2d and rows.Step and bench.SMOKE
+    for where, name in re.findall(r"\b(training|workers)\.(\w+)", text):
+        assert hasattr({"training": training, "workers": workers}[where], name), name
 
 
 def test_hours_of_a_grid_are_its_steps_times_their_seconds(gpu: ModuleType) -> None:

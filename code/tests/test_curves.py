@@ -4,6 +4,7 @@ import csv
 import importlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy.stats import t as student
 from test_family import rest_by_loops
 
 from common.errors import InputError
-from common.report import curves, tables
+from common.report import curves, missing, tables
 from common.report.curves import Curves
 from common.runs import records
 from common.stats import dunnett
@@ -174,6 +175,32 @@ def test_what_an_arm_or_seed_lacks_is_said(tmp_path: Path) -> None:
     for seed in (0, 2):
         (folder / f"finetune/rpl/fraction025/seed{seed}/scores.json").unlink()
     assert curves.of(records.read(folder), DICE).missing == ["rpl at 25 %: seeds 0, 2"]
+
+
+def test_a_baseline_with_fractions_of_its_own_lacks_nothing(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+
+    def at_50(task: str, *seeds: int) -> None:
+        for seed in seeds:
+            write(folder, task, 50, seed, test={"dice": 0.5},
+                  cases={"c0": {"dice": 0.5, "dice_a": 0.5}})
+
+    at_50("baseline", 0, 1)
+    assert curves.of(records.read(folder), DICE).missing == [
+        f"{task} at 50 %: seed{seeds}" for task, seeds in
+        (("baseline", " 2"), ("cpc", "s 0, 1, 2"), ("rpl", "s 0, 1, 2"))]
+    at_50("baseline", 2)
+    assert curves.of(records.read(folder), DICE).missing == []
+    two = {0: {0: {}, 1: {}}, 1: {0: {}}}
+    assert missing.runs({("baseline", 5): dict.fromkeys((0, 1), {0: {}}), ("baseline", 50): two,
+                         ("rpl", 5): dict.fromkeys((0, 1), {0: {}})}, curves.order
+                        ) == ["baseline at 50 %: draw 1 of seed 1"]
+    at_50("rpl", 0, 1, 2)
+    assert curves.of(records.read(folder), DICE).missing == ["cpc at 50 %: seeds 0, 1, 2"]
+    for fraction in LEVELS:
+        shutil.rmtree(folder / f"finetune/baseline/fraction{fraction:03d}")
+    shutil.rmtree(folder / "finetune/rpl/fraction050")
+    assert "baseline at 25 %: seeds 0, 1, 2" in curves.of(records.read(folder), DICE).missing
 
 
 @pytest.mark.parametrize("changed", [{"data": "other"}, {"splits": "other"},

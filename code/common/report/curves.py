@@ -8,6 +8,7 @@ from functools import cached_property
 from common.arms import BASELINE, is_control, pretraining
 from common.errors import InputError
 from common.files import Json, differences
+from common.report import missing
 from common.runs.records import Records, cases_of, folds_of, of_share, share_of
 from common.stats import estimates, family, power, savings, shares
 from common.stats.estimates import Design, Estimate
@@ -205,7 +206,7 @@ def of(records: Records, measures: list[Measure], *, target: float | None = None
                 for _, fraction in grid}
     rates = exchange(head, cases, BASELINE, labelled, folds=folds, controls=controls, target=target)
     return Curves(records.dataset, runs, whole, measures, points, families, lasts,
-                  [*_missing(grid), *_left_out(families)],
+                  [*missing.runs(grid, order), *missing.cases(families)],
                   dict(sorted(savings.reached(head, cases, BASELINE, folds, controls).items(),
                               key=lambda one: order(one[0]))),
                   [*map(_solved, whole)], records.plan, rates,
@@ -260,11 +261,6 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _left_out(families: dict[int, Family]) -> list[str]:
-    """Cases and draws that not all runs of a fraction have."""
-    return [f"{fraction} %: {note}" for fraction, one in families.items() for note in one.notes]
-
-
 def _solved(run: Json) -> dict[str, int | None]:
     """The epoch at which each score of a pretraining run is solved; none if it never is.
 
@@ -291,28 +287,6 @@ def _point(grid: Grid, key: tuple[str, int], measures: list[Measure], found: Fam
                  _mean([_mean([run["last"]["test"][name] or 0.0 for run in draws.values()])
                         for draws in grid[key].values()]),
                  found.differences.get(key[0]) if found else None, primary)
-
-
-def _missing(arms: Grid) -> list[str]:
-    """Runs that some other arm, fraction, seed or draw suggests should be there."""
-    tasks, fractions = {task for task, _ in arms}, {fraction for _, fraction in arms}
-    seeds = {seed for runs in arms.values() for seed in runs}
-    lines = []
-    for task in sorted(tasks, key=order):
-        for fraction in sorted(fractions):
-            there = arms.get((task, fraction), {})
-            draws = {draw for (_, at), runs in arms.items() if at == fraction
-                     for one in runs.values() for draw in one}
-            lines += [f"{task} at {fraction} %: {_named('seed', sorted(seeds - there.keys()))}"
-                      ] if seeds - there.keys() else []
-            lines += [f"{task} at {fraction} %: {_named('draw', sorted(draws - one.keys()))} of "
-                      f"seed {seed}" for seed, one in sorted(there.items()) if draws - one.keys()]
-    return lines
-
-
-def _named(word: str, numbers: list[int]) -> str:
-    """Write "seed 1" or "seeds 1, 2"."""
-    return f"{word}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
 def unlike(runs: list[Json]) -> str | None:

@@ -137,8 +137,8 @@ def _oracle(points: list[Point], curves: Curves) -> list[str]:
 def _kept(curves: Curves) -> list[str]:
     """An oracle that could not keep what it knew when its rates were chosen."""
     return [f"When its rates were chosen the {arm} kept {100 * one['kept']:.0f} % of its own "
-            f"validation score at {curves.rates['fractions'][0]} %, under "
-            f"{100 * one['least']:.0f} %: the recipe lets little through there."
+            f"validation score at {curves.rates['fractions'][0]} %, under the "
+            f"{100 * one['least']:.0f} % asked for: there the recipe holds a part of a gain back."
             for arm, one in curves.rates.get("arms", {}).items()
             if one.get("kept", 1.0) < one.get("least", 0.0)]
 
