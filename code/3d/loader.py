@@ -30,6 +30,7 @@ from common.files import read_json
 BODY = 0.05       # scaled intensity above which a voxel belongs to the body; official code
 PERCENTILES = (0.5, 99.5)  # of a volume's voxels, clipped to; "minmax" is (0, 100)
 SMALLEST_AXIS = 8  # voxels; fewer cannot be told from a mistaken axis
+LISTED = "dataset.json lists {} under 'modality'; correct one of them"
 VERSION = 3       # raise when preprocessing changes: caches are then made anew
 
 
@@ -148,13 +149,46 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
         facts["truth"] = _digest(label)
         facts["contains"] = [number for number in range(classes) if (label == number).any()]
         facts["foreground"] = float(np.count_nonzero(label) * np.prod(spacing))
-    limits = [intensities(volume[..., c], intensity, source.image) for c in range(channels)]
-    box = body_box(volume, limits)
-    scaled = [scale(volume[..., c][box], *limits[c]) for c in range(channels)]
-    del volume
-    image = np.stack([resize(channel, resolution, order=1) for channel in scaled])
+    image, box = seen(volume, source.image, resolution=resolution, intensity=intensity)
     resized = None if label is None else resize(label[box], resolution, order=0)
-    return image.astype(np.float16), resized, facts
+    return image, resized, facts
+
+
+def seen(volume: np.ndarray, file: Path, *, resolution: int, intensity: str
+         ) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """What a network sees of a volume (X, Y, Z, C): (C, R, R, R) float16 in 0..1, and its box."""
+    channels = range(volume.shape[3])
+    limits = [intensities(volume[..., c], intensity, file) for c in channels]
+    box = body_box(volume, limits)
+    scaled = [scale(volume[..., c][box], *limits[c]) for c in channels]
+    return np.stack([resize(one, resolution, order=1) for one in scaled]).astype(np.float16), box
+
+
+def read_scan(file: Path, channels: int) -> tuple[np.ndarray, list[float]]:
+    """A scan to predict, checked: voxels (X, Y, Z, C) in RAS+, spacing in mm."""
+    volume, spacing, _ = read_volume(file)
+    volume = volume[..., None] if volume.ndim == 3 else volume
+    _check_volume(file, volume, channels, "the network has {}; give it scans like those it saw")
+    return volume, spacing
+
+
+def in_its_grid(canonical: np.ndarray, file: Path, note: str) -> nib.Nifti1Image:
+    """An array (X, Y, Z[, K]) in RAS+ as an image in the grid and orientation of a NIfTI file.
+
+    Affine, sform and qform are the file's; of its header nothing else is taken over.
+    """
+    source: Any = nib.load(file)
+    own = nib.io_orientation(source.affine)
+    turned = nib.apply_orientation(canonical, nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt(("R", "A", "S")), own))
+    made = type(source)(np.asarray(turned), source.affine)
+    made.header.set_zooms((*source.header.get_zooms()[:3], *(1,) * (turned.ndim - 3)))
+    made.header.set_xyzt_units(*source.header.get_xyzt_units())
+    for matrix in ("sform", "qform"):
+        values, code = getattr(source.header, f"get_{matrix}")(coded=True)
+        getattr(made, f"set_{matrix}")(values, int(code), update_affine=False)
+    made.header["descrip"] = note[:79]
+    return made
 
 
 def _digest(voxels: np.ndarray) -> str:
@@ -193,11 +227,11 @@ def _open(file: Path) -> Any:
     return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(content)
 
 
-def _check_volume(file: Path, volume: np.ndarray, channels: int) -> None:
+def _check_volume(file: Path, volume: np.ndarray, channels: int, wanted: str = LISTED) -> None:
     """Right number of axes and channels, all voxels finite."""
     if volume.ndim != 4 or volume.shape[3] != channels:
-        raise InputError(f"{file}: {volume.shape[3:] or (1,)} channels, but dataset.json lists "
-                         f"{channels} under 'modality'; correct one of them")
+        raise InputError(f"{file}: {volume.shape[3:] or (1,)} channels, but "
+                         f"{wanted.format(channels)}")
     if min(volume.shape[:3]) < SMALLEST_AXIS:
         raise InputError(f"{file}: {' x '.join(map(str, volume.shape[:3]))} voxels; every axis "
                          f"needs at least {SMALLEST_AXIS}")

@@ -25,7 +25,7 @@ def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Tria
     same = [torch.equal(given_[name], lent[name]) for name in given_]
     assert all(same) and any(not torch.equal(given_[name], own[name]) for name in given_)
     run = "finetune/rotation/fraction050/seed0"
-    plain, still = (torch.load(folder / run / "best.pt") for folder in folders[:2])
+    plain, still = (torch.load(folder / run / "best.pt")["state_dict"] for folder in folders[:2])
     weights = [name for name in plain if name.startswith("encoder.") and name.endswith("weight")]
     assert weights and all(torch.equal(still[name], given_[name.removeprefix("encoder.")])
                            for name in weights)

@@ -133,7 +133,8 @@ def check_weights(records: Path) -> None:
     files = [*records.rglob("encoder.pt"), *records.rglob("best.pt")]
     assert len(files) == 3 and not list(records.rglob("last.pt"))
     for file in files:
-        tensors = torch.load(file, weights_only=True)  # where they were saved from
+        state = torch.load(file, weights_only=True)  # where they were saved from
+        tensors = state.get("state_dict", state)
         assert {tensor.device.type for tensor in tensors.values()} == {"cpu"}, file
         assert {tensor.dtype for tensor in tensors.values()} <= {torch.float32, torch.int64}, file
 

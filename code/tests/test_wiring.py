@@ -19,6 +19,7 @@ from common.downstream import metrics
 from common.files import read_json
 from common.runs import checkpoint, stages
 from common.runs.records import Run
+from common.runs.trained import weights_of
 from common.runs.training import Recipe, State
 from common.schedule import mending, plan
 from common.tasks.siamese import batch_norms
@@ -227,7 +228,7 @@ def test_what_is_reported_is_that_of_the_best_weights_and_beside_it_of_the_last(
                     if evaluation.rows == rows and equal(evaluation.weights, state)]
             assert [evaluation.figure for evaluation in mine] == [reported[metric]]
         assert len(one.evaluations) == 4 and scores["metric"] == metric
-        assert equal(checkpoint.load(one.run.folder / "best.pt"), one.fit.best)
+        assert equal(weights_of(one.run.folder / "best.pt"), one.fit.best)
         assert scores["selected"]["step"] == one.fit.recipe.steps
         assert (scores["test_cases"], scores["validation"]) == (len(test), len(val))
 

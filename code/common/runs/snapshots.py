@@ -21,7 +21,7 @@ from common import arms
 from common.errors import InputError
 from common.files import digest, file_lock
 from common.machine import devices
-from common.runs import checkpoint, pictures
+from common.runs import pictures, trained
 from common.runs.encoders import place
 from common.runs.pictures import DRAW, SHOWN, Array, montage, to_bytes, write_arrays
 from common.runs.stages import load_cases
@@ -98,7 +98,7 @@ def examples(study: Study, cases: Cases) -> dict[str, Array] | None:
     fraction, seed = _smallest(study)
     runs = {task: study.finetune_run(task, fraction, seed) for task in _arms(study)}
     runs = {task: run for task, run in runs.items()
-            if run.done() and (run.folder / "best.pt").exists()}
+            if run.done() and (run.folder / trained.NAME).exists()}
     digests = [digest(run.scores()) for run in runs.values()]
     if _unchanged(study.folder / "examples.npz", list(runs), digests):
         return None
@@ -106,7 +106,7 @@ def examples(study: Study, cases: Cases) -> dict[str, Array] | None:
     rows = cases.rows(chosen)
     labels = [_truth(cases, row) for row in rows]
     planes = [downstream.plane(label) for label in labels]
-    predicted = [_predict(study, run.folder / "best.pt", cases, rows, planes)
+    predicted = [_predict(study, run.folder / trained.NAME, cases, rows, planes)
                  for run in runs.values()]
     images = np.stack([_image(cases.batch([row], labelled=False).images[0], plane, study)
                        for row, plane in zip(rows, planes, strict=True)])
@@ -162,7 +162,7 @@ def _predict(study: Study, weights: Path, cases: Cases, rows: Sequence[int],
              planes: Sequence[int | None]) -> Array:
     """What a finetuned network says of the kept plane of ``rows``: (cases, ...) class numbers."""
     model = study.networks.downstream(study.networks.encoder())
-    model.load_state_dict(checkpoint.load(weights))
+    model.load_state_dict(trained.weights_of(weights))
     place(study, model, cases.device)
     model.eval()
     downstream, found = study.downstream(), []

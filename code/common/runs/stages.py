@@ -9,7 +9,7 @@ from torch import nn
 
 from common import arms
 from common.machine import parallel
-from common.runs import checkpoint, pictures
+from common.runs import checkpoint, pictures, trained
 from common.runs.encoders import (
     check_rows,
     for_whole_images,
@@ -147,12 +147,12 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
     assert state.best_weights is not None
     fit.model.load_state_dict(state.best_weights)
     figures, scores = figures_of(test)
-    checkpoint.save(run.folder / "best.pt", checkpoint.weights(fit.model))
+    trained.save(study, run, checkpoint.weights(fit.model))
     labelled = [fit.cases.ids[row] for row in fit.train]
     seed, arm = run.identity["seed"], run.identity["task"]
     if arms.pretraining(arm) not in study.external:  # of whose images nobody may know
         seen = {*labelled, *([] if arm == arms.BASELINE else study.pool(seed))}
-        write_origin(run.folder / "best.pt", study.dataset,
+        write_origin(run.folder / trained.NAME, study.dataset,
                      learnt_from=_pixels(study, sorted(seen)),
                      chosen_on=_pixels(study, study.splits.val))
     run.finish({"stage": "finetune", **{key: run.identity[key] for key in

@@ -136,7 +136,7 @@ def segmentations(saved: Mapping[str, Array], curves: Curves, path: Path) -> Non
         for panel, title in zip(axes[0], columns, strict=True):
             panel.set_title(title, fontsize=9)
         figure.legend(handles=[Patch(color=colour, label=name) for name, colour in
-                               zip(classes, _colours(len(classes)), strict=True)],
+                               zip(classes, colours(len(classes)), strict=True)],
                       loc="lower left", ncols=min(6, len(classes)), fontsize=8,
                       bbox_to_anchor=(0.003, 0.58 / height))
         figure.subplots_adjust(left=0.08, right=0.985, top=1 - 0.6 / height,
@@ -152,7 +152,7 @@ def segmentations(saved: Mapping[str, Array], curves: Curves, path: Path) -> Non
 
 def _contours(panel: Axes, truth: Array, classes: int) -> None:
     """The edges of every class of a map, along the sides of its voxels."""
-    for label, colour in enumerate(_colours(classes), 1):
+    for label, colour in enumerate(colours(classes), 1):
         lines = _edges(truth == label)
         for ink, width in (("black", 2.6), (colour, 1.3)):
             panel.add_collection(LineCollection(lines, colors=[ink], linewidths=width,
@@ -212,13 +212,13 @@ def _overlaid(image: Array, labels: Array | None, classes: int) -> Array:
     base = image / 255.0 if image.ndim == 3 else np.repeat(image[..., None] / 255.0, 3, axis=2)
     if labels is not None:
         for label in range(1, classes + 1):
-            colour = np.array(_colours(classes)[label - 1])
+            colour = np.array(colours(classes)[label - 1])
             inside = labels == label
             base[inside] = (1 - COVER) * base[inside] + COVER * colour
     return base
 
 
-def _colours(classes: int) -> list[tuple[float, float, float]]:
+def colours(classes: int) -> list[tuple[float, float, float]]:
     """A colour a class: of six that any eye tells apart, or of twenty."""
     names = CLASSES if classes <= len(CLASSES) else [
         matplotlib.colors.to_hex(matplotlib.colormaps["tab20"](i % 20)) for i in range(classes)]

@@ -1,0 +1,169 @@
+"""Grade new images with what exp.py has trained; a CSV, and where the network looked.
+
+    python code/2d/predict.py --run results/2d/<dataset>/finetune/simclr/fraction100/seed0 \\
+        IMAGES --to OUT
+    ... --run .../seed0 --run .../seed1          several runs: the mean of their probabilities
+    ... --heat                                   also OUT/<image>.png: Grad-CAM beside the image
+
+IMAGES: files (png, jpg, tif) or folders of them. OUT/predictions.csv: the grade; the expected
+grade; for every grade k but 0 the probability that the grade is at least k. Images that it has
+already are left out, so that the same command goes on after a stop. Not for clinical use.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import loader
+import model
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from common.data.cache import Source
+from common.errors import InputError, exit_status
+from common.predict import command, overlay
+from common.predict.command import Ensemble
+from common.runs.trained import Trained
+
+ALIKE = ("RESOLUTION", "GRADES")
+BATCH = 16  # images at a time
+
+
+def main() -> int:
+    """Predict every image that has no row yet."""
+    parser = command.parser(__doc__, "images")
+    parser.add_argument("--heat", action="store_true",
+                        help="also OUT/<image>.png: the image as the network sees it, and Grad-CAM")
+    asked = parser.parse_args()
+    files = command.found(asked.files, lambda file: file.name if file.suffix.lower()
+                          in loader.SUFFIXES else None)
+    networks = command.ensemble(asked, "2d", network, ALIKE)
+    asked.to.mkdir(parents=True, exist_ok=True)
+    table, columns = asked.to / "predictions.csv", columns_of(networks)
+    there = rows_of(table, columns, networks.note)
+    left = {name: file for name, file in files.items() if name not in there
+            or (asked.heat and not heat_file(asked, name).exists())}
+    if len(left) < len(files):
+        print(f"kept      {len(files) - len(left)} of {len(files)} images are in {table} already")
+    keep(table, columns, there)
+    wrong: list[str] = []
+    with table.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        for names, images in read(left, networks, wrong):
+            for name, row in zip(names, graded(networks, asked, names, images), strict=True):
+                if name not in there:
+                    writer.writerow(row)
+            file.flush()
+    print(f"written   {table}")
+    return command.ended(len(left), wrong, "image")
+
+
+def network(trained: Trained) -> model.Grader:
+    """The DenseNet of a run with its head, without its weights."""
+    s = trained.settings
+    return model.Grader(model.Encoder(s["BLOCKS"], s["GROWTH"]), s["GRADES"])
+
+
+def columns_of(networks: Ensemble) -> list[str]:
+    """Of the table."""
+    grades = range(1, len(networks.first.classes))
+    return ["image", "grade", "expected", *(f"at_least_{grade}" for grade in grades), "note"]
+
+
+def heat_file(asked: argparse.Namespace, name: str) -> Path:
+    """Where the heat map of an image lies."""
+    made: Path = asked.to / f"{name}.png"
+    return made
+
+
+def rows_of(table: Path, columns: Sequence[str], note: str) -> dict[str, dict[str, str]]:
+    """The whole rows of a table that is there, by image; InputError if others made it."""
+    if not table.exists():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+        found = list(rows[0]) if rows else list(columns)
+    whole = [row for row in rows if None not in row.values() and None not in row]
+    if found != list(columns) or any(row["note"] != note for row in whole[:-1]):
+        raise InputError(f"{table}: is there and was not made with these weights; give another "
+                         "--to")
+    return {row["image"]: row for row in whole if row["note"] == note}  # the last may be cut
+
+
+def keep(table: Path, columns: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Begin the table with the rows that are kept; a row that was cut by a stop goes."""
+    partial_file = table.with_name(f".partial.{table.name}")
+    with partial_file.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+    partial_file.replace(table)
+
+
+def read(files: Mapping[str, Path], networks: Ensemble, wrong: list[str]
+         ) -> Iterator[tuple[list[str], Tensor]]:
+    """Names and images (B, 3, R, R) uint8, a batch after another; who cannot be read is named."""
+    prepare = partial(loader.preprocess, resolution=networks.first.settings["RESOLUTION"])
+    names: list[str] = []
+    images: list[Tensor] = []
+    for number, (name, file) in enumerate(tqdm(files.items(), unit="image",
+                                               disable=len(files) < 2), 1):
+        try:
+            images.append(torch.from_numpy(np.ascontiguousarray(prepare(Source(name, file))[0])))
+            names.append(name)
+        except InputError as error:
+            wrong.append(name)
+            tqdm.write(f"error: {error}", file=sys.stderr)
+        if names and (len(names) == BATCH or number == len(files)):
+            yield names, torch.stack(images)
+            names, images = [], []
+
+
+def graded(networks: Ensemble, asked: argparse.Namespace, names: Sequence[str],
+           images: Tensor) -> list[dict[str, object]]:
+    """A row an image, and its heat map where asked for."""
+    shown = images.to(networks.device).float() / 255
+    with torch.inference_mode():
+        at_least = torch.stack([one(shown).float().sigmoid() for one in networks.networks]
+                               ).mean(0).cpu()  # (B, grades), the first of them always there
+    grades = ((at_least > 0.5).sum(1) - 1).clamp(0, at_least.shape[1] - 1)
+    if asked.heat:
+        for name, image, heat in zip(names, images, heat_maps(networks, shown), strict=True):
+            overlay.save(overlay.warm(image.permute(1, 2, 0).numpy(), heat.numpy()),
+                         heat_file(asked, name))
+    return [{"image": name, "grade": int(grade), "expected": f"{float(row[1:].sum()):.4f}",
+             **{f"at_least_{number}": f"{float(value):.4f}" for number, value
+                in enumerate(row[1:], 1)}, "note": networks.note}
+            for name, grade, row in zip(names, grades, at_least, strict=True)]
+
+
+def heat_maps(networks: Ensemble, images: Tensor) -> Tensor:
+    """Grad-CAM of the expected grade, 0 to 1: (B, 3, H, W) -> (B, H, W), the mean of the networks.
+
+    Selvaraju et al. 2017: the last maps, weighted by the mean gradient of each, rectified. What
+    raises the grade is warm.
+    """
+    total = images.new_zeros(len(images), *images.shape[2:])
+    for one in networks.networks:
+        assert isinstance(one, model.Grader)
+        with torch.no_grad():
+            maps = one.encoder.stages(images)[-2]
+        maps.requires_grad_()
+        logits = one.head(F.adaptive_avg_pool2d(maps, 1).flatten(1))
+        gradient, = torch.autograd.grad(logits[:, 1:].sigmoid().sum(), maps)
+        cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu().detach()
+        cam = F.interpolate(cam, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        total += cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    return (total / len(networks.networks)).cpu()
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -1,0 +1,155 @@
+"""Segment new scans with what exp.py has trained; label maps in each scan's own grid.
+
+    python code/3d/predict.py --run results/3d/<dataset>/finetune/mae/fraction100/seed0 \\
+        SCANS --to OUT
+    ... --run .../seed0 --run .../seed1          several runs: the mean of their probabilities
+    ... --probabilities --overlays               also each class's probability, and pictures
+
+SCANS: NIfTI files or folders of them, any orientation, with the channels of the training data.
+OUT/<scan>.nii.gz has the scan's grid, orientation and affine. Scans that OUT has already are left
+out, so that the same command goes on after a stop. Not for clinical use.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import loader
+import model
+import nibabel as nib
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.errors import InputError, exit_status
+from common.predict import command, overlay
+from common.predict.command import Ensemble
+from common.report.figures.examples import colours
+from common.runs.trained import Trained
+
+ALIKE = ("RESOLUTION", "INTENSITY")  # how a scan is preprocessed
+
+
+def main() -> int:
+    """Predict every scan that has no output yet."""
+    parser = command.parser(__doc__, "scans")
+    parser.add_argument("--probabilities", action="store_true",
+                        help="also OUT/<scan>_probabilities.nii.gz: (X, Y, Z, classes)")
+    parser.add_argument("--overlays", action="store_true",
+                        help="also OUT/<scan>.png: outlines in three planes")
+    asked = parser.parse_args()
+    scans = command.found(asked.files, lambda file: loader.case_id(file) if file.name.endswith(
+        (".nii", ".nii.gz")) else None)
+    with_networks = command.ensemble(asked, "3d", network, ALIKE)
+    asked.to.mkdir(parents=True, exist_ok=True)
+    left = {name: file for name, file in scans.items()
+            if not done(name, file, asked, with_networks.note)}
+    if len(left) < len(scans):
+        print(f"kept      {len(scans) - len(left)} of {len(scans)} scans are in {asked.to} "
+              "already, from these weights")
+    return command.each(left, partial(predict, with_networks, asked), "scan")
+
+
+def network(trained: Trained) -> model.UNet:
+    """The U-Net of a run, without its weights."""
+    s = trained.settings
+    return model.UNet(model.Encoder(len(trained.about["channels"]), s["FILTERS"], s["LEVELS"]),
+                      len(trained.classes) + 1)
+
+
+def outputs(name: str, asked: argparse.Namespace) -> list[Path]:
+    """The files that are made of a scan, the label map last: it says that all are there."""
+    return [*[asked.to / f"{name}_probabilities.nii.gz"] * asked.probabilities,
+            *[asked.to / f"{name}.png"] * asked.overlays, asked.to / f"{name}.nii.gz"]
+
+
+def done(name: str, scan: Path, asked: argparse.Namespace, note: str) -> bool:
+    """Whether a scan's output is there, of these weights; InputError if another file has its name.
+    """
+    target = asked.to / f"{name}.nii.gz"
+    if not target.exists():
+        return False
+    try:
+        made: Any = nib.load(target)
+        said = bytes(made.header["descrip"].item()).decode(errors="replace")
+    except Exception:  # whatever it is, it is not ours
+        said = ""
+    if target.resolve() == scan.resolve() or command.NOTE not in said:
+        raise InputError(f"{target}: is there and was not made by predict.py; give another --to")
+    if said != note[:79]:
+        raise InputError(f"{target}: was made with other weights ({said}); give another --to")
+    return (all(file.exists() for file in outputs(name, asked))
+            and target.stat().st_mtime >= scan.stat().st_mtime)
+
+
+def predict(networks: Ensemble, asked: argparse.Namespace, name: str, scan: Path) -> str:
+    """Write what is asked of a scan; returns the volume of every class."""
+    first = networks.first
+    volume, spacing = loader.read_scan(scan, len(first.about["channels"]))
+    image, box = loader.seen(volume, scan, resolution=first.settings["RESOLUTION"],
+                             intensity=first.settings["INTENSITY"])
+    probabilities = answer(networks, image)
+    size = [side.stop - side.start for side in box]
+    labels = np.zeros(volume.shape[:3], np.uint8)
+    labels[box] = most_likely(probabilities, size)
+    if asked.probabilities:
+        whole = np.zeros((*volume.shape[:3], len(probabilities)), np.float32)
+        whole[..., 0] = 1  # outside the body is background
+        for number, one in enumerate(enlarged(probabilities, size)):
+            whole[..., number][box] = one.numpy()
+        write(loader.in_its_grid(whole, scan, networks.note),
+              asked.to / f"{name}_probabilities.nii.gz")
+        del whole
+    if asked.overlays:
+        overlay.save(overlay.planes(volume[..., 0], labels, spacing, colours(len(first.classes))),
+                     asked.to / f"{name}.png")
+    write(loader.in_its_grid(labels, scan, networks.note), asked.to / f"{name}.nii.gz")
+    millilitres = np.bincount(labels.ravel(), minlength=len(probabilities)) * np.prod(spacing) / 1e3
+    return ", ".join(f"{one} {amount:.4g} ml" for one, amount
+                     in zip(first.classes, millilitres[1:], strict=True))
+
+
+def answer(networks: Ensemble, image: np.ndarray) -> Tensor:
+    """Probabilities of every class on the networks' grid: (C, R, R, R) -> (K, R, R, R), the mean.
+    """
+    volume = torch.from_numpy(image).to(networks.device).float()[None]
+    with torch.inference_mode():
+        several = [network(volume)[0].float().softmax(0) for network in networks.networks]
+        return torch.stack(several).mean(0).cpu()
+
+
+def enlarged(probabilities: Tensor, size: list[int]) -> Iterator[Tensor]:
+    """The probability of one class after the other, resampled linearly to (X, Y, Z) voxels."""
+    for one in probabilities:
+        yield F.interpolate(one[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
+
+
+def most_likely(probabilities: Tensor, size: list[int]) -> np.ndarray:
+    """The class of every voxel, uint8; one class at a time, for the sake of memory."""
+    several = enlarged(probabilities, size)
+    best = next(several)
+    labels = torch.zeros(*size, dtype=torch.uint8)
+    for number, one in enumerate(several, 1):
+        labels[one > best] = number
+        best = torch.maximum(best, one)
+    return labels.numpy()
+
+
+def write(image: nib.Nifti1Image, path: Path) -> None:
+    """Write a NIfTI file, whole or not at all."""
+    partial_file = path.with_name(f".partial.{path.name}")
+    try:
+        nib.save(image, partial_file)
+        partial_file.replace(path)
+    finally:
+        partial_file.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

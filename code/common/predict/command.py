@@ -1,0 +1,140 @@
+"""What both predict.py share: flags, the files to predict, networks from runs, the loop over files.
+
+Every file is tried; what cannot be used is named in one line, and the exit status is 2 at the end.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from common.errors import InputError, few
+from common.files import differences, digest
+from common.machine import devices, limits
+from common.runs import checkpoint, trained
+from common.runs.trained import Trained
+
+NOTE = "Not for clinical use"
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks that answer together: the mean of their probabilities counts."""
+
+    runs: list[Trained]
+    networks: list[nn.Module]  # in evaluation, on the device
+    device: torch.device
+
+    @property
+    def first(self) -> Trained:
+        """One of the runs; all have its classes, channels and way of preprocessing."""
+        return self.runs[0]
+
+    @property
+    def note(self) -> str:
+        """What every output says of itself: under 80 letters, as NIfTI has them."""
+        tree = self.first.about["tree"]
+        return f"{NOTE}; code/{tree}/predict.py, weights {self.digest}"
+
+    @property
+    def digest(self) -> str:
+        """Of all weights, in whatever order the runs were given."""
+        return digest(sorted(checkpoint.weights_digest(run.weights) for run in self.runs))
+
+
+def parser(doc: str | None, files: str) -> argparse.ArgumentParser:
+    """The flags of both trees."""
+    made = argparse.ArgumentParser(description=doc,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("files", nargs="+", type=Path, metavar=files.upper(),
+                      help=f"{files} or folders of them")
+    made.add_argument("--run", action="append", required=True, type=Path, metavar="DIR",
+                      help="folder of a finetuning run, or its best.pt; several --run: their mean")
+    made.add_argument("--to", required=True, type=Path, metavar="OUT", help="folder for the output")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return made
+
+
+def found(paths: Iterable[Path], of_name: Callable[[Path], str | None]) -> dict[str, Path]:
+    """Files by their ids, folders searched; ``of_name`` gives a file's id, None for another kind.
+
+    InputError for a path that is not there, a folder without such files, an id twice.
+    """
+    files: dict[str, Path] = {}
+    for path in paths:
+        if (path / trained.NAME).is_file():
+            raise InputError(f"{path}: a run, not a file to predict; give each run with its own "
+                             "--run")
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        some = [(name, file) for file in inside if not file.name.startswith(".")
+                and file.is_file() and (name := of_name(file)) is not None]
+        if not some:
+            what = ("no file of the kind that is read here" if path.exists() else
+                    "no such file or folder")
+            raise InputError(f"{path}: {what}; give files or a folder of them")
+        for name, file in some:
+            other = files.setdefault(name, file)
+            if other.resolve() != file.resolve():
+                raise InputError(f"{file}: has the name of {other}, and so would its output; "
+                                 "predict them into two folders")
+    return files
+
+
+def ensemble(asked: argparse.Namespace, tree: str, make: Callable[[Trained], nn.Module],
+             alike: Sequence[str]) -> Ensemble:
+    """The networks of the runs asked for, on the device; InputError if they do not go together.
+
+    ``alike``: settings that all must share, for they say how a file is preprocessed.
+    """
+    runs = [trained.read(path, tree) for path in asked.run]
+    for other in runs[1:]:
+        for key, values in (("classes", (runs[0].classes, other.classes)),
+                            ("channels", (runs[0].about["channels"], other.about["channels"])),
+                            *((key, (runs[0].settings.get(key), other.settings.get(key)))
+                              for key in alike)):
+            if differences({key: values[0]}, {key: values[1]}):
+                raise InputError(f"{other.file}: {key} {values[1]}, but {values[0]} in "
+                                 f"{runs[0].file}; only runs alike in this answer together")
+    device = devices.choose(asked.device, ranks=1)[0]
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    else:
+        torch.set_num_threads(limits.cores())
+    networks = []
+    for run in runs:
+        network = make(run)
+        checkpoint.fit(network, run.weights, run.file)
+        networks.append(network.to(device).eval())
+        print(f"network   {run.name} ({run.file})")
+    return Ensemble(runs, networks, device)
+
+
+def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], what: str) -> int:
+    """Do ``work`` for every file and print what it says; status 2 if some could not be used."""
+    wrong: list[str] = []
+    bar = tqdm(files.items(), unit=what, disable=len(files) < 2)
+    for name, file in bar:
+        try:
+            said = work(name, file)
+        except InputError as error:
+            wrong.append(name)
+            tqdm.write(f"error: {error}", file=sys.stderr)
+        else:
+            if said:
+                tqdm.write(f"{what:<9} {name}: {said}")
+    return ended(len(files), wrong, what)
+
+
+def ended(count: int, wrong: Sequence[str], what: str) -> int:
+    """Say how many files were predicted; the exit status."""
+    print(f"done      {count - len(wrong)} of {count} {what}s. {NOTE}.")
+    if wrong:
+        print(f"error: {len(wrong)} of {count} {what}s could not be predicted: {few(wrong)}; see "
+              "above", file=sys.stderr)
+    return 2 if wrong else 0
