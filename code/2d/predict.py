@@ -91,11 +91,10 @@ def rows_of(table: Path, columns: Sequence[str], note: str) -> dict[str, dict[st
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
         found = list(rows[0]) if rows else list(columns)
-    whole = [row for row in rows if None not in row.values() and None not in row]
-    if found != list(columns) or any(row["note"] != note for row in whole[:-1]):
+    if found != list(columns) or any(row["note"] != note for row in rows[:-1]):
         raise InputError(f"{table}: is there and was not made with these weights; give another "
                          "--to")
-    return {row["image"]: row for row in whole if row["note"] == note}  # the last may be cut
+    return {row["image"]: row for row in rows if row["note"] == note}  # the last may be cut
 
 
 def keep(table: Path, columns: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> None:

@@ -12,7 +12,7 @@ python code/3d/graph.py draws the curve. The default grid needs a GPU.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,8 @@ import torch
 
 from common.constants import *  # noqa: F403 - constants that mean the same in both trees
 from common.data import splits
+from common.data.cache import Facts, Source
+from common.downstream import native
 from common.downstream.segmentation import Augment, Segmentation
 from common.errors import InputError, exit_status
 from common.files import ROOT
@@ -48,6 +50,7 @@ RESOLUTION = 128               # voxels a side after resizing; divisible by 2^(L
 LEVELS = 4                     # of the U-Net above its bottleneck; 64 goes with 3, 32 with 2
 FILTERS = 16                   # channels of the first level, doubled at each next
 INTENSITY = "percentile"       # percentile (0.5 to 99.5), or minmax as in the paper
+MILLIMETRES = True             # whether the scans' spacing is true: scores in mm beside Dice
 CHECKPOINTING = False          # run each block twice a step for 40 % less memory; same numbers
 
 # Pretraining.
@@ -115,7 +118,20 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
                  measure=partial(mean_of, "dice", "Dice"), networks=networks,
                  classes=dataset.classes[1:], channels=dataset.channels, dimensions=3,
                  axes="Axis 0 points to the right, axis 1 up, axis 2 to the next layer.",
-                 precision=precision, rule="highest mean foreground Dice on validation")
+                 precision=precision, rule="highest mean foreground Dice on validation",
+                 native=partial(native_scores, dataset.classes[1:], cache.facts,
+                                {source.id: source for source in dataset.sources},
+                                millimetres=settings.MILLIMETRES))
+
+
+def native_scores(classes: Sequence[str], facts: Mapping[str, Facts], sources: Mapping[str, Source],
+                  probabilities: torch.Tensor, case: str, *, millimetres: bool
+                  ) -> dict[str, float | None]:
+    """What a case scores in its own grid: probabilities (K, R, R, R) there, against its labels."""
+    fact = facts[case]
+    predicted = native.in_box(probabilities, fact["shape"], [slice(*side) for side in fact["box"]])
+    return native.scores(loader.read_truth(sources[case]), predicted, classes,
+                         fact["spacing"] if millimetres else None)
 
 
 def networks_of(settings: Settings, *, channels: int, classes: int) -> Networks:

@@ -31,7 +31,7 @@ BODY = 0.05       # scaled intensity above which a voxel belongs to the body; of
 PERCENTILES = (0.5, 99.5)  # of a volume's voxels, clipped to; "minmax" is (0, 100)
 SMALLEST_AXIS = 8  # voxels; fewer cannot be told from a mistaken axis
 LISTED = "dataset.json lists {} under 'modality'; correct one of them"
-VERSION = 3       # raise when preprocessing changes: caches are then made anew
+VERSION = 4       # raise when preprocessing changes: caches are then made anew
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
 
     Canonical orientation, percentile intensities per channel, box of the body, linear resize for
     the image, nearest for labels: linear would invent class 1 at every border of 0 and 2.
-    Facts: spacing (mm), shape (voxels), pixels and truth (digests of image and labels), contains
-    (classes present), foreground (mm^3).
+    Facts: spacing (mm), shape and box (voxels), pixels and truth (digests of image and labels),
+    contains (classes present), foreground (mm^3).
     """
     volume, spacing, axes = read_volume(source.image)
     volume = volume[..., None] if volume.ndim == 3 else volume
@@ -150,6 +150,7 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
         facts["contains"] = [number for number in range(classes) if (label == number).any()]
         facts["foreground"] = float(np.count_nonzero(label) * np.prod(spacing))
     image, box = seen(volume, source.image, resolution=resolution, intensity=intensity)
+    facts["box"] = [[side.start, side.stop] for side in box]
     resized = None if label is None else resize(label[box], resolution, order=0)
     return image, resized, facts
 
@@ -162,6 +163,13 @@ def seen(volume: np.ndarray, file: Path, *, resolution: int, intensity: str
     box = body_box(volume, limits)
     scaled = [scale(volume[..., c][box], *limits[c]) for c in channels]
     return np.stack([resize(one, resolution, order=1) for one in scaled]).astype(np.float16), box
+
+
+def read_truth(source: Source) -> np.ndarray:
+    """The label map of a case in its own grid, (X, Y, Z) uint8 in RAS+; checked when it was cached.
+    """
+    assert source.label is not None
+    return read_volume(source.label)[0].astype(np.uint8)
 
 
 def read_scan(file: Path, channels: int) -> tuple[np.ndarray, list[float]]:

@@ -12,7 +12,6 @@ out, so that the same command goes on after a stop. Not for clinical use.
 
 import argparse
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from common.downstream import native
 from common.errors import InputError, exit_status
 from common.predict import command, overlay
 from common.predict.command import Ensemble
@@ -95,13 +94,12 @@ def predict(networks: Ensemble, asked: argparse.Namespace, name: str, scan: Path
     image, box = loader.seen(volume, scan, resolution=first.settings["RESOLUTION"],
                              intensity=first.settings["INTENSITY"])
     probabilities = answer(networks, image)
-    size = [side.stop - side.start for side in box]
-    labels = np.zeros(volume.shape[:3], np.uint8)
-    labels[box] = most_likely(probabilities, size)
+    labels = native.in_box(probabilities, volume.shape[:3], box)
     if asked.probabilities:
         whole = np.zeros((*volume.shape[:3], len(probabilities)), np.float32)
         whole[..., 0] = 1  # outside the body is background
-        for number, one in enumerate(enlarged(probabilities, size)):
+        size = [side.stop - side.start for side in box]
+        for number, one in enumerate(native.enlarged(probabilities, size)):
             whole[..., number][box] = one.numpy()
         write(loader.in_its_grid(whole, scan, networks.note),
               asked.to / f"{name}_probabilities.nii.gz")
@@ -122,23 +120,6 @@ def answer(networks: Ensemble, image: np.ndarray) -> Tensor:
     with torch.inference_mode():
         several = [network(volume)[0].float().softmax(0) for network in networks.networks]
         return torch.stack(several).mean(0).cpu()
-
-
-def enlarged(probabilities: Tensor, size: list[int]) -> Iterator[Tensor]:
-    """The probability of one class after the other, resampled linearly to (X, Y, Z) voxels."""
-    for one in probabilities:
-        yield F.interpolate(one[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
-
-
-def most_likely(probabilities: Tensor, size: list[int]) -> np.ndarray:
-    """The class of every voxel, uint8; one class at a time, for the sake of memory."""
-    several = enlarged(probabilities, size)
-    best = next(several)
-    labels = torch.zeros(*size, dtype=torch.uint8)
-    for number, one in enumerate(several, 1):
-        labels[one > best] = number
-        best = torch.maximum(best, one)
-    return labels.numpy()
 
 
 def write(image: nib.Nifti1Image, path: Path) -> None:

@@ -22,9 +22,9 @@ from common.errors import InputError
 
 # Constants that say which runs are made, and where; a run's numbers do not depend on them.
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
-         "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "THREADS", "PRECISION", "DEMO", "PAPER",
-         "PROTOCOL", "RERUN", "TUNE", "TUNED", "TUNE_SEEDS", "PRIMARY", "DRAWS", "POOL", "DETECT",
-         "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+         "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "MILLIMETRES", "THREADS", "PRECISION",
+         "DEMO", "PAPER", "PROTOCOL", "RERUN", "TUNE", "TUNED", "TUNE_SEEDS", "PRIMARY", "DRAWS",
+         "POOL", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
 # (A run's identity has the precision itself, the data that the columns lead to, the weights of an
 # encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands

@@ -46,8 +46,8 @@ TABLE = {
     "test_loader_promises.py::test_labels_that_only_linear_resizing_would_invent_are_not_there": [
         ("scans: nearest for labels", "resize(label[box], resolution, order=0)",
          "resize(label[box].astype(float), resolution, order=1).round().astype(np.uint8)"),
-        ("scans: linear for images", "resize(channel, resolution, order=1) for channel in scaled",
-         "resize(channel, resolution, order=0) for channel in scaled"),
+        ("scans: linear for images", "resize(one, resolution, order=1) for one in scaled",
+         "resize(one, resolution, order=0) for one in scaled"),
     ],
     "test_loader_promises.py::test_image_and_label_are_cropped_to_the_body_alike": [
         ("scans: the label is cropped as its image",
@@ -67,8 +67,8 @@ TABLE = {
         ("scans: a channel has its own intensities",
          "scale(volume[..., c][box], *limits[c])", "scale(volume[..., c][box], *limits[0])"),
         ("scans: channels keep their order",
-         "scale(volume[..., c][box], *limits[c]) for c in range(",
-         "scale(volume[..., -1 - c][box], *limits[-1 - c]) for c in range("),
+         "scale(volume[..., c][box], *limits[c]) for c in channels",
+         "scale(volume[..., -1 - c][box], *limits[-1 - c]) for c in channels"),
     ],
     ("test_loader_promises.py::test_a_label_of_another_orientation_or_of_too_high_a_class_is_refuse"
      "d"): [

@@ -1,6 +1,6 @@
 """The two stages, pretraining and finetuning: one run, whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from common.runs.rates import Rates
 from common.runs.records import Run, share_of
 from common.runs.semi import KINDS, MeanTeacher
 from common.runs.study import Study
-from common.runs.training import Fit, Recipe, evaluate
+from common.runs.training import Fit, Recipe, autocast, evaluate
 from common.tasks.batches import Cases, generator, initialise
 from common.tasks.contract import Parts, Pretext
 
@@ -147,6 +147,11 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
     assert state.best_weights is not None
     fit.model.load_state_dict(state.best_weights)
     figures, scores = figures_of(test)
+    own = study.downstream().cases(scores)
+    if study.native is not None:
+        native = native_scores(study, fit, test)
+        own = [{**case, **more} for case, more in zip(own, native, strict=True)]
+        figures |= {name: mean_of_known([case[name] for case in native]) for name in native[0]}
     trained.save(study, run, checkpoint.weights(fit.model))
     labelled = [fit.cases.ids[row] for row in fit.train]
     seed, arm = run.identity["seed"], run.identity["task"]
@@ -168,8 +173,28 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
                 "test": figures, "val": figures_of(fit.val)[0],
                 "last": last, **({"teacher": taught} if taught else {}),
                 "generated": study.generated,
-                "cases": dict(zip(tested, study.downstream().cases(scores), strict=True))})
+                "cases": dict(zip(tested, own, strict=True))})
     return f"test {task.monitor} {figures[task.monitor] or 0:.3f}"
+
+
+def native_scores(study: Study, fit: Fit, rows: list[int]) -> list[dict[str, Any]]:
+    """What each case scores in its own grid."""
+    assert study.native is not None
+    found = []
+    with torch.inference_mode():
+        for row in rows:
+            images = fit.cases.batch([row], labelled=False).images
+            with autocast(fit.cases.device, study.precision):
+                outputs = fit.model(images)
+            found.append(study.native(fit.task.probabilities(outputs)[0].cpu(),
+                                      fit.cases.ids[row]))
+    return found
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Their mean without those that are None."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def finish_trial(study: Study, fit: Fit) -> str:

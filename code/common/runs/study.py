@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common import arms
 from common.arms import BASELINE
@@ -88,6 +88,8 @@ class Study:
     axes: str                               # where these point in pictures of views
     precision: str
     rule: str                               # how the model is chosen, for the figure
+    native: Callable[[Tensor, str], Json] | None = None
+    """Scores of a case in its own grid from its probabilities (K, R, R, R); picklable."""
     rates: Mapping[str, Rates] = field(default_factory=dict)  # of each arm, where --tune chose them
 
     @property

@@ -1,0 +1,113 @@
+"""Mutations of prediction: what code, by its text; what replaces it; which tests should fail."""
+
+TESTS = "test_predict.py::test_"
+NATIVE = "test_native.py::test_"
+TABLE = {
+    TESTS + "answers_on_the_networks_grid_are_those_of_the_study": [
+        ("predict: the networks' answers are probabilities of classes",
+         "network(volume)[0].float().softmax(0)", "network(volume)[0].float().softmax(1)"),
+    ],
+    TESTS + "turned_copies_of_a_scan_get_the_same_labels_in_their_own_grid": [
+        ("predict: back in the file's own orientation",
+         'nib.orientations.axcodes2ornt(("R", "A", "S")), own))', "own, own))"),
+        ("predict: the file's own affine",
+         "made = type(source)(np.asarray(turned), source.affine)",
+         "made = type(source)(np.asarray(turned), np.eye(4))"),
+        ("predict: codes of the affine are the file's",
+         "(values, int(code), update_affine=False)", "(values, 3, update_affine=False)"),
+    ],
+    NATIVE + "the_most_likely_class_of_all": [
+        ("native: the most likely class", "labels[one > best] = number",
+         "labels[one < best] = number"),
+        ("native: among all before it", "best = torch.maximum(best, one)", "best = one"),
+    ],
+    NATIVE + "a_scan_is_background_outside_of_its_box": [
+        ("native: labels lie where the body is",
+         "labels[tuple(box)] = most_likely", "labels[tuple(slice(0, side.stop - side.start) for "
+         "side in box)] = most_likely"),
+    ],
+    NATIVE + "distances_and_shares_are_those_of_monai": [
+        ("native: in mm", "(places + first) * np.asarray(spacing, float)",
+         "(places + first) * 1.0"),
+        ("native: where the mask lies", "(places + first) *", "(places + 0 * np.array(first)) *"),
+        ("native: the worse of both ways",
+         "max(np.percentile(there, PERCENTILE), np.percentile(back, PERCENTILE))",
+         "np.percentile(there, PERCENTILE)"),
+        ("native: both surfaces count", "near / (len(there) + len(back))", "near / (2 * len(there))"),
+        ("native: a surface has a face on something else", "inside & ~binary_erosion(inside)",
+         "inside"),
+    ],
+    NATIVE + "a_class_that_is_missed_or_invented_costs_the_diagonal": [
+        ("native: absent in both does not count",
+         "if not len(surfaces[0]) and not len(surfaces[1]):", "if False:"),
+        ("native: the diagonal in mm",
+         "float(np.linalg.norm(np.multiply(truth.shape, spacing))), 0.0",
+         "float(np.linalg.norm(truth.shape)), 0.0"),
+        ("native: missed surfaces have no share",
+         "np.multiply(truth.shape, spacing))), 0.0", "np.multiply(truth.shape, spacing))), None"),
+    ],
+    NATIVE + "a_run_scores_its_test_cases_in_their_own_grid": [
+        ("native: the study's own boxes",
+         '[slice(*side) for side in fact["box"]]', '[slice(0, side) for side in fact["shape"]]'),
+        ("native: means over the cases that have the class",
+         "known = [value for value in values if value is not None]\n    return sum(known)",
+         "known = [value or 0.0 for value in values]\n    return sum(known)"),
+    ],
+    NATIVE + "without_true_spacing_nothing_is_in_mm": [
+        ("native: no mm without spacing", 'fact["spacing"] if millimetres else None',
+         'fact["spacing"]'),
+    ],
+    TESTS + "probabilities_add_up_and_labels_are_the_most_likely": [
+        ("predict: outputs say that they are not for clinical use",
+         'made.header["descrip"] = note[:79]', "pass"),
+    ],
+    TESTS + "outside_of_the_body_is_background": [
+        ("predict: outside of the body is background", "        whole[..., 0] = 1  #",
+         "        whole[..., 0] = 0  #"),
+    ],
+    TESTS + "several_runs_answer_with_the_mean_of_their_probabilities": [
+        ("predict: the mean of several runs", "torch.stack(several).mean(0).cpu()",
+         "torch.stack(several).amax(0).cpu()"),
+        ("predict: in whatever order", "digest(sorted(checkpoint", "digest(list(checkpoint"),
+    ],
+    TESTS + "what_is_there_is_kept_and_other_files_are_never_overwritten": [
+        ("predict: what is asked for beside is made", "all(file.exists() for file in outputs(name, "
+         "asked))", "True"),
+        ("predict: a scan is not overwritten",
+         "if target.resolve() == scan.resolve() or command.NOTE not in said:", "if False:"),
+        ("predict: another network's output is not kept", "if said != note[:79]:", "if False:"),
+    ],
+    TESTS + "a_scan_that_cannot_be_used_is_named_and_the_others_are_done": [
+        ("predict: the status says that some failed", "return 2 if wrong else 0", "return 0"),
+        ("predict: channels are checked", "_check_volume(file, volume, channels, \"the network",
+         "0 and _check_volume(file, volume, channels, \"the network"),
+    ],
+    TESTS + "runs_and_paths_that_do_not_fit_are_named_in_one_line": [
+        ("predict: of the other tree", 'if about["tree"] != tree:', "if False:"),
+        ("predict: files without a description", "if not isinstance(about, Mapping) or not all(",
+         "if False and not all("),
+        ("predict: runs must be alike", "if differences({key: values[0]}, {key: values[1]}):",
+         "if False:"),
+        ("predict: names that would meet", "if other.resolve() != file.resolve():", "if False:"),
+        ("predict: a run is no scan", "if (path / trained.NAME).is_file():", "if False:"),
+    ],
+    TESTS + "grades_are_those_of_the_study": [
+        ("predict: a grade is what is likelier than not, less one",
+         "grades = ((at_least > 0.5).sum(1) - 1)", "grades = (at_least > 0.5).sum(1)"),
+        ("predict: the expected grade", 'f"{float(row[1:].sum()):.4f}"',
+         'f"{float(row.sum()):.4f}"'),
+    ],
+    TESTS + "a_table_goes_on_after_a_stop_and_bad_images_are_named": [
+        ("predict: a row that was cut goes",
+         'for row in rows if row["note"] == note}', "for row in rows}"),
+        ("predict: another network's table is not continued",
+         'any(row["note"] != note for row in rows[:-1])', "False"),
+    ],
+    TESTS + "heat_is_grad_cam_of_the_expected_grade": [
+        ("predict: heat is rectified", ".sum(1, keepdim=True).relu().detach()",
+         ".sum(1, keepdim=True).abs().detach()"),
+        ("predict: heat is of the expected grade",
+         "torch.autograd.grad(logits[:, 1:].sigmoid().sum(), maps)",
+         "torch.autograd.grad(logits[:, :1].sigmoid().sum(), maps)"),
+    ],
+}
