@@ -8,6 +8,7 @@
 Needs neither torch nor the data; takes seconds.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -27,24 +28,34 @@ def main() -> None:
 
 
 def measures(run: Json) -> list[Measure]:
-    """Mean foreground Dice, each class, all classes as one, and the paper's metric.
+    """Mean foreground Dice, each class, all as one, the paper's metric; then in the scans' grids.
 
-    Under the paper's protocol its metric comes second.
+    Under the paper's protocol its metric comes second. HD95 and NSD only where there is true
+    spacing; runs of earlier versions have none of the three.
     """
+    kinds = [("native_dice", "Dice in the scan's own grid", 1.0), ("hd95", "HD95, mm", math.inf),
+             ("nsd", "Surface Dice at 1 mm", 1.0)]
+    own = [mean_of(f"{kind}{name and '_'}{name}", f"{label}{name and ', '}{name}", most=most)
+           for kind, label, most in kinds if kind in run["test"]
+           for name in ("", *(run["classes"] if len(run["classes"]) > 1 else []))]
     whole = [mean_of("dice_whole", "Dice, whole foreground as one class")]
     first = mean_of("dice", "Dice, mean of foreground")
     rest = [*(mean_of(f"dice_{name}", f"Dice, {name}") for name in run["classes"]),
             *(whole if "dice_whole" in run["test"] else [])]
     paper = pooled_dice_of("dice_paper", "Dice as in the paper (pooled, with background)")
-    return [first, paper, *rest] if "protocol" in run else [first, *rest, paper]
+    return [first, paper, *rest, *own] if "protocol" in run else [first, *rest, paper, *own]
 
 
 def classes(every: list[Measure]) -> list[Measure]:
-    """The measures drawn small: each class, if there are several; before it the paper's metric."""
+    """The measures drawn small: each class, if there are several; before it the paper's metric.
+
+    Then what is measured in mm.
+    """
     paper = [measure for measure in every[1:2] if measure.name == "dice_paper"]
-    found = [measure for measure in every
-             if measure.name not in ("dice", "dice_whole", "dice_paper")]
-    return [*paper, *(found if len(found) > 1 else [])]
+    found = [measure for measure in every if measure.name.startswith("dice_")
+             and measure.name not in ("dice_whole", "dice_paper")]
+    surfaces = [measure for measure in every if measure.name in ("hd95", "nsd")]
+    return [*paper, *surfaces, *(found if len(found) > 1 else [])]
 
 
 def axis(run: Json) -> str:

@@ -44,6 +44,7 @@ TABLE = {
     ],
     "test_paper.py::test_the_papers_dice_is_drawn_first_of_the_small_panels": [
         ("the paper's Dice is drawn under its protocol",
-         'if "protocol" in run else [first, *rest, paper]', 'if False else [first, *rest, paper]'),
+         'if "protocol" in run else [first, *rest, paper, *own]',
+         'if False else [first, *rest, paper, *own]'),
     ],
 }

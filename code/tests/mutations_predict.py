@@ -53,6 +53,10 @@ TABLE = {
          "known = [value for value in values if value is not None]\n    return sum(known)",
          "known = [value or 0.0 for value in values]\n    return sum(known)"),
     ],
+    NATIVE + "tables_and_figures_have_what_all_runs_have": [
+        ("native: shown where every run has it", 'min(found.finetune, key=lambda run: '
+         'len(run["test"]), default=None)', "next(iter(found.finetune), None)"),
+    ],
     NATIVE + "without_true_spacing_nothing_is_in_mm": [
         ("native: no mm without spacing", 'fact["spacing"] if millimetres else None',
          'fact["spacing"]'),

@@ -215,8 +215,8 @@ TABLE = {
     ],
     "test_wiring.py::test_every_cases_score_is_written_under_its_own_name": [
         ("every case's score is its own",
-         "dict(zip(tested, study.downstream().cases(scores)",
-         "dict(zip(tested[::-1], study.downstream().cases(scores)"),
+         "dict(zip(tested, own, strict=True))",
+         "dict(zip(tested[::-1], own, strict=True))"),
     ],
     "test_wiring.py::test_a_labelled_subset_is_the_same_for_every_arm_and_another_for_every_seed": [
         ("the subset is that of the run's seed",

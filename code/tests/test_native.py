@@ -1,5 +1,6 @@
 """Scores in the scan's own grid: as an independent library has them, and from whole runs."""
 
+import csv
 import json
 import math
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Trial, alone
+from commands import Trial, alone, call
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
@@ -38,7 +39,7 @@ def test_distances_and_shares_are_those_of_monai(spacing: Sequence[float]) -> No
         share = compute_surface_dice(*coded, class_thresholds=[1.0, 1.0], spacing=list(spacing))[0]
         for number, name in enumerate("ab"):
             for kind, wanted in (("native_dice", dice), ("hd95", distance), ("nsd", share)):
-                assert found[f"{kind}_{name}"] == pytest.approx(float(wanted[number]), rel=1e-5)
+                assert found[f"{kind}_{name}"] == pytest.approx(float(wanted[number]), abs=1e-5)
         assert found["hd95"] == pytest.approx(float(distance.mean()), rel=1e-5)
 
 
@@ -112,6 +113,26 @@ def test_a_run_scores_its_test_cases_in_their_own_grid(trial_3d: Trial) -> None:
     for name in ("native_dice", "hd95", "nsd", f"hd95_{one.classes[-1]}"):
         known = [case[name] for case in scores["cases"].values() if case[name] is not None]
         assert scores["test"][name] == pytest.approx(np.mean(known))
+
+
+def test_tables_and_figures_have_what_all_runs_have(trial_3d: Trial, tmp_path: Path) -> None:
+    def named() -> set[str]:
+        said = call("3d/graph.py", "--results", tmp_path / "results")
+        assert said.returncode == 0, said.stderr
+        with (tmp_path / "results/train_ctphantom.csv").open(newline="") as file:
+            return {row["measure"] for row in csv.DictReader(file)}
+
+    trial_3d.copy(tmp_path)
+    kinds = {"native_dice", "hd95", "nsd"}
+    assert kinds < named()
+    assert "### HD95, mm\n" in (tmp_path / "results/train_ctphantom.md").read_text()
+    path = trial_3d.runs(tmp_path) / RUN / "scores.json"  # as a run of an earlier version
+    scores = json.loads(path.read_text())
+    for figures in (scores["test"], *scores["cases"].values()):
+        for name in [name for name in figures if name.startswith(tuple(kinds))]:
+            del figures[name]
+    path.write_text(json.dumps(scores))
+    assert not kinds & named()
 
 
 def test_without_true_spacing_nothing_is_in_mm(trial_3d: Trial, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 TOLERANCE = 1.0   # mm, of NSD
 PERCENTILE = 95.0
+DIGITS = 6        # kept of a score
 
 Labels = NDArray[np.uint8]
 
@@ -68,8 +69,10 @@ def scores(truth: Labels, predicted: Labels, classes: Sequence[str],
         found["native_dice"][name] = 2 * int((one & other).sum()) / total if total else None
         if spacing is not None:
             found["hd95"][name], found["nsd"][name] = of_surfaces(one, other, spacing)
-    return {key: value for kind, values in found.items() for key, value in (
-        (kind, _mean(values.values())), *((f"{kind}_{name}", one) for name, one in values.items()))}
+    return {key: None if value is None else round(value, DIGITS)
+            for kind, values in found.items() for key, value in (
+                (kind, _mean(values.values())),
+                *((f"{kind}_{name}", one) for name, one in values.items()))}
 
 
 def of_surfaces(truth: NDArray[np.bool_], predicted: NDArray[np.bool_], spacing: Sequence[float]

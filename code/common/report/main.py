@@ -126,7 +126,8 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
                          f"code/{tree.name}/graph.py draws "
                          f"{tree.measures(found.finetune[0])[0].name}, take the graph.py of the "
                          "other tree")
-    measures = tree.measures(found.finetune[0]) if found.finetune else []
+    poorest = min(found.finetune, key=lambda run: len(run["test"]), default=None)
+    measures = tree.measures(poorest) if poorest else []  # what every run has, of old ones too
     data, name = curves.of(found, measures, target=target), found.dataset
     key, read_others = tree.published.get(name.removesuffix(records.PAPER) if compared else "",
                                           ("", list))

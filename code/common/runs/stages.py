@@ -186,7 +186,7 @@ def native_scores(study: Study, fit: Fit, rows: list[int]) -> list[dict[str, Any
             images = fit.cases.batch([row], labelled=False).images
             with autocast(fit.cases.device, study.precision):
                 outputs = fit.model(images)
-            found.append(study.native(fit.task.probabilities(outputs)[0].cpu(),
+            found.append(study.native(study.downstream().probabilities(outputs)[0].cpu(),
                                       fit.cases.ids[row]))
     return found
 

@@ -36,14 +36,18 @@ class Measure:
     bounds: tuple[float, float] = (0.0, 1.0)  # what the score can be; no interval goes beyond
 
 
-def mean_of(key: str, label: str) -> Measure:
-    """Return the measure "mean over cases of the value at ``key``"; null cases do not count."""
+def mean_of(key: str, label: str, *, most: float = 1.0) -> Measure:
+    """Return the measure "mean over cases of the value at ``key``"; null cases do not count.
+
+    ``most``: the largest value that there is; inf for a distance.
+    """
 
     def contributions(cases: Sequence[Case]) -> Floats:
         values = np.array([case[key] for case in cases], float)  # None becomes nan
         return np.stack([np.nan_to_num(values), np.isfinite(values)], axis=1).astype(float)
 
-    return Measure(key, label, contributions, lambda sums: _ratio(sums[..., 0], sums[..., 1]))
+    return Measure(key, label, contributions, lambda sums: _ratio(sums[..., 0], sums[..., 1]),
+                   bounds=(0.0, most))
 
 
 def kappa_of(name: str, label: str, grades: int) -> Measure:
