@@ -49,6 +49,8 @@ TABLE = {
     NATIVE + "a_run_scores_its_test_cases_in_their_own_grid": [
         ("native: the study's own boxes",
          '[slice(*side) for side in fact["box"]]', '[slice(0, side) for side in fact["shape"]]'),
+    ],
+    NATIVE + "a_class_counts_where_it_is": [
         ("native: means over the cases that have the class",
          "known = [value for value in values if value is not None]\n    return sum(known)",
          "known = [value or 0.0 for value in values]\n    return sum(known)"),

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from common.downstream import native
+from common.runs.stages import mean_of_known
 
 RUN = "finetune/rotation/fraction100/seed0"
 SHAPE, SPACING = (22, 18, 14), (0.7, 1.3, 2.5)
@@ -113,6 +114,10 @@ def test_a_run_scores_its_test_cases_in_their_own_grid(trial_3d: Trial) -> None:
     for name in ("native_dice", "hd95", "nsd", f"hd95_{one.classes[-1]}"):
         known = [case[name] for case in scores["cases"].values() if case[name] is not None]
         assert scores["test"][name] == pytest.approx(np.mean(known))
+
+
+def test_a_class_counts_where_it_is() -> None:
+    assert mean_of_known([1.0, None, 0.5]) == 0.75 and mean_of_known([None]) is None
 
 
 def test_tables_and_figures_have_what_all_runs_have(trial_3d: Trial, tmp_path: Path) -> None:
