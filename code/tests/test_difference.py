@@ -104,6 +104,13 @@ def test_the_grey_band_is_what_cannot_be_told_from_zero(tmp_path: Path) -> None:
             assert not (shown and low < point.difference.mean < high), row
 
 
+def test_a_control_that_leaves_the_others_half_of_the_axis_lies_on_it(tmp_path: Path) -> None:
+    low, high = forest(read_arms(tmp_path / "a", GAINS, 100))[0].get_xlim()
+    far = high + 0.3 * (high - low)
+    panel = forest(read_arms(tmp_path / "b", GAINS | {"oracle": (far,) * 3}, 100))[0]
+    assert panel.get_xlim()[1] > far and np.ptp(panel.get_xlim()) < 2 * (high - low)
+
+
 def test_a_control_outside_the_axis_is_an_arrow_with_its_number(tmp_path: Path) -> None:
     without = forest(read_arms(tmp_path / "a", GAINS, 100))[0]
     data = read_arms(tmp_path / "b", GAINS | {"oracle": (0.4, 0.42, 0.41)}, 100)

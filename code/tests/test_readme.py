@@ -69,8 +69,8 @@ def test_every_command_block_runs(scans: Path, photographs: Path, tmp_path: Path
         elif script.endswith("predict.py"):
             dataset = {"3d": "ctphantom", "2d": "fundusphantom"}[tree]
             new = {"3d": scans / "imagesTs", "2d": photographs / "test_images"}[tree]
-            flags = [str(tmp_path / re.sub("my_scans|my_images", dataset, word)) if "results/" in word
-                     else {"new_scans": str(new), "new_images": str(new),
+            flags = [str(tmp_path / re.sub("my_scans|my_images", dataset, word))
+                     if "results/" in word else {"new_scans": str(new), "new_images": str(new),
                            "out": str(tmp_path / "out")}.get(word, word) for word in words]
             result = call(script, *flags)
             assert result.returncode == 0, (script, flags, result.stderr)

@@ -201,7 +201,8 @@ def of(records: Records, measures: list[Measure], *, target: float | None = None
                      primary=(task, fraction) == (primary.get("arm"), primary.get("fraction")))
               for task, fraction in sorted(grid, key=lambda one: (order(one[0]), one[1]))]
     controls = {task for task, _ in grid if is_control(task)}
-    whole = of_share(records.pretrain)
+    tried = (records.plan.get("rates") or {}).get("seeds", [])  # by --tune: none of the study's
+    whole = [run for run in of_share(records.pretrain) if run["seed"] not in tried]
     labelled = {fraction: _mean([run["labelled"] for run in runs if run["fraction"] == fraction])
                 for _, fraction in grid}
     rates = exchange(head, cases, BASELINE, labelled, folds=folds, controls=controls, target=target)

@@ -26,6 +26,7 @@ from common.report.tables import facts, marked
 from common.stats.estimates import MIN_BLOCKS
 from common.stats.savings import Reached
 
+FAR = 2.0    # times the arms' span: a control beyond it is off the axis
 OFF = 230.0  # per cent: where "not reached" is drawn
 THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
 BAND = 0.08   # opacity of the differences that cannot be told from zero
@@ -68,10 +69,13 @@ def draw(curves: Curves, path: Path) -> bool:
 def _limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     """One axis for all: seeds and plain intervals whole, the widest adjusted ones cut.
 
-    Where there are intervals controls stay out of it: they would leave the others no room.
+    Where there are intervals a control's is cut, and one that lies so far out that the others
+    would keep less than half of the axis stays out of it.
     """
     points = [point for point in curves.points if point.fraction in fractions and point.difference]
     bounded = any(point.interval for point in points)
+    controls = [point.difference.mean for point in points
+                if bounded and is_control(point.task) and point.difference]
     points = [point for point in points if not bounded or not is_control(point.task)] or points
     values, lows, highs = [0.0], [], []
     for point in points:
@@ -82,6 +86,8 @@ def _limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
             highs.append(point.interval[1])
     low = min([*values, *([float(np.quantile(lows, 1 - CUT))] if lows else [])])
     high = max([*values, *([float(np.quantile(highs, CUT))] if highs else [])])
+    ends = [end for end in controls if max(high, end) - min(low, end) <= FAR * (high - low)]
+    low, high = min([low, *ends]), max([high, *ends])
     room = (0.06 if bounded else 0.2) * (high - low) or 0.05
     return low - room, high + room
 
@@ -159,7 +165,7 @@ def _reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
     if base:
         panel.axvline(base.fraction or OFF, color="#000000", linewidth=1.0)
     panel.set_xscale("log")
-    panel.set_xlim(least / 1.25, OFF * 1.4)
+    panel.set_xlim(least / 1.25, OFF * 1.75)
     for row, task in enumerate(arms):
         if (one := curves.reached.get(task)) is not None:
             _span(panel, one, row, look_of(task, curves.tasks))
