@@ -12,6 +12,7 @@ already are left out, so that the same command goes on after a stop. Not for cli
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -46,11 +47,12 @@ def main() -> int:
     files = command.found(asked.files, lambda file: file.name if file.suffix.lower()
                           in loader.SUFFIXES else None)
     networks = command.ensemble(asked, "2d", network, ALIKE)
-    asked.to.mkdir(parents=True, exist_ok=True)
-    table, columns = asked.to / "predictions.csv", columns_of(networks)
-    there = rows_of(table, columns, networks.note)
-    left = {name: file for name, file in files.items() if name not in there
-            or (asked.heat and not heat_file(asked, name).exists())}
+    table, columns = command.make_out(asked) / "predictions.csv", columns_of(networks)
+    there, notes = rows_of(table, columns), {name: networks.note(file)
+                                             for name, file in files.items()}
+    left = {name: file for name, file in files.items() if not all([
+        has(there, table, name, notes[name]), not asked.heat or command.ours(
+            heat_file(asked, name), notes[name], overlay.note_of)])}
     if len(left) < len(files):
         print(f"kept      {len(files) - len(left)} of {len(files)} images are in {table} already")
     keep(table, columns, there)
@@ -58,7 +60,8 @@ def main() -> int:
     with table.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         for names, images in read(left, networks, wrong):
-            for name, row in zip(names, graded(networks, asked, names, images), strict=True):
+            for name, row in zip(names, graded(networks, asked, notes, (names, images)),
+                                 strict=True):
                 if name not in there:
                     writer.writerow(row)
             file.flush()
@@ -84,17 +87,31 @@ def heat_file(asked: argparse.Namespace, name: str) -> Path:
     return made
 
 
-def rows_of(table: Path, columns: Sequence[str], note: str) -> dict[str, dict[str, str]]:
-    """The whole rows of a table that is there, by image; InputError if others made it."""
+def rows_of(table: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The whole rows of a table that is there, by image; InputError if it is not one of ours.
+
+    A last line without its end was cut by a stop, and goes.
+    """
     if not table.exists():
         return {}
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-        found = list(rows[0]) if rows else list(columns)
-    if found != list(columns) or any(row["note"] != note for row in rows[:-1]):
-        raise InputError(f"{table}: is there and was not made with these weights; give another "
-                         "--to")
-    return {row["image"]: row for row in rows if row["note"] == note}  # the last may be cut
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text[:text.rfind("\n") + 1]))
+        rows, found = list(reader), reader.fieldnames
+    except (OSError, UnicodeDecodeError, csv.Error):
+        rows, found = [], None
+    if found != list(columns) or not all((row["note"] or "").startswith(command.NOTE)
+                                         for row in rows):
+        raise InputError(f"{table}: is there and was not made by predict.py; give another --to")
+    return {row["image"]: row for row in rows}
+
+
+def has(there: Mapping[str, Mapping[str, str]], table: Path, name: str, note: str) -> bool:
+    """Whether an image has a row; InputError if that is of other weights or of another image."""
+    if name in there and there[name]["note"] != note:
+        raise InputError(f"{table}: {name} is there with other weights, or is another image of that"
+                         f" name ({there[name]['note']}); give another --to")
+    return name in there
 
 
 def keep(table: Path, columns: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> None:
@@ -126,21 +143,25 @@ def read(files: Mapping[str, Path], networks: Ensemble, wrong: list[str]
             names, images = [], []
 
 
-def graded(networks: Ensemble, asked: argparse.Namespace, names: Sequence[str],
-           images: Tensor) -> list[dict[str, object]]:
+def graded(networks: Ensemble, asked: argparse.Namespace, notes: Mapping[str, str],
+           batch: tuple[Sequence[str], Tensor]) -> list[dict[str, object]]:
     """A row an image, and its heat map where asked for."""
+    names, images = batch
     shown = images.to(networks.device).float() / 255
     with torch.inference_mode():
         at_least = torch.stack([one(shown).float().sigmoid() for one in networks.networks]
                                ).mean(0).cpu()  # (B, grades), the first of them always there
+    if not at_least.isfinite().all():
+        raise InputError(f"{networks.first.file}: its network answers with what is no number; "
+                         "train the run again")
     grades = ((at_least > 0.5).sum(1) - 1).clamp(0, at_least.shape[1] - 1)
     if asked.heat:
         for name, image, heat in zip(names, images, heat_maps(networks, shown), strict=True):
             overlay.save(overlay.warm(image.permute(1, 2, 0).numpy(), heat.numpy()),
-                         heat_file(asked, name))
+                         heat_file(asked, name), notes[name])
     return [{"image": name, "grade": int(grade), "expected": f"{float(row[1:].sum()):.4f}",
              **{f"at_least_{number}": f"{float(value):.4f}" for number, value
-                in enumerate(row[1:], 1)}, "note": networks.note}
+                in enumerate(row[1:], 1)}, "note": notes[name]}
             for name, grade, row in zip(names, grades, at_least, strict=True)]
 
 

@@ -18,7 +18,8 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import aff2axcodes
+from nibabel.orientations import OrientationError, aff2axcodes
+from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from scipy.ndimage import zoom
 
@@ -191,7 +192,7 @@ def in_its_grid(canonical: np.ndarray, file: Path, note: str) -> nib.Nifti1Image
         nib.orientations.axcodes2ornt(("R", "A", "S")), own))
     made = type(source)(np.asarray(turned), source.affine)
     made.header.set_zooms((*source.header.get_zooms()[:3], *(1,) * (turned.ndim - 3)))
-    made.header.set_xyzt_units(*source.header.get_xyzt_units())
+    made.header["xyzt_units"] = source.header["xyzt_units"]
     for matrix in ("sform", "qform"):
         values, code = getattr(source.header, f"get_{matrix}")(coded=True)
         getattr(made, f"set_{matrix}")(values, int(code), update_affine=False)
@@ -213,14 +214,18 @@ def read_volume(file: Path) -> tuple[np.ndarray, list[float], str]:
     """
     try:
         image = _open(file)
-        assert isinstance(image, nib.spatialimages.SpatialImage)
+        if not isinstance(image, nib.spatialimages.SpatialImage) or len(image.shape) < 3:
+            raise ImageFileError("not a volume")
         axes = "".join(map(str, aff2axcodes(image.affine)))
         image = nib.as_closest_canonical(image)
         volume = np.asfortranarray(image.dataobj)
     except (ImageFileError, WrapStructError, OSError, EOFError, ValueError,
-            isal_zlib.error) as error:  # type: ignore[misc]  # isal declares it as a variable
+            OrientationError, HeaderDataError, OverflowError, isal_zlib.error) as error:  # type: ignore[misc]  # isal declares it as a variable
         raise InputError(f"{file}: not a readable NIfTI file ({' '.join(str(error).split())[:100]})"
                          "; download or export it again") from None
+    if volume.dtype.kind not in "biuf":
+        raise InputError(f"{file}: voxels are {volume.dtype}; expected one number each, export it "
+                         "again")
     if volume.dtype == np.float64:
         volume = volume.astype(np.float32)
     return volume, [float(x) for x in image.header.get_zooms()[:3]], axes

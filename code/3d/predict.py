@@ -46,9 +46,13 @@ def main() -> int:
     scans = command.found(asked.files, lambda file: loader.case_id(file) if file.name.endswith(
         (".nii", ".nii.gz")) else None)
     with_networks = command.ensemble(asked, "3d", network, ALIKE)
-    asked.to.mkdir(parents=True, exist_ok=True)
+    named = [path for name in scans for path in outputs(name, asked)]
+    if twice := sorted({path.name for path in named if named.count(path) > 1}):
+        raise InputError(f"{twice[0]}: would be written for two scans; predict them into two "
+                         "folders")
+    command.make_out(asked)
     left = {name: file for name, file in scans.items()
-            if not done(name, file, asked, with_networks.note)}
+            if not done(name, file, asked, with_networks.note(file))}
     if len(left) < len(scans):
         print(f"kept      {len(scans) - len(left)} of {len(scans)} scans are in {asked.to} "
               "already, from these weights")
@@ -69,27 +73,21 @@ def outputs(name: str, asked: argparse.Namespace) -> list[Path]:
 
 
 def done(name: str, scan: Path, asked: argparse.Namespace, note: str) -> bool:
-    """Whether a scan's output is there, of these weights; InputError if another file has its name.
-    """
-    target = asked.to / f"{name}.nii.gz"
-    if not target.exists():
-        return False
-    try:
-        made: Any = nib.load(target)
-        said = bytes(made.header["descrip"].item()).decode(errors="replace")
-    except Exception:  # whatever it is, it is not ours
-        said = ""
-    if target.resolve() == scan.resolve() or command.NOTE not in said:
-        raise InputError(f"{target}: is there and was not made by predict.py; give another --to")
-    if said != note[:79]:
-        raise InputError(f"{target}: was made with other weights ({said}); give another --to")
-    return (all(file.exists() for file in outputs(name, asked))
-            and target.stat().st_mtime >= scan.stat().st_mtime)
+    """Whether all that is asked of a scan is there; InputError if another's has its name."""
+    there = [command.ours(path, note, overlay.note_of if path.suffix == ".png" else said_by)
+             for path in outputs(name, asked)]  # each is looked at
+    return all(there)
+
+
+def said_by(path: Path) -> str:
+    """What a NIfTI file says of itself."""
+    made: Any = nib.load(path)
+    return bytes(made.header["descrip"].item()).decode()
 
 
 def predict(networks: Ensemble, asked: argparse.Namespace, name: str, scan: Path) -> str:
     """Write what is asked of a scan; returns the volume of every class."""
-    first = networks.first
+    first, note = networks.first, networks.note(scan)
     volume, spacing = loader.read_scan(scan, len(first.about["channels"]))
     image, box = loader.seen(volume, scan, resolution=first.settings["RESOLUTION"],
                              intensity=first.settings["INTENSITY"])
@@ -101,13 +99,13 @@ def predict(networks: Ensemble, asked: argparse.Namespace, name: str, scan: Path
         size = [side.stop - side.start for side in box]
         for number, one in enumerate(native.enlarged(probabilities, size)):
             whole[..., number][box] = one.numpy()
-        write(loader.in_its_grid(whole, scan, networks.note),
+        write(loader.in_its_grid(whole, scan, note),
               asked.to / f"{name}_probabilities.nii.gz")
         del whole
     if asked.overlays:
         overlay.save(overlay.planes(volume[..., 0], labels, spacing, colours(len(first.classes))),
-                     asked.to / f"{name}.png")
-    write(loader.in_its_grid(labels, scan, networks.note), asked.to / f"{name}.nii.gz")
+                     asked.to / f"{name}.png", note)
+    write(loader.in_its_grid(labels, scan, note), asked.to / f"{name}.nii.gz")
     millilitres = np.bincount(labels.ravel(), minlength=len(probabilities)) * np.prod(spacing) / 1e3
     return ", ".join(f"{one} {amount:.4g} ml" for one, amount
                      in zip(first.classes, millilitres[1:], strict=True))
@@ -119,7 +117,11 @@ def answer(networks: Ensemble, image: np.ndarray) -> Tensor:
     volume = torch.from_numpy(image).to(networks.device).float()[None]
     with torch.inference_mode():
         several = [network(volume)[0].float().softmax(0) for network in networks.networks]
-        return torch.stack(several).mean(0).cpu()
+        mean = torch.stack(several).mean(0).cpu()
+    if not mean.isfinite().all():
+        raise InputError(f"{networks.first.file}: its network answers with what is no number; "
+                         "train the run again")
+    return mean
 
 
 def write(image: nib.Nifti1Image, path: Path) -> None:

@@ -97,7 +97,7 @@ TABLE = {
         ("curves: runs on a share are not the arm's",
          "runs = of_share(records.finetune)", "runs = records.finetune"),
         ("curves: pretrainings on a share are not the arm's",
-         "whole = of_share(records.pretrain)", "whole = records.pretrain"),
+         "for run in of_share(records.pretrain) if", "for run in records.pretrain if"),
     ],
     "test_rates.py::test_shares_with_encoders_of_other_settings_are_refused": [
         ("curves: shares of other settings are not mixed", "if odd := unlike(records.finetune):",

@@ -28,9 +28,11 @@ TABLE = {
         ("curves: what is missing is said",
          "{_named('seed', seeds - there.keys())}", "{_named('seed', seeds)}"),
     ],
+    "test_curves.py::test_pretrainings_of_trial_seeds_are_none_of_the_studys": [
+        ("curves: pretrainings of trial seeds are left out", 'run["seed"] not in tried]', "True]"),
+    ],
     "test_curves.py::test_a_baseline_with_fractions_of_its_own_lacks_nothing": [
         ("missing: a denser baseline is no gap", "fraction in of_baseline", "fraction in ()"),
-        ("missing: unless runs are lacking", "if not whole or", "if"),
         ("missing: unless arms have other fractions",
          "any(one != others[0] for one in others)", "False"),
         ("missing: of the baseline alone", "if task != BASELINE and fraction", "if fraction"),

@@ -77,11 +77,21 @@ TABLE = {
         ("predict: in whatever order", "digest(sorted(checkpoint", "digest(list(checkpoint"),
     ],
     TESTS + "what_is_there_is_kept_and_other_files_are_never_overwritten": [
-        ("predict: what is asked for beside is made", "all(file.exists() for file in outputs(name, "
-         "asked))", "True"),
-        ("predict: a scan is not overwritten",
-         "if target.resolve() == scan.resolve() or command.NOTE not in said:", "if False:"),
-        ("predict: another network's output is not kept", "if said != note[:79]:", "if False:"),
+        ("predict: what is asked for beside is made", "return all(there)", "return there[-1]"),
+        ("predict: another network's output is not kept", "if found != note:", "if False:"),
+        ("predict: the files to predict are not written over",
+         "if any(path.is_dir() and path.resolve() == out.resolve() for path in asked.files):",
+         "if False:"),
+    ],
+    TESTS + "another_scan_of_the_same_name_is_never_taken_for_done": [
+        ("predict: what is there is of this very file", "{self.digest} of {content[:8]}",
+         "{self.digest}"),
+        ("predict: others' files are not overwritten", "if not found.startswith(NOTE):",
+         "if False:"),
+    ],
+    TESTS + "damaged_weights_are_refused": [
+        ("predict: weights are those that were saved",
+         'if checkpoint.weights_digest(state["state_dict"]) != about["weights"]:', "if False:"),
     ],
     TESTS + "a_scan_that_cannot_be_used_is_named_and_the_others_are_done": [
         ("predict: the status says that some failed", "return 2 if wrong else 0", "return 0"),
@@ -105,9 +115,11 @@ TABLE = {
     ],
     TESTS + "a_table_goes_on_after_a_stop_and_bad_images_are_named": [
         ("predict: a row that was cut goes",
-         'for row in rows if row["note"] == note}', "for row in rows}"),
+         'io.StringIO(text[:text.rfind("\\n") + 1])', "io.StringIO(text)"),
         ("predict: another network's table is not continued",
-         'any(row["note"] != note for row in rows[:-1])', "False"),
+         'if name in there and there[name]["note"] != note:', "if False:"),
+        ("predict: another's table is not written over", "if found != list(columns) or not all(",
+         "if False and not all("),
     ],
     TESTS + "heat_is_grad_cam_of_the_expected_grade": [
         ("predict: heat is rectified", ".sum(1, keepdim=True).relu().detach()",

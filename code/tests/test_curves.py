@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,15 @@ def test_what_an_arm_or_seed_lacks_is_said(tmp_path: Path) -> None:
     assert curves.of(records.read(folder), DICE).missing == ["rpl at 25 %: seeds 0, 2"]
 
 
+def test_pretrainings_of_trial_seeds_are_none_of_the_studys(tmp_path: Path) -> None:
+    found = records.read(made(tmp_path))
+    both: Any = [{"task": "rpl", "seed": seed, "chance": {}, "validations": {}, "identity": {}}
+                 for seed in (0, 1000)]
+    for plan, wanted in (({}, [0, 1000]), ({"rates": {"seeds": [1000]}}, [0])):
+        read = curves.of(replace(found, pretrain=both, plan=plan), DICE)
+        assert [run["seed"] for run in read.pretraining] == wanted
+
+
 def test_a_baseline_with_fractions_of_its_own_lacks_nothing(tmp_path: Path) -> None:
     folder = made(tmp_path)
 
@@ -186,9 +196,7 @@ def test_a_baseline_with_fractions_of_its_own_lacks_nothing(tmp_path: Path) -> N
                   cases={"c0": {"dice": 0.5, "dice_a": 0.5}})
 
     at_50("baseline", 0, 1)
-    assert curves.of(records.read(folder), DICE).missing == [
-        f"{task} at 50 %: seed{seeds}" for task, seeds in
-        (("baseline", " 2"), ("cpc", "s 0, 1, 2"), ("rpl", "s 0, 1, 2"))]
+    assert curves.of(records.read(folder), DICE).missing == ["baseline at 50 %: seed 2"]
     at_50("baseline", 2)
     assert curves.of(records.read(folder), DICE).missing == []
     two = {0: {0: {}, 1: {}}, 1: {0: {}}}

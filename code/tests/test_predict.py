@@ -166,8 +166,44 @@ def test_what_is_there_is_kept_and_other_files_are_never_overwritten(
     assert said.returncode == 2 and "was made with other weights" in said.lines[-1]
     scans = {file.name: file.read_bytes() for file in folder.iterdir()}
     said = predict("--run", best, folder, "--to", folder)
-    assert said.returncode == 2 and "was not made by predict.py" in said.lines[-1]
+    assert said.returncode == 2 and "the files to predict lie there" in said.lines[-1]
     assert scans == {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_another_scan_of_the_same_name_is_never_taken_for_done(best: Path, trial_3d: Trial,
+                                                                tmp_path: Path) -> None:
+    one, other = sorted((trial_3d.data / "imagesTr").glob("[!.]*"))[:2]
+    for folder, scan in (("a", one), ("b", other)):
+        (tmp_path / folder).mkdir()
+        shutil.copy2(scan, tmp_path / folder / "t1.nii.gz")
+    out = tmp_path / "out"
+    assert predict("--run", best, tmp_path / "a", "--to", out, "--overlays").returncode == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    said = predict("--run", best, tmp_path / "b", "--to", out)
+    assert said.returncode == 2 and "of another file of that name" in said.lines[-1]
+    (out / "t1.nii.gz").unlink()  # its picture is the other scan's still
+    said = predict("--run", best, tmp_path / "b", "--to", out, "--overlays")
+    assert said.returncode == 2 and "t1.png: was made with" in said.lines[-1]
+    (out / "t1.png").write_bytes(b"a picture of somebody's")
+    said = predict("--run", best, tmp_path / "a", "--to", out, "--overlays")
+    assert said.returncode == 2 and "t1.png: is there and was not made by" in said.lines[-1]
+    assert before.keys() >= {file.name for file in out.iterdir()}
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    said = predict("--run", best, tmp_path / "a", "--to", blocked)
+    assert said.returncode == 2 and said.lines[-1].startswith(f"error: --to {blocked}: ")
+
+
+def test_damaged_weights_are_refused(best: Path, trial_3d: Trial, tmp_path: Path) -> None:
+    scan = sorted((trial_3d.data / "imagesTs").glob("[!.]*"))[0]
+    state = torch.load(best)
+    next(iter(state["state_dict"].values())).mul_(2)
+    torch.save(state, tmp_path / "best.pt")
+    said = predict("--run", tmp_path, scan, "--to", tmp_path / "out")
+    assert said.returncode == 2 and "damaged, its weights are not those" in said.lines[-1]
+    (tmp_path / "best.pt").write_bytes(best.read_bytes()[:900])
+    said = predict("--run", tmp_path, scan, "--to", tmp_path / "out")
+    assert said.returncode == 2 and "copy it anew" in said.lines[-1]
 
 
 def broken(kind: str, scan: Path, path: Path) -> str:
@@ -176,6 +212,9 @@ def broken(kind: str, scan: Path, path: Path) -> str:
     if kind == "not a scan":
         path.write_bytes(b"nothing of the kind")
         return "not a readable NIfTI file"
+    if kind == "flat":
+        nib.save(nib.Nifti1Image(volume[..., 0], np.diag([-1, 1, 1, 1])), path)
+        return "not a volume"
     if kind == "nan":
         volume[3, 3, 3] = np.nan
     elif kind == "two channels":
@@ -187,7 +226,7 @@ def broken(kind: str, scan: Path, path: Path) -> str:
             "constant": "all voxels are 7"}[kind]
 
 
-@pytest.mark.parametrize("kind", ["not a scan", "nan", "two channels", "constant"])
+@pytest.mark.parametrize("kind", ["not a scan", "nan", "two channels", "constant", "flat"])
 def test_a_scan_that_cannot_be_used_is_named_and_the_others_are_done(
         kind: str, best: Path, trial_3d: Trial, tmp_path: Path) -> None:
     good = sorted((trial_3d.data / "imagesTs").glob("[!.]*"))[0]
@@ -269,7 +308,11 @@ def test_a_table_goes_on_after_a_stop_and_bad_images_are_named(trial_2d: Trial, 
     assert sorted((out / "predictions.csv").read_text().splitlines()) == sorted(whole.splitlines())
     other = trial_2d.runs(trial_2d.folder) / "finetune/baseline/fraction050/seed0"
     said = grade("--run", other, images, "--to", out)
-    assert said.returncode == 2 and "was not made with these weights" in said.lines[-1]
+    assert said.returncode == 2 and "is there with other weights" in said.lines[-1]
+    (out / "predictions.csv").write_text("name,age\n")
+    said = grade("--run", run, images, "--to", out)
+    assert said.returncode == 2 and "was not made by predict.py" in said.lines[-1]
+    assert (out / "predictions.csv").read_text() == "name,age\n"
 
 
 def test_heat_is_grad_cam_of_the_expected_grade(trial_2d: Trial, tmp_path: Path) -> None:

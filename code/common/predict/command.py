@@ -4,9 +4,11 @@ Every file is tried; what cannot be used is named in one line, and the exit stat
 """
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -35,13 +37,12 @@ class Ensemble:
         """One of the runs; all have its classes, channels and way of preprocessing."""
         return self.runs[0]
 
-    @property
-    def note(self) -> str:
-        """What every output says of itself: under 80 letters, as NIfTI has them."""
-        tree = self.first.about["tree"]
-        return f"{NOTE}; code/{tree}/predict.py, weights {self.digest}"
+    def note(self, file: Path) -> str:
+        """What the output of a file says of itself: under 80 letters, as NIfTI has them."""
+        tree, content = self.first.about["tree"], hashlib.sha256(file.read_bytes()).hexdigest()
+        return f"{NOTE}; code/{tree}/predict.py, weights {self.digest} of {content[:8]}"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of all weights, in whatever order the runs were given."""
         return digest(sorted(checkpoint.weights_digest(run.weights) for run in self.runs))
@@ -85,6 +86,39 @@ def found(paths: Iterable[Path], of_name: Callable[[Path], str | None]) -> dict[
     return files
 
 
+def make_out(asked: argparse.Namespace) -> Path:
+    """The folder of the output; InputError if it cannot be one, or if files to predict lie there.
+    """
+    out: Path = asked.to
+    if any(path.is_dir() and path.resolve() == out.resolve() for path in asked.files):
+        raise InputError(f"--to {out}: the files to predict lie there; give another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--to {out}: {error.strerror}; give a folder that can be written"
+                         ) from None
+    return out
+
+
+def ours(path: Path, note: str, said: Callable[[Path], str]) -> bool:
+    """Whether an output is there, of this file and these weights; InputError if of others.
+
+    ``said``: what the file at a path says of itself.
+    """
+    if not path.exists():
+        return False
+    try:
+        found = said(path)
+    except Exception:  # noqa: BLE001 - whatever it is, it is not ours
+        found = ""
+    if not found.startswith(NOTE):
+        raise InputError(f"{path}: is there and was not made by predict.py; give another --to")
+    if found != note:
+        raise InputError(f"{path}: was made with other weights, or of another file of that name "
+                         f"({found}); give another --to")
+    return True
+
+
 def ensemble(asked: argparse.Namespace, tree: str, make: Callable[[Trained], nn.Module],
              alike: Sequence[str]) -> Ensemble:
     """The networks of the runs asked for, on the device; InputError if they do not go together.
@@ -122,9 +156,10 @@ def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], wha
     for name, file in bar:
         try:
             said = work(name, file)
-        except InputError as error:
+        except (InputError, MemoryError, torch.OutOfMemoryError) as error:
             wrong.append(name)
-            tqdm.write(f"error: {error}", file=sys.stderr)
+            tqdm.write(f"error: {error}" if isinstance(error, InputError) else
+                       f"error: {file}: not enough memory for it", file=sys.stderr)
         else:
             if said:
                 tqdm.write(f"{what:<9} {name}: {said}")

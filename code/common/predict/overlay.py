@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy.ndimage import binary_erosion
 
 SIDE = 320  # pixels a panel's longer side is enlarged to
@@ -70,11 +71,19 @@ def warm(photograph: Bytes, heat: NDArray[np.float32]) -> Image.Image:
     return beside([Image.fromarray(photograph), Image.fromarray(np.round(mixed).astype(np.uint8))])
 
 
-def save(image: Image.Image, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+def note_of(path: Path) -> str:
+    """What a PNG says of itself."""
+    with Image.open(path) as image:
+        return str(image.info.get("note", ""))
+
+
+def save(image: Image.Image, path: Path, note: str) -> None:
+    """Write a PNG with a note, whole or not at all."""
+    info = PngInfo()
+    info.add_text("note", note)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        image.save(partial, format="PNG")
+        image.save(partial, format="PNG", pnginfo=info)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

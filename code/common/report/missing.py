@@ -17,7 +17,7 @@ def runs(grid: Grid, order: Callable[[str], tuple[bool, bool, str]]) -> list[str
     seeds = {seed for there in grid.values() for seed in there}
     wanted = {fraction: {draw for (_, at), there in grid.items() if at == fraction
                          for one in there.values() for draw in one} for _, fraction in grid}
-    lines, of_baseline = [], _dense(grid, seeds)
+    lines, of_baseline = [], _dense(grid)
     for task in sorted({task for task, _ in grid}, key=order):
         for fraction, draws in sorted(wanted.items()):
             if task != BASELINE and fraction in of_baseline:
@@ -35,12 +35,11 @@ def cases(families: Mapping[int, Family]) -> list[str]:
     return [f"{fraction} %: {note}" for fraction, one in families.items() for note in one.notes]
 
 
-def _dense(grid: Grid, seeds: set[int]) -> set[int]:
-    """Fractions that are the baseline's alone, where all else is whole: so it was planned."""
+def _dense(grid: Grid) -> set[int]:
+    """Fractions that are the baseline's alone, the others being at the same ones: so planned."""
     at = {task: {fraction for one, fraction in grid if one == task} for task, _ in grid}
     others = [fractions for task, fractions in at.items() if task != BASELINE]
-    whole = all(there.keys() == seeds for there in grid.values())
-    if not whole or not others or any(one != others[0] for one in others):
+    if not others or any(one != others[0] for one in others):
         return set()
     return at.get(BASELINE, set()) - others[0]
 

@@ -17,7 +17,7 @@ from common.runs.records import Run
 from common.runs.study import Study
 
 NAME = "best.pt"
-NEEDED = ("tree", "dataset", "run", "classes", "channels", "settings")
+NEEDED = ("tree", "dataset", "run", "classes", "channels", "settings", "weights")
 OF_RUN = ("task", "fraction", "seed", "draw", "pool")
 
 
@@ -52,9 +52,9 @@ def save(study: Study, run: Run, weights: Mapping[str, Tensor]) -> None:
     checkpoint.save(run.folder / NAME, {"state_dict": dict(weights), "about": plain({
         "tree": study.tree, "dataset": study.dataset, "generated": study.generated,
         "run": {key: run.identity[key] for key in OF_RUN if key in run.identity},
-        "classes": study.classes, "channels": study.channels,
-        "settings": study.made_with["settings"], "numbers": records.NUMBERS,
-        "commit": records.commit()})})
+        "weights": checkpoint.weights_digest(weights), "classes": study.classes,
+        "channels": study.channels, "settings": study.made_with["settings"],
+        "numbers": records.NUMBERS, "commit": records.commit()})})
 
 
 def weights_of(path: Path) -> Any:
@@ -69,12 +69,20 @@ def read(path: Path, tree: str) -> Trained:
     if not file.is_file():
         raise InputError(f"{path}: no {NAME} there; give the folder of a finished finetuning run, "
                          f"such as results/{tree}/<dataset>/finetune/<arm>/fraction100/seed0")
-    state = checkpoint.load(file)
+    try:
+        state = checkpoint.load(file)
+    except InputError:
+        raise InputError(f"{file}: not a readable file of weights; copy it anew, or train the run "
+                         "again (exp.py --rerun)") from None
     about = state.get("about") if isinstance(state, Mapping) else None
-    if not isinstance(about, Mapping) or not all(key in about for key in NEEDED):
+    if not isinstance(about, Mapping) or not all(key in about for key in NEEDED) or (
+            "state_dict" not in state):
         raise InputError(f"{file}: does not say what it was trained on, so it is no {NAME} of this "
                          "version; train the run again (exp.py --rerun)")
     if about["tree"] != tree:
         raise InputError(f"{file}: a network of code/{about['tree']}; give it to "
                          f"code/{about['tree']}/predict.py")
+    if checkpoint.weights_digest(state["state_dict"]) != about["weights"]:
+        raise InputError(f"{file}: damaged, its weights are not those that were saved; copy it "
+                         "anew, or train the run again (exp.py --rerun)")
     return Trained(file, state["state_dict"], dict(about))
