@@ -181,6 +181,7 @@ def native_scores(study: Study, fit: Fit, rows: list[int]) -> list[dict[str, Any
     """What each case scores in its own grid."""
     assert study.native is not None
     found = []
+    fit.model.eval()
     with torch.inference_mode():
         for row in rows:
             images = fit.cases.batch([row], labelled=False).images
