@@ -6,6 +6,11 @@ REFUSED = "test_tuning.py::test_a_choice_that_does_not_hold_is_refused"
 DONE = "test_tuning.py::test_what_is_done_is_not_done_again_and_arms_can_be_added"
 
 TABLE = {
+    "test_protocols.py::test_studies_of_other_splits_are_never_drawn_together": [
+        ("protocols: studies share their splits",
+         'return str(curves.runs[0]["identity"].get("splits")) if curves.runs else ""',
+         'return ""'),
+    ],
     "test_protocols.py::test_the_command_draws_both_where_both_are_there": [
         ("--dataset: under either protocol", "folder.name in (twin, twin + records.PAPER)]",
          "folder.name == dataset]"),

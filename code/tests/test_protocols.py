@@ -67,6 +67,16 @@ def test_gains_are_paired_by_seed_within_their_protocol(tmp_path: Path) -> None:
     assert all_labels is not None and all_labels.mean == pytest.approx(more.mean() / 2)
 
 
+def test_studies_of_other_splits_are_never_drawn_together(tmp_path: Path) -> None:
+    ours, papers = both(tmp_path)
+    other = replace(ours, runs=[{**run, "identity": {**run["identity"], "splits": "others"}}
+                                for run in ours.runs])
+    for drawn in ([other, ours, papers], [papers, ours, other]):
+        (found, beside), = protocols.found(drawn)
+        assert found is ours and beside is papers
+    assert not protocols.found([other, papers])
+
+
 def test_only_what_both_have_is_compared(tmp_path: Path) -> None:
     study(tmp_path / "3d/hip", OURS, base=0.7, tasks=("baseline", "rpl", "cpc"))
     study(tmp_path / "3d/hip-paper", PAPERS[:4], base=0.5, fractions=(5,))

@@ -23,10 +23,18 @@ class Pair:
 
 
 def found(drawn: Sequence[Curves]) -> list[tuple[Curves, Curves]]:
-    """The data sets among ``drawn`` that are there under both protocols."""
-    named = {curves.dataset: curves for curves in drawn}
-    return [(curves, named[name + PAPER]) for name, curves in sorted(named.items())
-            if name + PAPER in named]
+    """The data sets among ``drawn`` that are there under both protocols, with the same splits.
+
+    Of published studies several may be of one data set.
+    """
+    named = {(curves.dataset, _splits(curves)): curves for curves in drawn}
+    return [(curves, named[name + PAPER, splits]) for (name, splits), curves
+            in sorted(named.items(), key=lambda one: one[0][0]) if (name + PAPER, splits) in named]
+
+
+def _splits(curves: Curves) -> str:
+    """The digest of a study's splits."""
+    return str(curves.runs[0]["identity"].get("splits")) if curves.runs else ""
 
 
 def pairs(ours: Curves, papers: Curves) -> list[Pair]:
