@@ -1,6 +1,7 @@
 """Mutations of prediction: what code, by its text; what replaces it; which tests should fail."""
 
 TESTS = "test_predict.py::test_"
+GRADES = "test_predict_2d.py::test_"
 NATIVE = "test_native.py::test_"
 TABLE = {
     TESTS + "answers_on_the_networks_grid_are_those_of_the_study": [
@@ -107,13 +108,13 @@ TABLE = {
         ("predict: names that would meet", "if other.resolve() != file.resolve():", "if False:"),
         ("predict: a run is no scan", "if (path / trained.NAME).is_file():", "if False:"),
     ],
-    TESTS + "grades_are_those_of_the_study": [
+    GRADES + "grades_are_those_of_the_study": [
         ("predict: a grade is what is likelier than not, less one",
          "grades = ((at_least > 0.5).sum(1) - 1)", "grades = (at_least > 0.5).sum(1)"),
         ("predict: the expected grade", 'f"{float(row[1:].sum()):.4f}"',
          'f"{float(row.sum()):.4f}"'),
     ],
-    TESTS + "a_table_goes_on_after_a_stop_and_bad_images_are_named": [
+    GRADES + "a_table_goes_on_after_a_stop_and_bad_images_are_named": [
         ("predict: a row that was cut goes",
          'io.StringIO(text[:text.rfind("\\n") + 1])', "io.StringIO(text)"),
         ("predict: another network's table is not continued",
@@ -121,7 +122,7 @@ TABLE = {
         ("predict: another's table is not written over", "if found != list(columns) or not all(",
          "if False and not all("),
     ],
-    TESTS + "heat_is_grad_cam_of_the_expected_grade": [
+    GRADES + "heat_is_grad_cam_of_the_expected_grade": [
         ("predict: heat is rectified", ".sum(1, keepdim=True).relu().detach()",
          ".sum(1, keepdim=True).abs().detach()"),
         ("predict: heat is of the expected grade",
