@@ -14,7 +14,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from common.predict.command import Ensemble
 from common.runs.trained import Trained
 
 ALIKE = ("RESOLUTION", "GRADES")
+TABLE = "predictions.csv"  # in OUT
 BATCH = 16  # images at a time
 
 
@@ -47,12 +48,10 @@ def main() -> int:
     files = command.found(asked.files, lambda file: file.name if file.suffix.lower()
                           in loader.SUFFIXES else None)
     networks = command.ensemble(asked, "2d", network, ALIKE)
-    table, columns = command.make_out(asked) / "predictions.csv", columns_of(networks)
-    there, notes = rows_of(table, columns), {name: networks.note(file)
-                                             for name, file in files.items()}
-    left = {name: file for name, file in files.items() if not all([
-        has(there, table, name, notes[name]), not asked.heat or command.ours(
-            heat_file(asked, name), notes[name], overlay.note_of)])}
+    table, columns = command.make_out(asked) / TABLE, columns_of(networks)
+    there = rows_of(table, columns)
+    left = {name: file for name, file in files.items()
+            if not done(name, asked, there, partial(networks.note, file))}
     if len(left) < len(files):
         print(f"kept      {len(files) - len(left)} of {len(files)} images are in {table} already")
     keep(table, columns, there)
@@ -60,8 +59,9 @@ def main() -> int:
     with table.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         for names, images in read(left, networks, wrong):
-            for name, row in zip(names, graded(networks, asked, notes, (names, images)),
-                                 strict=True):
+            notes = [networks.note(left[name]) for name in names]
+            named = list(zip(names, notes, strict=True))
+            for name, row in zip(names, graded(networks, asked, named, images), strict=True):
                 if name not in there:
                     writer.writerow(row)
             file.flush()
@@ -106,12 +106,18 @@ def rows_of(table: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
     return {row["image"]: row for row in rows}
 
 
-def has(there: Mapping[str, Mapping[str, str]], table: Path, name: str, note: str) -> bool:
-    """Whether an image has a row; InputError if that is of other weights or of another image."""
-    if name in there and there[name]["note"] != note:
-        raise InputError(f"{table}: {name} is there with other weights, or is another image of that"
-                         f" name ({there[name]['note']}); give another --to")
-    return name in there
+def done(name: str, asked: argparse.Namespace, there: Mapping[str, Mapping[str, str]],
+         note: Callable[[], str]) -> bool:
+    """Whether all that is asked of an image is there; InputError if of another image or network."""
+    heat = heat_file(asked, name)
+    if name not in there and not (asked.heat and heat.exists()):
+        return False  # and the image need not be read
+    said = note()
+    if name in there and there[name]["note"] != said:
+        raise InputError(f"{asked.to / TABLE}: {name} is there with other weights, or is another "
+                         f"image of that name ({there[name]['note']}); give another --to")
+    drawn = not asked.heat or command.ours(heat, said, overlay.note_of)
+    return name in there and drawn
 
 
 def keep(table: Path, columns: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> None:
@@ -143,10 +149,9 @@ def read(files: Mapping[str, Path], networks: Ensemble, wrong: list[str]
             names, images = [], []
 
 
-def graded(networks: Ensemble, asked: argparse.Namespace, notes: Mapping[str, str],
-           batch: tuple[Sequence[str], Tensor]) -> list[dict[str, object]]:
-    """A row an image, and its heat map where asked for."""
-    names, images = batch
+def graded(networks: Ensemble, asked: argparse.Namespace, named: Sequence[tuple[str, str]],
+           images: Tensor) -> list[dict[str, object]]:
+    """A row an image, and its heat map where asked for; ``named``: names and notes."""
     shown = images.to(networks.device).float() / 255
     with torch.inference_mode():
         at_least = torch.stack([one(shown).float().sigmoid() for one in networks.networks]
@@ -156,13 +161,14 @@ def graded(networks: Ensemble, asked: argparse.Namespace, notes: Mapping[str, st
                          "train the run again")
     grades = ((at_least > 0.5).sum(1) - 1).clamp(0, at_least.shape[1] - 1)
     if asked.heat:
-        for name, image, heat in zip(names, images, heat_maps(networks, shown), strict=True):
+        for (name, note), image, heat in zip(named, images, heat_maps(networks, shown),
+                                             strict=True):
             overlay.save(overlay.warm(image.permute(1, 2, 0).numpy(), heat.numpy()),
-                         heat_file(asked, name), notes[name])
+                         heat_file(asked, name), note)
     return [{"image": name, "grade": int(grade), "expected": f"{float(row[1:].sum()):.4f}",
              **{f"at_least_{number}": f"{float(value):.4f}" for number, value
-                in enumerate(row[1:], 1)}, "note": notes[name]}
-            for name, grade, row in zip(names, grades, at_least, strict=True)]
+                in enumerate(row[1:], 1)}, "note": note}
+            for (name, note), grade, row in zip(named, grades, at_least, strict=True)]
 
 
 def heat_maps(networks: Ensemble, images: Tensor) -> Tensor:

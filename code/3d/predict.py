@@ -52,7 +52,7 @@ def main() -> int:
                          "folders")
     command.make_out(asked)
     left = {name: file for name, file in scans.items()
-            if not done(name, file, asked, with_networks.note(file))}
+            if not done(name, file, asked, with_networks)}
     if len(left) < len(scans):
         print(f"kept      {len(scans) - len(left)} of {len(scans)} scans are in {asked.to} "
               "already, from these weights")
@@ -72,8 +72,11 @@ def outputs(name: str, asked: argparse.Namespace) -> list[Path]:
             *[asked.to / f"{name}.png"] * asked.overlays, asked.to / f"{name}.nii.gz"]
 
 
-def done(name: str, scan: Path, asked: argparse.Namespace, note: str) -> bool:
+def done(name: str, scan: Path, asked: argparse.Namespace, networks: Ensemble) -> bool:
     """Whether all that is asked of a scan is there; InputError if another's has its name."""
+    if not any(path.exists() for path in outputs(name, asked)):
+        return False  # and the scan need not be read
+    note = networks.note(scan)
     there = [command.ours(path, note, overlay.note_of if path.suffix == ".png" else said_by)
              for path in outputs(name, asked)]  # each is looked at
     return all(there)

@@ -118,7 +118,7 @@ TABLE = {
         ("predict: a row that was cut goes",
          'io.StringIO(text[:text.rfind("\\n") + 1])', "io.StringIO(text)"),
         ("predict: another network's table is not continued",
-         'if name in there and there[name]["note"] != note:', "if False:"),
+         'if name in there and there[name]["note"] != said:', "if False:"),
         ("predict: another's table is not written over", "if found != list(columns) or not all(",
          "if False and not all("),
     ],

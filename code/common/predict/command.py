@@ -101,7 +101,7 @@ def make_out(asked: argparse.Namespace) -> Path:
 
 
 def ours(path: Path, note: str, said: Callable[[Path], str]) -> bool:
-    """Whether an output is there, of this file and these weights; InputError if of others.
+    """Whether an output is of this file and these weights; InputError if it is of others.
 
     ``said``: what the file at a path says of itself.
     """
