@@ -32,6 +32,7 @@ from common.stats.estimates import MIN_BLOCKS
 from common.stats.measures import Measure
 
 TOGETHER = 3    # arms that one panel may hold; more have a panel each
+LONG = 10       # letters of a last label that is written to the left of its tick
 CLASSES = 4     # small panels at most; the tables have them all
 SMALL_LETTERS = 7  # points, of the published curves' legend
 LETTERS = 0.27  # inches that a label below the axis needs
@@ -192,6 +193,9 @@ def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
             labels[fraction] = f"{fraction}\n({cases[fraction]})" if counts else ""
             taken.append(places[fraction])
     panel.set_xticks(list(labels), list(labels.values()), fontsize=7.5)
+    last = panel.get_xticklabels()[-1]
+    if len(cases) > 1 and len(last.get_text()) > LONG:
+        last.set_ha("right")  # or it would run into the next panel, and out of the figure
     panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(False, axis="x")
     panel.tick_params(axis="y", labelsize=8)
@@ -229,7 +233,9 @@ def _small(figure: Figure, curves: Curves, measures: Sequence[Measure], top: flo
         _means(panel, curves, measure)
         _share(panel, curves, counts=True)
         _alike([panel], measure)
-        panel.set_title(f"{measure.label} (means)", fontsize=8.5, loc="left", pad=3)
+        text = f"{measure.label} (means)"
+        room = 72 * _width(panel) / (0.52 * len(text))  # letters are about half as wide as high
+        panel.set_title(text, fontsize=min(8.5, room), loc="left", pad=3)
 
 
 def _compared(figure: Figure, curves: Curves, paper: Measure, published: Sequence[Published],
