@@ -195,7 +195,7 @@ def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
     panel.set_xticks(list(labels), list(labels.values()), fontsize=7.5)
     last = panel.get_xticklabels()[-1]
     if len(cases) > 1 and len(last.get_text()) > LONG:
-        last.set_horizontalalignment("right")  # or it would run into the next panel, and out of the figure
+        last.set_horizontalalignment("right")  # or it would run out of the panel
     panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(False, axis="x")
     panel.tick_params(axis="y", labelsize=8)
