@@ -248,6 +248,8 @@ def test_runs_and_paths_that_do_not_fit_are_named_in_one_line(
     (tmp_path / "empty").mkdir()
     old = tmp_path / "old.pt"
     torch.save(torch.load(best)["state_dict"], old)
+    silent = tmp_path / "silent.pt"
+    torch.save({"state_dict": torch.load(best)["state_dict"], "about": {"tree": "3d"}}, silent)
     wide = torch.load(best)
     wide["about"]["settings"]["INTENSITY"] = "minmax"
     torch.save(wide, tmp_path / "wide.pt")
@@ -255,6 +257,7 @@ def test_runs_and_paths_that_do_not_fit_are_named_in_one_line(
             (["--run", tmp_path, scan], f"{tmp_path}: no best.pt there"),
             (["--run", trial_2d.runs(trial_2d.folder) / RUN, scan], "a network of code/2d"),
             (["--run", old, scan], "train the run again"),
+            (["--run", silent, scan], "does not say what it was trained on"),
             (["--run", best, "--run", tmp_path / "wide.pt", scan], "INTENSITY minmax, but"),
             (["--run", best, runs / RUN, scan], "give each run with its own --run"),
             (["--run", best, tmp_path / "none.nii.gz"], "no such file or folder"),
