@@ -66,6 +66,7 @@ FINETUNE_LOSS = "dice+ce"      # soft Dice and cross-entropy; or dice alone (off
 FINETUNE_DROPOUT = 0.0         # official: one half, too much for few steps on few filters
 AUGMENT_DEGREES = 15.0         # turned by up to this about each axis; official: not at all
 AUGMENT_ZOOM = 0.15            # scaled by 1 - this to 1 + this; official: not at all
+AUGMENT_SHARE = 1.0            # of the volumes turned, and of those scaled, each drawn anew
 AUGMENT_INTENSITY = True       # brightness, contrast, gamma, noise, each for some of the volumes
 
 DEMO = {                       # what --demo changes: minutes on two cores; chosen on validation
@@ -152,20 +153,24 @@ def changes(settings: Settings) -> Augment | None:
     if not (settings.AUGMENT_DEGREES or settings.AUGMENT_ZOOM or settings.AUGMENT_INTENSITY):
         return None
     return partial(augmented, degrees=settings.AUGMENT_DEGREES, zoom=settings.AUGMENT_ZOOM,
-                   intensity=settings.AUGMENT_INTENSITY)
+                   share=settings.AUGMENT_SHARE, intensity=settings.AUGMENT_INTENSITY)
 
 
 def augmented(volumes: torch.Tensor, labels: torch.Tensor, rng: torch.Generator, *, degrees: float,
-              zoom: float, intensity: bool) -> tuple[torch.Tensor, torch.Tensor]:
+              zoom: float, share: float, intensity: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn, scale and re-light training volumes (B, C, D, H, W), the same way for every arm.
 
     Labels (B, D, H, W) go along. Ranges and chances after Isensee et al. 2021, nnU-Net.
     """
     count = len(volumes)
     factors = augment.uniform(count, 1 - zoom, 1 + zoom, rng)
+    scaled = turned = torch.ones(count, dtype=torch.bool)
+    if share < 1:
+        scaled, turned = augment.chance(count, share, rng), augment.chance(count, share, rng)
+    factors = torch.where(scaled, factors, 1)
     matrix = augment.identity(count, 3) / factors[:, None, None]
     for axes in ((0, 1), (0, 2), (1, 2)):
-        angles = torch.deg2rad(augment.uniform(count, -degrees, degrees, rng))
+        angles = torch.deg2rad(augment.uniform(count, -degrees, degrees, rng)) * turned
         matrix = augment.rotations(angles, axes, 3) @ matrix
     if degrees or zoom:
         volumes, labels = augment.resample_both(volumes, labels, matrix)

@@ -90,9 +90,9 @@ def test_bench_screen_scores_on_validation_and_says_what_was_learnt(trial_2d: Tr
                                                                     tmp_path: Path) -> None:
     out = tmp_path / "screen.md"
     given = ["bench/choose/screen.py", "2d", "--out", out, "--", *trial_2d.flags(
-        tmp_path, "--tasks", "baseline", "rotation", "meanteacher", "--fractions", 50,
-        "--seeds", 3, 4, "--draws", 2, "--workers", 2)]
-    said = call(*map(str, given))
+        tmp_path, "--fractions", 50, "--seeds", 3, 4, "--draws", 2, "--workers", 2)]
+    said = call(*map(str, given), "--", "--tasks", "baseline", "meanteacher",
+                "--", "--tasks", "rotation", "--pretext-steps", "3")
     assert said.returncode == 0, said.stderr
     assert out.read_text() in said.stdout
     rows = {row[0]: row[1:] for row in ([cell.strip() for cell in line.strip("|").split("|")]
@@ -109,8 +109,12 @@ def test_bench_screen_scores_on_validation_and_says_what_was_learnt(trial_2d: Tr
     for arm in ("rotation", "meanteacher"):
         gains = kappas(arm) - kappas("baseline")
         assert rows[arm][1] == f"{gains.mean():+.3f} ({gains.std(ddof=1) / 2:.3f})"
-    pretext = [json.loads(path.read_text()) for path in folder.glob(
-        "pretrain/rotation/seed*/scores.json")]
+    encoders = sorted(folder.glob("pretrain/rotation/seed*"))
+    for encoder in encoders:  # the group's own flag reached its arm
+        about = json.loads((encoder / "config.json").read_text())["identity"]
+        assert about["settings"]["PRETEXT_STEPS"] == 3
+    pretext = [json.loads((encoder / "scores.json").read_text()) for encoder in encoders]
+    assert len(pretext) == 2
     reached = np.mean([one["score"]["accuracy"] for one in pretext])
     assert rows["rotation"][0].startswith(f"accuracy {reached:.3f} (chance 0.250")
     assert ("not learnt" in rows["rotation"][0]) == (reached < 0.25 + 0.1 * 0.75)

@@ -75,13 +75,13 @@ def test_labels_follow_the_volume_by_nearest_neighbour() -> None:
     exp = wiring.exp_of("3d")
     images, labels = blob()
     moved, maps = exp.augmented(images, labels, generator(3, "a"), degrees=15.0, zoom=0.15,
-                                intensity=False)
+                                share=1.0, intensity=False)
     assert maps.dtype == torch.uint8 and set(maps.unique().tolist()) == {0, 2}
     assert not torch.equal(maps, labels) and len({int(one.sum()) for one in maps}) > 1
     inside, outside = moved[:, 0] > 0.75, moved[:, 0] < 0.25
     assert bool((maps[inside] == 2).all()) and bool((maps[outside] == 0).all())
     same, still = exp.augmented(images, labels, generator(3, "a"), degrees=0.0, zoom=0.0,
-                                intensity=False)
+                                share=1.0, intensity=False)
     assert torch.equal(same, images) and torch.equal(still, labels)
 
 
@@ -91,24 +91,44 @@ def test_volumes_are_turned_and_scaled_within_the_range(monkeypatch: pytest.Monk
         seen.append(matrix) or images, labels))
     empty = torch.zeros(MANY, 1, 2, 2, 2), torch.zeros(MANY, 2, 2, 2, dtype=torch.uint8)
     exp = wiring.exp_of("3d")
-    exp.augmented(*empty, generator(0, "a"), degrees=0.0, zoom=0.15, intensity=False)
+    exp.augmented(*empty, generator(0, "a"), degrees=0.0, zoom=0.15, share=1.0,
+                  intensity=False)
     factors = 1 / seen[0].diagonal(dim1=1, dim2=2)
     assert torch.allclose(factors[:, :1], factors)  # all axes alike
     assert float(factors.min()) == pytest.approx(0.85, abs=0.005)
     assert float(factors.max()) == pytest.approx(1.15, abs=0.005)
-    exp.augmented(*empty, generator(0, "a"), degrees=15.0, zoom=0.0, intensity=False)
+    exp.augmented(*empty, generator(0, "a"), degrees=15.0, zoom=0.0, share=1.0,
+                  intensity=False)
     assert torch.allclose(seen[1] @ seen[1].mT, torch.eye(3).expand(MANY, 3, 3), atol=1e-5)
     angles = torch.rad2deg(torch.acos(((seen[1].diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
                                        ).clamp(-1, 1)))
     assert 20 < float(angles.max()) < 27 and float(angles.mean()) == pytest.approx(14, abs=1.5)
-    exp.augmented(*empty, generator(0, "a"), degrees=0.0, zoom=0.0, intensity=True)
+    exp.augmented(*empty, generator(0, "a"), degrees=0.0, zoom=0.0, share=1.0,
+                  intensity=True)
     assert len(seen) == 2  # nothing is resampled that is not moved
+
+
+def test_a_share_of_the_volumes_is_turned_and_another_scaled(monkeypatch: pytest.MonkeyPatch
+                                                              ) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(augment, "resample_both", lambda images, labels, matrix: (
+        seen.append(matrix) or images, labels))
+    empty = torch.zeros(MANY, 1, 2, 2, 2), torch.zeros(MANY, 2, 2, 2, dtype=torch.uint8)
+    exp = wiring.exp_of("3d")
+    exp.augmented(*empty, generator(0, "a"), degrees=15.0, zoom=0.15, share=0.3, intensity=False)
+    scaled = (torch.linalg.det(seen[0]) - 1).abs() > 1e-4
+    turned = (seen[0] - seen[0].mT).flatten(1).abs().amax(1) > 1e-4
+    for one in (scaled, turned):
+        assert float(one.double().mean()) == pytest.approx(0.3, abs=0.03)
+    assert float((scaled & turned).double().mean()) == pytest.approx(0.09, abs=0.02)
+    exp.augmented(*empty, generator(0, "a"), degrees=15.0, zoom=0.15, share=0.0, intensity=False)
+    assert torch.equal(seen[1], torch.eye(3).expand(MANY, 3, 3))
 
 
 def test_light_is_changed_for_a_share_of_the_volumes_and_labels_stay() -> None:
     images, labels = torch.full((MANY, 1, 2, 2, 2), 0.5), torch.ones(MANY, 2, 2, 2)
     changed, same = wiring.exp_of("3d").augmented(images, labels, generator(0, "l"), degrees=0.0,
-                                                  zoom=0.0, intensity=True)
+                                                  zoom=0.0, share=1.0, intensity=True)
     assert torch.equal(same, labels)
     untouched = (changed == images).flatten(1).all(1)
     assert float(untouched.double().mean()) == pytest.approx((1 - augment.LIT) ** 3, abs=0.03)

@@ -1,19 +1,24 @@
 """Which arms are worth a study? Every arm's gain on validation, and whether its task was learnt.
 
     python code/bench/choose/screen.py 3d --out results/published/screening/nodules.md \\
-        -- --data FOLDER --tasks baseline rotation mae ... --fractions 2 5 --seeds 20 21 --draws 4
+        -- --data FOLDER --fractions 2 5 --seeds 20 21 --draws 4 \\
+        -- --tasks baseline rotation rpl --pretext-steps 1000 -- --tasks mae --pretext-steps 5000
 
-Flags behind -- are those of the tree's exp.py; an arm has the rates that --tune has chosen for it,
-if there are some. Each encoder is finetuned on DRAWS labelled subsets at every fraction. Scored on
+Flags behind the first -- are those of the tree's exp.py; each further -- begins a group of arms
+with more flags of its own. An arm has the rates that --tune has chosen for it, if there are some.
+Each encoder is finetuned on DRAWS labelled subsets at every fraction. Scored on
 validation alone: no test case is looked at, so that arms may be chosen by it. Runs lie in
 RESULTS/screen; several shells share them, and what is done is not done again.
 """
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
+from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -40,26 +45,41 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="also write the table there")
     asked, flags = trees.arguments(parser)
     exp = trees.script(asked.tree)
-    settings = from_flags(vars(exp), flags)
-    if BASELINE not in settings.TASKS:
+    studies = [_study(exp, group) for group in groups(flags)]
+    arms = {arm: study for study in studies for arm in study.settings.TASKS}
+    if BASELINE not in arms:
         raise InputError(f"TASKS: the {BASELINE} is missing, which the others are compared with")
-    settings.POOL, settings.PRIMARY = [100], []
-    place = devices.choose(settings.DEVICE, ranks=1)[0]
-    chosen = grid.rated(trees.study_of(exp, settings, place)).rates  # of the study itself
-    settings.RESULTS = str(Path(settings.RESULTS) / "screen")
-    study = replace(trees.study_of(exp, settings, place), rates=chosen)
-    with starting(study.folder):
-        mend(jobs(study))
-        check_stale(jobs(study), rerun=settings.RERUN)
-    workers = devices.workers(settings, [place], step_bytes(study))
-    if failures := work_off(study, jobs, [place], workers):
-        print("\n".join(failures), file=sys.stderr)
-        return 1
-    text = table(study)
+    for study in studies:
+        place = devices.choose(study.settings.DEVICE, ranks=1)[0]
+        with starting(study.folder):
+            mend(jobs(study))
+            check_stale(jobs(study), rerun=study.settings.RERUN)
+        workers = devices.workers(study.settings, [place], step_bytes(study))
+        if failures := work_off(study, jobs, [place], workers):
+            print("\n".join(failures), file=sys.stderr)
+            return 1
+    text = table(arms)
     print(text)
     if asked.out:
         write_text(asked.out, text)
     return 0
+
+
+def groups(flags: Sequence[str]) -> list[list[str]]:
+    """Flags for all, then behind each -- those of a group: every group's flags, in full."""
+    ends = [at for at, flag in enumerate(flags) if flag == "--"]
+    parts = [list(flags[begin + 1:end]) for begin, end in pairwise([-1, *ends, len(flags)])]
+    return [[*parts[0], *more] for more in parts[1:] or [[]]]
+
+
+def _study(exp: ModuleType, flags: Sequence[str]) -> Study:
+    """A group's study: the whole pool, nothing primary, the rates of the study itself."""
+    settings = from_flags(vars(exp), flags)
+    settings.POOL, settings.PRIMARY = [100], []
+    place = devices.choose(settings.DEVICE, ranks=1)[0]
+    chosen = grid.rated(trees.study_of(exp, settings, place)).rates
+    settings.RESULTS = str(Path(settings.RESULTS) / "screen")
+    return replace(trees.study_of(exp, settings, place), rates=chosen)
 
 
 def jobs(study: Study) -> list[Job]:
@@ -103,19 +123,20 @@ def learnt(study: Study, arm: str) -> tuple[str, float | None]:
     return ", ".join(said), seconds
 
 
-def table(study: Study) -> str:
+def table(arms: Mapping[str, Study]) -> str:
     """An arm a row; the best at the smallest fraction first."""
+    study = arms[BASELINE]
     s = study.settings
     base = {fraction: scores(study, BASELINE, fraction) for fraction in s.FRACTIONS}
-    gains = {arm: [scores(study, arm, fraction) - base[fraction] for fraction in s.FRACTIONS]
-             for arm in s.TASKS if arm != BASELINE}
+    gains = {arm: [scores(own, arm, fraction) - base[fraction] for fraction in s.FRACTIONS]
+             for arm, own in arms.items() if arm != BASELINE}
     heads = [f"less the baseline at {fraction} % (SE)" for fraction in s.FRACTIONS]
     lines = [f"| arm | task | {' | '.join(heads)} | seconds of pretraining |",
              "|---|---|" + "---|" * (len(heads) + 1),
              f"| {BASELINE} | | " + " | ".join(f"{base[fraction].mean():.3f} itself"
                                                for fraction in s.FRACTIONS) + " | |"]
     for arm, found in sorted(gains.items(), key=lambda one: -one[1][0].mean()):
-        task, seconds = learnt(study, arm)
+        task, seconds = learnt(arms[arm], arm)
         lines.append(f"| {arm} | {task} | " + " | ".join(map(_cell, found))
                      + f" | {'' if seconds is None else f'{seconds:.0f}'} |")
     count = len(s.SEEDS) * s.DRAWS
