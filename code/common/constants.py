@@ -23,6 +23,7 @@ TUNE_SEEDS = [1000, 1001]      # of the trials of --tune alone
 RERUN = False                  # set runs made with other settings aside and train them anew
 DETECT = 0.0                   # a gain to be shown with 80 % power: says how many seeds it takes
 PLAN = False                   # only say what would be done, how long it takes, what it can show
+TRACK = "none"                 # losses and scores also go to tensorboard or mlflow: RESULTS/track
 STRICT = False                 # stop at exact duplicates instead of keeping them on one side
 
 # Both stages.

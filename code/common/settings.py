@@ -24,7 +24,7 @@ from common.errors import InputError
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
          "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "MILLIMETRES", "THREADS", "PRECISION",
          "DEMO", "PAPER", "PROTOCOL", "RERUN", "TUNE", "TUNED", "TUNE_SEEDS", "PRIMARY", "DRAWS",
-         "POOL", "DETECT", "PLAN", "STRICT", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
+         "POOL", "DETECT", "PLAN", "STRICT", "TRACK", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
 # (A run's identity has the precision itself, the data that the columns lead to, the weights of an
 # encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
@@ -72,7 +72,7 @@ RANGES = {
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
            "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
            "PRETEXT_SCHEDULE": ("own", "constant", "cosine"), "START_NORM": ("train", "eval"),
-           "FINETUNE_LOSS": ("dice", "dice+ce"),
+           "FINETUNE_LOSS": ("dice", "dice+ce"), "TRACK": ("none", "tensorboard", "mlflow"),
            "AUGMENT_FLIPS": ("both", "horizontal", "vertical", "none")}
 
 
@@ -103,6 +103,7 @@ class Settings(types.SimpleNamespace):
     TUNED: bool
     TUNE_SEEDS: list[int]
     STRICT: bool
+    TRACK: str
     PRIMARY: list[str]
     DRAWS: int
     POOL: list[int]

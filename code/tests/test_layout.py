@@ -20,7 +20,8 @@ ALLOWED = {
     "downstream": {"tasks", "machine"},
     "stats": set(),
     "runs": {"tasks", "downstream", "data", "machine", "stats"},
-    "schedule": {"runs", "tasks", "downstream", "data", "machine", "stats"},
+    "schedule": {"runs", "tasks", "downstream", "data", "machine", "stats", "track"},
+    "track": {"runs.records"},
     "report": {"runs.records", "stats"},
     "predict": {"runs", "tasks", "data", "machine"},
 }

@@ -16,7 +16,7 @@ from common.files import ROOT, starting
 from common.machine import devices
 from common.runs import rates, records, snapshots
 from common.runs.encoders import named
-from common.runs.study import Study, Tree
+from common.runs.study import Study, Tree, results_folder
 from common.schedule.announce import announce, expected
 from common.schedule.mending import check_stale, mend
 from common.schedule.plan import (
@@ -30,6 +30,9 @@ from common.schedule.plan import (
 from common.schedule.tuning import tune
 from common.schedule.workers import work_off
 from common.settings import Settings, check_common, from_flags
+from common.track.tracked import place, tell_pictures
+from common.track.trackers import VIEWS
+from common.track.trackers import check as check_tracker
 
 
 def prepare(script: Mapping[str, Any], tree: Tree) -> tuple[Study, list[torch.device], int]:
@@ -70,6 +73,7 @@ def check(settings: Settings, tree: Tree) -> dict[str, Path]:
     """Check all constants, before anything is read; returns the files of --encoder by name."""
     tasks = {**tree.pretexts, ORACLE: Supervised}
     files = named(settings, [*FROM_SCRATCH, *tree.library, *tasks])
+    check_tracker(settings.TRACK)
     check_common(settings, tasks, [*tree.library, *files], decoder=tree.decoder)
     tree.check(settings)
     check_views(settings, tree)
@@ -96,7 +100,16 @@ def run(study: Study, places: Sequence[torch.device], workers: int) -> int:
     failures = work_off(study, plan, places, workers)
     status = _summary(study, failures)
     snapshots.save(study, places[0])
+    _tell_tracker(study)
     return status
+
+
+def _tell_tracker(study: Study) -> None:
+    """Give the study's figures to a tracker, and say how it is opened."""
+    if (kind := study.settings.TRACK) != "none":
+        results = results_folder(study.settings)
+        tell_pictures(kind, results, study.folder)
+        print(f"tracked   {VIEWS[kind].format(folder=place(kind, results))}")
 
 
 def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:

@@ -24,10 +24,11 @@ from common.machine.launcher import Report, launch
 from common.runs import records
 from common.runs.records import Run, SilentRun
 from common.runs.stages import load_cases, train
-from common.runs.study import Study
+from common.runs.study import Study, results_folder
 from common.schedule.plan import Job
 from common.schedule.progress import Progress
 from common.tasks.batches import Cases
+from common.track.tracked import tracked
 
 LOOK_AGAIN = 1.0   # seconds between looks for a run that another process may have freed
 
@@ -167,7 +168,7 @@ class Worker:
             try:
                 run.collect()
                 run.start(self.provenance)
-                yield _Report(job, run, self.put)
+                yield _Report(job, _told(self.study, run), self.put)
             except (RunFailed, InputError, OSError, RuntimeError) as error:
                 self._give_up(job, run, error)
         if torch.cuda.is_initialized():
@@ -183,6 +184,11 @@ class Worker:
         self.put(("failed", run.name, text))
         if not _failed(job, ()):
             self.lost.add(run.folder)  # told, but not recorded: going on would try it for ever
+
+
+def _told(study: Study, run: Run) -> Run:
+    """The run as it is, or one that also tells a tracker what it logs."""
+    return tracked(run, study.settings.TRACK, results_folder(study.settings))
 
 
 def _train_rank(study: Study, run: Run, device: torch.device, report: Report) -> str:

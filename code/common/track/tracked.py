@@ -1,0 +1,98 @@
+"""Runs that also tell a tracker what they log. The records are the same with and without it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.files import Json, plain
+from common.runs.records import Run, read_log
+from common.track.trackers import Tracker, opened
+
+FOLDER = "track"  # below RESULTS
+
+
+@dataclass(frozen=True)
+class TrackedRun(Run):
+    """A run whose losses, scores and settings a tracker is told as they come."""
+
+    kind: str
+    place: Path  # the tracker's own folder
+    held: dict[str, Tracker] = field(default_factory=dict, compare=False)
+
+    def log(self, name: str, record: Json) -> None:
+        """Append the line, and tell its figures."""
+        super().log(name, record)
+        if name == "log":
+            self._tracker(record["step"]).numbers(record["step"], dict(figures(record)))
+
+    def cut_log(self, name: str, epoch: int) -> None:
+        """Drop what lies past ``epoch``, as the tracker does: a start begins with it."""
+        super().cut_log(name, epoch)
+        if name == "log":
+            self.close(done=False)
+            last = max((line["step"] for line in self.lines()), default=0)
+            self._tracker(last).settings(plain(self.identity["settings"]))
+
+    def finish(self, scores: Json) -> None:
+        """Write scores.json, and tell them: every number beside the cases' own."""
+        super().finish(scores)
+        last = max((line["step"] for line in self.lines()), default=0)
+        few = {name: value for name, value in scores.items() if name not in ("cases", "seed")}
+        self._tracker(last).numbers(last, dict(figures(few, "scores")))
+        self.close(done=True)
+
+    def lines(self) -> list[Json]:
+        """What log.jsonl holds."""
+        return read_log(self.folder)
+
+    def close(self, *, done: bool) -> None:
+        """Let the tracker write what it holds."""
+        if tracker := self.held.pop(self.kind, None):
+            tracker.close(done=done)
+
+    def _tracker(self, past: int) -> Tracker:
+        if self.kind not in self.held:
+            self.held[self.kind] = opened(self.kind, self.place, run_name(self), past=past)
+        return self.held[self.kind]
+
+
+def run_name(run: Run) -> str:
+    """The run as a tracker knows it: tree/dataset/runs/stage/task/..."""
+    parts = run.folder.parts[:len(run.folder.parts) - run.name.count("/") - 1]
+    return "/".join([*parts[-2:], "runs", run.name])
+
+
+def tracked(run: Run, kind: str, results: Path) -> Run:
+    """The run as it is, or telling a tracker whose folder lies in ``results``."""
+    if kind == "none":
+        return run
+    return TrackedRun(run.folder, run.identity, kind, place(kind, results))
+
+
+def place(kind: str, results: Path) -> Path:
+    """Where a tracker keeps what it is told."""
+    return results / FOLDER / kind
+
+
+def figures(record: Json, group: str = "train") -> Iterator[tuple[str, float]]:
+    """The finite numbers of a record by their names; of what lies deeper with its own name before.
+
+    An epoch's loss is train/loss, a validation's Dice val/dice.
+    """
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from figures(value, name if group == "train" else f"{group}/{name}")
+        elif (isinstance(value, int | float) and not isinstance(value, bool)
+              and name not in ("epoch", "step") and math.isfinite(value)):
+            yield f"{group}/{name}", float(value)
+
+
+def tell_pictures(kind: str, results: Path, study: Path) -> None:
+    """Give a study's figures to the tracker: PNG files in ``results`` that end with its name."""
+    if kind == "none":
+        return
+    tracker = opened(kind, place(kind, results), "/".join(study.parts[-2:]) + "/study", past=1)
+    for path in sorted(results.glob(f"*_{study.name}.png")):
+        tracker.picture(path)
+    tracker.close(done=True)
