@@ -3,6 +3,7 @@
 Packages that only one format needs are imported when it is asked for.
 """
 
+import copy
 import importlib
 import logging
 import warnings
@@ -103,9 +104,8 @@ def write_onnx(export: Export, folder: Path) -> None:
     """
     onnx = package("onnx", "onnx")
     package("onnxscript", "onnx")
-    with torch.no_grad():
-        count = len(Stages(export.encoder)(export.example))
-    outputs = {"encoder": [*(f"level{number}" for number in range(count - 1)), "code"],
+    shapes = Stages(copy.deepcopy(export.encoder).to("meta"))(export.example.to("meta"))
+    outputs = {"encoder": [*(f"level{number}" for number in range(len(shapes) - 1)), "code"],
                "network": ["logits"]}
     any_size = {axis: torch.export.Dim.DYNAMIC for axis in range(export.example.ndim) if axis != 1}
     for part, network in export.parts.items():
