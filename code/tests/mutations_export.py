@@ -32,8 +32,8 @@ TABLE = {
         ("export: the finetuned network has its own outputs",
          'traced = (Stages(network) if part == "encoder" else network)',
          'traced = (Stages(network) if part == "encoder" else nn.Sequential(network, nn.Softmax(1)))'),
-        ("export: networks in evaluation", "        network.eval()\n    torch.set",
-         "        network.train()\n    torch.set"),
+        ("export: networks in evaluation", 'if part == "encoder" else network).eval()',
+         'if part == "encoder" else network).train()'),
     ],
     TESTS + "runs_that_cannot_be_exported_are_named_in_one_line": [
         ("export: formats of the other tree", 'tree.others.get(name, "no such format")',

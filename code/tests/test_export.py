@@ -45,7 +45,10 @@ def metadata(file: Path) -> dict[str, str]:
 def test_safetensors_hold_the_weights_and_say_what_they_are(trial_3d: Trial, tmp_path: Path
                                                             ) -> None:
     load_file = pytest.importorskip("safetensors.torch").load_file
-    run, out = trial_3d.runs(trial_3d.folder) / PRETRAIN, tmp_path / "out"
+    run, out = run_of(trial_3d, PRETRAIN, tmp_path), tmp_path / "out"
+    config = json.loads((run / "config.json").read_text())
+    config["provenance"]["commit"] = "ab12cd3"
+    (run / "config.json").write_text(json.dumps(config))
     data = tmp_path / "Task00_CTPhantom"
     data.mkdir()
     (data / "dataset.json").write_text('{"licence": "CC-BY-SA 4.0"}')
@@ -57,11 +60,10 @@ def test_safetensors_hold_the_weights_and_say_what_they_are(trial_3d: Trial, tmp
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert {file.name for file in out.iterdir()} == {"about.json", "encoder.safetensors"}
     said_of_it = metadata(out / "encoder.safetensors")
-    config = json.loads((run / "config.json").read_text())
     assert said_of_it == {"format": "pt", **about(out)}
     wanted_of_it = {"task": "rotation", "seed": "0", "stage": "pretrain", "dataset": "ctphantom",
                     "pool images": config["identity"]["pool images"], "generated": "true",
-                    "commit": config["provenance"]["commit"] or "unknown",
+                    "commit": "ab12cd3",
                     "weights": json.loads((run / "scores.json").read_text())["encoder"],
                     "licence of the data": "CC-BY-SA 4.0", "use": "Not for clinical use",
                     "input": "(B, CT, D, H, W), float32", "sides": "divisible by 4",
@@ -213,6 +215,8 @@ def test_what_is_there_is_kept_and_other_files_are_never_overwritten(
     assert "written" in said.stdout and (out / "nnunet.pth").is_file()
     assert (out / "encoder.safetensors").read_bytes() == first
     before = {file.name: file.read_bytes() for file in out.iterdir()}
+    said = export(*flags, "nnunet", "safetensors")
+    assert said.returncode == 0 and "kept      nnunet, safetensors" in said.stdout
     said = export("--run", runs / FINETUNE, "--to", out, "--formats", "safetensors")
     assert said.returncode == 2 and "holds the export of something else" in said.lines[-1]
     assert before == {file.name: file.read_bytes() for file in out.iterdir()}

@@ -111,9 +111,8 @@ def loaded(taken: Source, tree: Tree) -> Export:
     if taken.network is not None:
         network = tree.network(taken)
         checkpoint.fit(network, taken.network, taken.file)
-        network.eval()
     torch.set_num_threads(1)  # it is traced, not trained
-    return Export(taken, encoder.eval(), network, {**taken.about, **tree.seen(taken)},
+    return Export(taken, encoder, network, {**taken.about, **tree.seen(taken)},
                   tree.example(taken))
 
 

@@ -23,7 +23,7 @@ from common.runs import checkpoint
 
 @dataclass(frozen=True)
 class Export:
-    """What is written down: networks in evaluation, on the CPU."""
+    """What is written down: networks with their weights, on the CPU."""
 
     source: Source
     encoder: nn.Module               # has stages()
