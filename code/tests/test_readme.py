@@ -110,8 +110,9 @@ def test_constants_and_flags_that_are_named_exist() -> None:
                   "KILL_ON_BAD_EXIT", "NODES",
                   "NTASKS_PER_NODE", "GPUS_PER_NODE", "MEM", "TIME", "REQUEUE"}
         others |= {f"NO_{name}" for name in known}
-        others |= {flag.upper() for tree in ("3d", "2d") for script in ("predict", "export")
-                   for flag in re.findall(r"--([a-z]+)", call(f"{tree}/{script}.py", "--help").stdout)}
+        helps = [call(f"{tree}/{name}.py", "--help").stdout for tree in ("3d", "2d")
+                 for name in ("predict", "export")]
+        others |= {flag.upper() for said in helps for flag in re.findall(r"--([a-z]+)", said)}
         assert flags - others <= known, flags - others - known
 
 
