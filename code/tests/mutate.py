@@ -31,6 +31,7 @@ import mutations_card
 import mutations_data
 import mutations_design
 import mutations_exchange
+import mutations_export
 import mutations_figures
 import mutations_modern
 import mutations_numbers
@@ -78,7 +79,7 @@ TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design
                                             mutations_tasks, mutations_data, mutations_figures,
                                             mutations_card, mutations_exchange, mutations_paper,
                                             mutations_recipe, mutations_tuning, mutations_modern,
-                                            mutations_predict)
+                                            mutations_predict, mutations_export)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

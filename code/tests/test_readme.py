@@ -66,12 +66,12 @@ def test_every_command_block_runs(scans: Path, photographs: Path, tmp_path: Path
             flags += [*short, "--fractions", "100", "--cache", str(tmp_path / "cache")]
             if "--tasks" not in flags:
                 flags += ["--tasks", "baseline", "rotation"]
-        elif script.endswith("predict.py"):
+        elif script.endswith(("predict.py", "export.py")):
             dataset = {"3d": "ctphantom", "2d": "fundusphantom"}[tree]
             new = {"3d": scans / "imagesTs", "2d": photographs / "test_images"}[tree]
             flags = [str(tmp_path / re.sub("my_scans|my_images", dataset, word))
                      if "results/" in word else {"new_scans": str(new), "new_images": str(new),
-                           "out": str(tmp_path / "out")}.get(word, word) for word in words]
+                           "out": str(tmp_path / script)}.get(word, word) for word in words]
             result = call(script, *flags)
             assert result.returncode == 0, (script, flags, result.stderr)
             continue
@@ -110,8 +110,9 @@ def test_constants_and_flags_that_are_named_exist() -> None:
                   "KILL_ON_BAD_EXIT", "NODES",
                   "NTASKS_PER_NODE", "GPUS_PER_NODE", "MEM", "TIME", "REQUEUE"}
         others |= {f"NO_{name}" for name in known}
-        others |= {flag.upper() for tree in ("3d", "2d") for flag in re.findall(
-            r"--([a-z]+)", call(f"{tree}/predict.py", "--help").stdout)}
+        helps = [call(f"{tree}/{name}.py", "--help").stdout for tree in ("3d", "2d")
+                 for name in ("predict", "export")]
+        others |= {flag.upper() for said in helps for flag in re.findall(r"--([a-z]+)", said)}
         assert flags - others <= known, flags - others - known
 
 

@@ -63,8 +63,11 @@ def weights_of(path: Path) -> Any:
     return state["state_dict"] if isinstance(state, Mapping) and "state_dict" in state else state
 
 
-def read(path: Path, tree: str) -> Trained:
-    """A best.pt, or that of a run's folder; InputError if it is not one of ``tree``."""
+def read(path: Path, tree: str, *, script: str = "predict.py") -> Trained:
+    """A best.pt, or that of a run's folder; InputError if it is not one of ``tree``.
+
+    ``script``: which of the other tree's takes what is not.
+    """
     file = path / NAME if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{path}: no {NAME} there; give the folder of a finished finetuning run, "
@@ -81,7 +84,7 @@ def read(path: Path, tree: str) -> Trained:
                          "version; train the run again (exp.py --rerun)")
     if about["tree"] != tree:
         raise InputError(f"{file}: a network of code/{about['tree']}; give it to "
-                         f"code/{about['tree']}/predict.py")
+                         f"code/{about['tree']}/{script}")
     if checkpoint.weights_digest(state["state_dict"]) != about["weights"]:
         raise InputError(f"{file}: damaged, its weights are not those that were saved; copy it "
                          "anew, or train the run again (exp.py --rerun)")

@@ -1,0 +1,118 @@
+"""Mutations of export: what code, by its text; what replaces it; which tests should fail."""
+
+TESTS = "test_export.py::test_"
+GRADES = "test_export_2d.py::test_"
+NNUNET = "test_export_nnunet.py::test_"
+TABLE = {
+    TESTS + "safetensors_hold_the_weights_and_say_what_they_are": [
+        ("export: the metadata is in the file", '"format": "pt", **export.about}', '"format": "pt"}'),
+        ("export: what an input is", "{**taken.about, **tree.seen(taken)}", "{**taken.about}"),
+        ("export: the commit that trained it", '"commit": made.get("commit") or "unknown"',
+         '"commit": "unknown"'),
+        ("export: the licence asked for", '"licence of the data": licence(about["dataset"], data)',
+         '"licence of the data": licence(about["dataset"], None)'),
+        ("export: the sides that a 3D network takes",
+         'f"divisible by {model.smallest_input(source.settings[\'LEVELS\'])}"',
+         'f"divisible by {2 ** source.settings[\'LEVELS\']}"'),
+    ],
+    TESTS + "a_finetuned_run_says_where_its_encoder_is_from": [
+        ("export: a best.pt needs nothing beside it",
+         "if not config.exists() and not (folder / trained.NAME).exists():",
+         "if not config.exists():"),
+    ],
+    TESTS + "the_pool_is_that_of_the_pretraining_an_encoder_is_from": [
+        ("export: of an encoder from elsewhere nobody knows the pool",
+         'if "stage" in start else "unknown"', 'if start else "unknown"'),
+    ],
+    TESTS + "onnx_of_a_finetuned_run_gives_the_same_outputs_at_any_size": [
+        ("export: ONNX of any size", "for axis in range(export.example.ndim) if axis != 1}",
+         "for axis in range(1)}"),
+        ("export: ONNX says what it is", "onnx.helper.set_model_props(graph, dict(export.about))",
+         "pass"),
+        ("export: the finetuned network has its own outputs",
+         'traced = (Stages(network) if part == "encoder" else network)',
+         'traced = (Stages(network) if part == "encoder" else nn.Sequential(network, nn.Softmax(1)))'),
+        ("export: networks in evaluation", 'if part == "encoder" else network).eval()',
+         'if part == "encoder" else network).train()'),
+    ],
+    TESTS + "runs_that_cannot_be_exported_are_named_in_one_line": [
+        ("export: formats of the other tree", 'tree.others.get(name, "no such format")',
+         '"no such format"'),
+        ("export: pretrainings of the other tree",
+         "if missing := [name for name in needs if name not in settings]:",
+         "if missing := [name for name in ()]:"),
+        ("export: the other tree's export.py", 'trained.read(folder, tree, script="export.py")',
+         "trained.read(folder, tree)"),
+        ("export: a licence that is asked for is there", "        if data:\n            raise",
+         "        if 0:\n            raise"),
+    ],
+    TESTS + "unfinished_and_damaged_runs_are_refused": [
+        ("export: finished runs alone", 'if not (folder / "scores.json").exists():', "if False:"),
+        ("export: the encoder that was saved", "checkpoint.weights_digest(weights) != saved):",
+         "False):"),
+        ("export: a trial has no weights", 'if identity["stage"] not in KEPT:', "if False:"),
+        ("export: records are looked at", "if damage := Run(folder, identity).damage():",
+         "if damage := None:"),
+        ("export: weights that are missing are named",
+         'if not (folder / KEPT[identity["stage"]]).is_file():', "if False:"),
+    ],
+    TESTS + "what_is_there_is_kept_and_other_files_are_never_overwritten": [
+        ("export: another export is not mixed with this",
+         'if changed := differences(found["about"], dict(export.about)):', "if changed := []:"),
+        ("export: a changed file is not taken for ours",
+         "if not path.is_file() or there.get(name) != content(path):", "if False:"),
+        ("export: somebody's folder is left alone",
+         "if not out.is_dir() or not (out / ABOUT).is_file():", "if False:"),
+        ("export: what is there is not made again",
+         "if not all(is_there(asked.to, file, there) for file in one.names(export))}",
+         "if [is_there(asked.to, file, there) for file in one.names(export)]}"),
+        ("export: files of earlier exports stay known",
+         "digests = {**there, **{file:", "digests = {**{file:"),
+    ],
+    TESTS + "nothing_is_left_of_an_export_that_fails_and_the_next_one_goes_on": [
+        ("export: files are made elsewhere and moved", "            one.write(export, made)",
+         "            one.write(export, out)"),
+        ("export: what a kill has left is no other's",
+         "path.name.startswith(PARTIAL) for path in out.iterdir())):", "0 for path in out.iterdir())):"),
+    ],
+    TESTS + "a_missing_package_is_named_with_what_to_install": [
+        ("export: packages are looked for first", "            package(needed, name)",
+         "            pass"),
+    ],
+    TESTS + "the_licence_is_found_below_data_by_the_data_sets_name": [
+        ("export: the licence of this data set", '"", folder.name.lower()) == dataset]',
+         '"", folder.name.lower()) >= dataset]'),
+    ],
+    GRADES + "torchvision_and_timm_load_the_densenet_and_have_its_features": [
+        ("export: torchvision's own names",
+         'folder / "densenet121.pth", plain(export.encoder.state_dict())',
+         'folder / "densenet121.pth", plain(export.encoder.features.state_dict())'),
+    ],
+    GRADES + "another_densenet_is_refused_by_that_name_and_left_out_of_all": [
+        ("export: a DenseNet-121 alone has its name",
+         "if (tuple(blocks), growth) == (model.BLOCKS, model.GROWTH):", "if True:"),
+        ("export: what does not fit is left out of all",
+         "        elif names:\n            raise InputError(", "        elif 1:\n            raise InputError("),
+    ],
+    GRADES + "onnx_of_a_finetuned_run_gives_the_same_outputs_at_any_size": [
+        ("export: what a 2D input is", '"axes": "H down, W to the right"',
+         '"axes": "W to the right, H down"'),
+    ],
+    NNUNET + "nnunets_names_carry_the_features": [
+        ("export: nnU-Net has two names of a layer", 'f"{block}.{by_name}.{tensor}", f"{block}.all',
+         'f"{block}.{by_name}.{tensor}"[:0] or f"{block}.all'),
+        ("export: the order of a block's layers", '"2": ("0", "norm", "2")', '"2": ("1", "norm", "2")'),
+        ("export: a pool takes a place", '["0" if number == "0" else "1"]', '["0"]'),
+        ("export: nnU-Net's decoder has the encoder too",
+         'if whole and theirs.startswith("encoder."):', "if False:"),
+    ],
+    NNUNET + "encoders_and_whole_networks_are_written_with_plan_and_class": [
+        ("export: the plan names where the channels enter", '[f"{FIRST}.all_modules.0", f"{FIRST}.conv"]',
+         '[f"{FIRST}.all_modules.1", f"{FIRST}.conv"]'),
+        ("export: features of the plan", '"features_per_stage": [filters *',
+         '"features_per_stage": [2 * filters *'),
+        ("export: an encoder's names for nnU-Net", 'state = {f"encoder.{name}": value',
+         'state = {f"decoder.{name}": value'),
+        ("export: nnU-Net's file says what it is", '"about": dict(export.about)})', '"about": {}})'),
+    ],
+}
