@@ -223,20 +223,26 @@ def _planned(curves: Curves) -> list[str]:
 
 
 def _saved(curves: Curves) -> list[str]:
-    """Arms that are as good as the baseline on all labels, where the baseline is not yet."""
+    """The arms that save labels."""
+    arms, base = savers(curves), curves.reached.get(BASELINE)
+    if arms is None or base is None:
+        return []
+    found = _all([f"{task} at {curves.reached[task].estimate} of the labels "
+                  f"({curves.reached[task].interval})" for task in arms])
+    before = "" if base.low is None else f"; the baseline itself not before {base.low:.0f} %"
+    return [f"As good as the baseline on all labels: {found}{before}." if arms else
+            "No arm is shown to save labels."]
+
+
+def savers(curves: Curves) -> list[str] | None:
+    """Arms as good as the baseline on all labels, where it is not yet; None: cannot be said."""
     base = curves.reached.get(BASELINE)
     arms = {task: one for task, one in curves.reached.items()
             if task != BASELINE and not is_control(task)}
     if base is None or not base.bounded or not arms or _flat(curves):
-        return []
+        return None
     start = base.low if base.low is not None else float("inf")
-    found = [f"{task} at {one.estimate} of the labels ({one.interval})"
-             for task, one in arms.items() if one.high is not None and one.high < start]
-    if found:
-        return [f"As good as the baseline on all labels: {_all(found)}; the baseline itself not "
-                f"before {base.low:.0f} %." if base.low is not None else
-                f"As good as the baseline on all labels: {_all(found)}."]
-    return ["No arm is shown to save labels."]
+    return [task for task, one in arms.items() if one.high is not None and one.high < start]
 
 
 def _exchange(curves: Curves) -> list[str]:
