@@ -26,7 +26,7 @@ def sections(curves: Curves) -> list[Section]:
     """What the runs were made with, a table a stage, and with what programs."""
     found = []
     for title, runs in (("Finetuning", curves.runs), ("Pretraining", curves.pretraining)):
-        if rows := _alike([run["identity"].get("settings", {}) for run in runs]):
+        if rows := _alike([run.get("identity", {}).get("settings", {}) for run in runs]):
             found.append(Section(title, "Constants that reach its numbers; of several values those "
                                  "of different runs.", ["constant", "value"], rows))
     made = [run["provenance"] for run in (*curves.runs, *curves.pretraining) if run.get(
