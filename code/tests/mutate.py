@@ -34,6 +34,7 @@ import mutations_exchange
 import mutations_figures
 import mutations_modern
 import mutations_numbers
+import mutations_page
 import mutations_paper
 import mutations_predict
 import mutations_protocol
@@ -76,9 +77,9 @@ class Job(NamedTuple):
 
 TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design, mutations_numbers,
                                             mutations_tasks, mutations_data, mutations_figures,
-                                            mutations_card, mutations_exchange, mutations_paper,
-                                            mutations_recipe, mutations_tuning, mutations_modern,
-                                            mutations_predict)
+                                            mutations_card, mutations_exchange, mutations_page,
+                                            mutations_paper, mutations_recipe, mutations_tuning,
+                                            mutations_modern, mutations_predict)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

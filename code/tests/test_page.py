@@ -128,6 +128,13 @@ def test_hovers_say_score_and_difference_and_lie_on_their_marks(demo: Curves, ro
     assert heights == sorted(heights)  # higher scores lie higher
 
 
+def test_hovers_claim_what_the_reading_claims() -> None:
+    study = made({"baseline": 0, "rpl": UP, "cpc": DOWN, "jigsaw": LEVEL})
+    ends = {point.task: panels.words(point, study).rpartition(")")[2] for point in study.points}
+    assert ends == {"baseline": "", "rpl": ", above it", "cpc": ", below it",
+                    "jigsaw": ", not shown"}
+
+
 def test_differences_and_labels_saved_have_a_row_an_arm(demo: Curves, root: Node) -> None:
     drawn = {next(one.every("svg")).attributes["aria-label"]: one for one in root.of("panel")}
     for fraction in demo.fractions:

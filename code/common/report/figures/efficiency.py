@@ -185,7 +185,7 @@ def _moved(panel: Axes, fraction: float, inches: float) -> float:
 
 def _width(panel: Axes) -> float:
     """Inches."""
-    return float(panel.get_position().width * panel.figure.get_figwidth())
+    return float(panel.bbox.width / panel.figure.dpi)
 
 
 def _ends(curves: Curves) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """A study on one page, results/<dataset>.html: the answer, the figures, the tables, where from.
 
 One file that opens without a network and holds nothing of elsewhere: styles, script, figures and
-pictures are in it. The same records give the same bytes. Half a second a study, mostly figures.
+pictures are in it. The same records give the same bytes. A tenth of a second a panel: one an arm,
+one a fraction.
 """
 
 import re
@@ -32,7 +33,8 @@ UNTIL = ("The labelled share at which an arm is as good as the baseline on all l
 PICTURES = {  # kind -> heading, what it shows
     "examples": ("Test cases", "Images of the test set with what the networks made of them. This "
                  "page holds images: look whose they are before you hand it on."),
-    "views": ("What the pretext tasks show", "What each pretext task shows the network, and asks."),
+    "views": ("What the pretext tasks show", "What each pretext task shows the network, and asks. "
+              "Images too: look whose they are before you hand the page on."),
     "learning": ("Has the baseline converged?", "Validation score against optimiser step."),
     "exchange": ("Labels to a score", "Labelled cases that reach a score, and those saved there."),
 }

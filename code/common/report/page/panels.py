@@ -7,10 +7,12 @@ and what is said where one points at it.
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from common.arms import BASELINE
 from common.report import reading
@@ -130,7 +132,7 @@ def _points(panel: Axes, curves: Curves) -> list[Spot]:
     spots = []
     for line in panel.get_lines():
         points = curves.of_task(str(line.get_gid()))
-        for point, at in zip(points, line.get_xydata() if points else (), strict=True):
+        for point, at in zip(points, np.asarray(line.get_xydata()) if points else (), strict=True):
             x, y = _place(panel, at)
             spots.append(Spot(x - POINT / 2, y - POINT / 2, POINT, POINT, words(point, curves)))
     return spots
@@ -153,11 +155,11 @@ def _rows(panel: Axes, curves: Curves, arms: list[str], said: dict[str, str]) ->
     return spots
 
 
-def _place(panel: Axes, place: Sequence[float]) -> tuple[float, float]:
+def _place(panel: Axes, place: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
     """Where a point of the data lies in the drawing, in points from its top left."""
-    figure = panel.figure
-    x, y = panel.transData.transform(place) * INCH / figure.dpi
-    return float(x), float(INCH * figure.get_figheight() - y)
+    x, y = panel.transData.transform(place)
+    scale = INCH / panel.figure.dpi
+    return float(x * scale), float((panel.figure.bbox.height - y) * scale)
 
 
 def _curve_alt(curves: Curves, group: Sequence[str]) -> str:
