@@ -1,4 +1,5 @@
-"""Draw the 2D data-efficiency curves: records -> results/train_<dataset>.png, .md, .csv.
+"""Draw the 2D data-efficiency curves: records -> results/train_<dataset>.png, .md, .csv; all on
+one page, results/<dataset>.html.
 
     python code/2d/graph.py                    every data set in results/2d
     python code/2d/graph.py --published        fundus: with the paper's curves beside

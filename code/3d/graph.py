@@ -1,4 +1,5 @@
-"""Draw the 3D data-efficiency curves: records -> results/train_<dataset>.png, .md, .csv.
+"""Draw the 3D data-efficiency curves: records -> results/train_<dataset>.png, .md, .csv; all on
+one page, results/<dataset>.html.
 
     python code/3d/graph.py                    every data set in results/3d
     python code/3d/graph.py --published        pancreas, braintumour: the paper's curves beside

@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from common.report.figures import difference, efficiency, examples, exchange, learning, views
+from common.report.page import document
 
 INK = 32  # grey levels below white that count as drawn
 
@@ -50,7 +51,7 @@ def texts(figure: Figure) -> str:
 
 @contextmanager
 def caught() -> Iterator[dict[str, Figure]]:
-    """Keep the figures, by the names of their files, instead of writing them."""
+    """Keep the figures, by the names of their files, instead of writing them; no pages either."""
     figures: dict[str, Figure] = {}
 
     def keep(figure: Figure, path: Path) -> None:
@@ -59,4 +60,5 @@ def caught() -> Iterator[dict[str, Figure]]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (difference, efficiency, examples, exchange, learning, views):
             patch.setattr(module, "write", keep)
+        patch.setattr(document, "write", lambda *_, **__: None)
         yield figures

@@ -35,6 +35,7 @@ import mutations_export
 import mutations_figures
 import mutations_modern
 import mutations_numbers
+import mutations_page
 import mutations_paper
 import mutations_predict
 import mutations_protocol
@@ -77,9 +78,10 @@ class Job(NamedTuple):
 
 TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design, mutations_numbers,
                                             mutations_tasks, mutations_data, mutations_figures,
-                                            mutations_card, mutations_exchange, mutations_paper,
-                                            mutations_recipe, mutations_tuning, mutations_modern,
-                                            mutations_predict, mutations_export)
+                                            mutations_card, mutations_exchange, mutations_page,
+                                            mutations_paper, mutations_recipe, mutations_tuning,
+                                            mutations_modern, mutations_predict,
+                                            mutations_export)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

@@ -155,7 +155,7 @@ TABLE = {
     ],
     "test_graph.py::test_many_arms_have_a_panel_each_over_the_same_baseline": [
         ("curves: one axis for all arms",
-         "    _alike(drawn, measure)\n    middle", "    middle"),
+         "    alike(drawn, measure)\n    middle", "    middle"),
         ("curves: the baseline is in every panel",
          "_baseline(panel, curves, measure, banded=not family or bool({*family} & {*group}))",
          "pass"),

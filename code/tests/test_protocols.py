@@ -16,6 +16,7 @@ from test_curves import write
 from common.report import curves, main, protocols
 from common.report.curves import Curves
 from common.report.figures import protocols as two_protocols
+from common.report.page import document
 from common.runs import records
 from common.stats.measures import mean_of
 
@@ -132,6 +133,7 @@ def test_the_command_draws_both_where_both_are_there(
     for name in ("difference", "learning", "efficiency", "exchange"):
         module = importlib.import_module(f"common.report.figures.{name}")
         monkeypatch.setattr(module, "write", lambda figure, path: plt.close(figure))
+    monkeypatch.setattr(document, "write", lambda *_, **__: None)
     study(tmp_path / "3d/hip", OURS, base=0.7)
     main.run(TREE, "", ["--results", str(tmp_path)])
     assert not [*tmp_path.glob("protocols_*")]

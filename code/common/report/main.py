@@ -17,6 +17,7 @@ from common.report import brief, curves, protocols, published, rates, tables
 from common.report.curves import Curves
 from common.report.figures import difference, efficiency, examples, exchange, learning, views
 from common.report.figures import protocols as two_protocols
+from common.report.page import document
 from common.runs import records
 from common.runs.records import Records
 from common.settings import Parser
@@ -45,7 +46,8 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--dataset", help="draw this data set only, under either protocol")
     parser.add_argument("--demo", action="store_true", help="the same as --results results/demo")
     parser.add_argument("--records", type=Path, metavar="DIR",
-                        help="published records: a folder with records.json, or with such folders")
+                        help="published records: a folder with records.json, or with such "
+                        "folders; pages of them are written with --results only")
     parser.add_argument("--published", action="store_true",
                         help="add a panel with the published curves (of "
                         f"{' and '.join(tree.published)})")
@@ -63,7 +65,7 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     for found in _found(tree, results, given.records, given.dataset):
         beside = given.records is not None and given.results is None
         data = _report(tree, found, found.folder if beside else results,
-                       compared=given.published, target=given.target)
+                       compared=given.published, target=given.target, paged=not beside)
         print(brief.text(data))
         drawn.append(data)
         if given.publish:
@@ -119,8 +121,11 @@ def _reports(tree: Tree, found: Records) -> bool:
 
 
 def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
-            target: float | None = None) -> Curves:
-    """Draw one data set's figures and write its tables."""
+            target: float | None = None, paged: bool) -> Curves:
+    """Draw one data set's figures and write its tables; ``paged``: and its page.
+
+    Beside published records there is no page: what lies there is in every clone, and small.
+    """
     if not _reports(tree, found):
         raise InputError(f"{found.folder}: runs that report {found.finetune[0]['metric']}; "
                          f"code/{tree.name}/graph.py draws "
@@ -149,6 +154,11 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
     drawn = _pictures(tree, found.folder, data, results)
     if drawn:
         print(f"{name}: {', '.join(drawn)} beside it")
+    if paged:
+        path = results / f"{name}.html"
+        document.write(path, data, axis=tree.axis(data.runs[0]),
+                       pictures=[results / one for one in drawn])
+        print(f"{name}: all on one page -> {path}")
     return data
 
 
@@ -205,5 +215,5 @@ def _publish(tree: Tree, found: Records, target: Path, *, compared: bool,
     merged = published.publish(found, target / published.NAME)
     print(f"{found.dataset}: {len(found.finetune)} finetuning and {len(found.pretrain)} "
           f"pretraining runs added or there already -> {target / published.NAME}")
-    _report(tree, merged, target, compared=compared, target=score)
+    _report(tree, merged, target, compared=compared, target=score, paged=False)
     print(f"{found.dataset}: pictures of images are not published; the records name every case")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.report.curves import Curves, Point, order
-from common.report.tables import cell, marked, shown, steps, table
+from common.report.section import table
+from common.report.tables import cell, marked, shown, steps
 from common.runs.records import PAPER
 from common.stats.estimates import Design, Estimate, own_spread
 

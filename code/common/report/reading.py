@@ -19,19 +19,26 @@ MUCH = 1.25   # times an expected gain, from which on it is said to be another
 
 def sentences(curves: Curves) -> list[str]:
     """All that can be said, in the order in which it is read; each ends with a full stop."""
+    return [line for lines in by_topic(curves).values() for line in lines]
+
+
+def by_topic(curves: Curves) -> dict[str, list[str]]:
+    """The sentences by what they are about; "none" holds why nothing can be claimed."""
     if BASELINE not in curves.tasks:
-        return ["There is no baseline: nothing is compared."]
+        return {"none": ["There is no baseline: nothing is compared."]}
     compared = [point for point in curves.points if point.difference is not None]
     if not compared:
-        return ["There is nothing beside the baseline to compare with it."]
+        return {"none": ["There is nothing beside the baseline to compare with it."]}
     if not any(point.interval for point in compared):
-        return [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} there are "
-                "no intervals: nothing can be claimed.", *_learnt(curves)]
-    return [*_short(curves), *_primary(compared, curves), *_undone(compared, curves),
-            *_oracle(compared, curves), *_kept(curves), *_shown(compared, curves),
-            *_could(curves), *_planned(curves),
-            *_saved(curves), *_exchange(curves), *_pools(curves), *_shuffled(compared),
-            *_learnt(curves), *_last(compared, curves)]
+        return {"none": [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} "
+                         "there are no intervals: nothing can be claimed."],
+                "learnt": _learnt(curves)}
+    return {"baseline": _short(curves), "primary": _primary(compared, curves),
+            "undone": _undone(compared, curves), "oracle": _oracle(compared, curves),
+            "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
+            "planned": _planned(curves), "saved": _saved(curves), "exchange": _exchange(curves),
+            "pools": _pools(curves), "shuffled": _shuffled(compared), "learnt": _learnt(curves),
+            "last": _last(compared, curves)}
 
 
 def _short(curves: Curves) -> list[str]:
@@ -111,9 +118,7 @@ def _said(point: Point) -> str:
 
 def _oracle(points: list[Point], curves: Curves) -> list[str]:
     """Whether the study could show anything, at its smallest fraction."""
-    smallest = min(point.fraction for point in points)
-    run = [point for point in points if parts(point.task) == [ORACLE]
-           and not is_shuffled(point.task) and point.fraction == smallest]
+    smallest, run = min(point.fraction for point in points), oracles_of(points)
     oracles = [point for point in run if point.interval]
     if run and not oracles:
         return [f"The oracle has fewer than {MIN_BLOCKS} seeds at {smallest} %: whether this "
@@ -132,6 +137,13 @@ def _oracle(points: list[Point], curves: Curves) -> list[str]:
     if not any(verdict(point) == "above" for point in oracles):
         lines.append("There this study cannot judge any arm.")
     return lines
+
+
+def oracles_of(points: list[Point]) -> list[Point]:
+    """The oracles at the smallest fraction, which say whether the study can show anything."""
+    smallest = min(point.fraction for point in points)
+    return [point for point in points if parts(point.task) == [ORACLE]
+            and not is_shuffled(point.task) and point.fraction == smallest]
 
 
 def _kept(curves: Curves) -> list[str]:
@@ -211,20 +223,26 @@ def _planned(curves: Curves) -> list[str]:
 
 
 def _saved(curves: Curves) -> list[str]:
-    """Arms that are as good as the baseline on all labels, where the baseline is not yet."""
+    """The arms that save labels."""
+    arms, base = savers(curves), curves.reached.get(BASELINE)
+    if arms is None or base is None:
+        return []
+    found = _all([f"{task} at {curves.reached[task].estimate} of the labels "
+                  f"({curves.reached[task].interval})" for task in arms])
+    before = "" if base.low is None else f"; the baseline itself not before {base.low:.0f} %"
+    return [f"As good as the baseline on all labels: {found}{before}." if arms else
+            "No arm is shown to save labels."]
+
+
+def savers(curves: Curves) -> list[str] | None:
+    """Arms as good as the baseline on all labels, where it is not yet; None: cannot be said."""
     base = curves.reached.get(BASELINE)
     arms = {task: one for task, one in curves.reached.items()
             if task != BASELINE and not is_control(task)}
     if base is None or not base.bounded or not arms or _flat(curves):
-        return []
+        return None
     start = base.low if base.low is not None else float("inf")
-    found = [f"{task} at {one.estimate} of the labels ({one.interval})"
-             for task, one in arms.items() if one.high is not None and one.high < start]
-    if found:
-        return [f"As good as the baseline on all labels: {_all(found)}; the baseline itself not "
-                f"before {base.low:.0f} %." if base.low is not None else
-                f"As good as the baseline on all labels: {_all(found)}."]
-    return ["No arm is shown to save labels."]
+    return [task for task, one in arms.items() if one.high is not None and one.high < start]
 
 
 def _exchange(curves: Curves) -> list[str]:

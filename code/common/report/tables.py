@@ -9,6 +9,7 @@ from statistics import mean
 from common.arms import BASELINE, FROM_SCRATCH, is_control
 from common.report import rates, reading
 from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
+from common.report.section import Section
 from common.stats.estimates import Estimate
 
 COULD = ("gain shown in half of the repetitions", "gain shown with 80 % power")
@@ -22,53 +23,72 @@ reached" as its upper end, or without an interval, nothing can be claimed."""
 
 def markdown(curves: Curves) -> str:
     """The whole report of a data set as Markdown."""
-    title = f"# {curves.dataset}" + (" (generated data: says nothing about patients)"
-                                     if curves.generated else "")
-    parts = [title, " ".join([*([f"{curves.network}."] if curves.network else []),
-                              *facts(curves)]), "## Reading", " ".join(reading.sentences(curves)),
-             *_glance(curves), *_scores(curves)]
+    parts = [f"# {title(curves)}", opening(curves), "## Reading",
+             " ".join(reading.sentences(curves))]
+    return "\n\n".join([*parts, *(part for section in sections(curves)
+                                  for part in section.markdown)]) + "\n"
+
+
+def title(curves: Curves) -> str:
+    """The data set's name; a warning behind that of generated data."""
+    return curves.dataset + (" (generated data: says nothing about patients)"
+                             if curves.generated else "")
+
+
+def opening(curves: Curves) -> str:
+    """Network, cases, seeds, steps, and how weights were chosen."""
+    return " ".join([*([f"{curves.network}."] if curves.network else []), *facts(curves)])
+
+
+def sections(curves: Curves) -> list[Section]:
+    """All tables of a data set, in the order in which they are read."""
+    found = [_glance(curves), *_scores(curves)]
     paired = [point for point in curves.points if point.difference is not None]
     if paired:
-        parts += ["## Difference to the baseline",
-                  f"{curves.measures[0].label}, paired by seed and test case, with its 95 % "
-                  "interval; then the same adjusted for the arms of the fraction (Dunnett), p "
-                  "likewise. The spread is pooled over these arms; controls have their own, and "
-                  "are not adjusted" + (", nor is the primary comparison." if any(
-                      point.primary for point in paired) else "."),
-                  table(["task", "labels", "seeds", "difference", "adjusted interval", "p",
-                         "p adjusted"],
-                        [[marked(point.task) + " (primary)" * point.primary,
-                           f"{point.fraction} %", _listed(point.difference.seeds),
-                           shown(point.difference, sign=True), _ends(point.interval),
-                           _p(point.difference.p), _p(point.p)]
-                          for point in paired if point.difference])]
+        found.append(_differences(curves, paired))
     if curves.reached:
-        parts += ["## Labels saved", LABELS_SAVED, table(
-            ["task", "reaches it at", "95 % interval", "seeds", "fractions"],
+        found.append(Section("Labels saved", LABELS_SAVED, [
+            "task", "reaches it at", "95 % interval", "seeds", "fractions"],
             [[marked(task), one.estimate, one.interval, _listed(one.seeds),
-              _listed(one.fractions)] for task, one in curves.reached.items()])]
+              _listed(one.fractions)] for task, one in curves.reached.items()]))
     if curves.exchange:
-        parts += ["## Exchange rates", rates.words(curves), table(*rates.table(curves))]
+        found.append(Section("Exchange rates", rates.words(curves), *rates.table(curves)))
     if curves.pools:
-        parts += ["## Shares of the pool", "The same arm pretrained on a share of its unlabelled "
-                  "images, less the baseline; 95 % intervals, not adjusted. A label's worth is "
-                  "shown where a doubling of the labels and one of the pool are shown to bring "
-                  "something.", table(*rates.pool_table(curves.pools))]
+        found.append(Section(
+            "Shares of the pool", "The same arm pretrained on a share of its unlabelled "
+            "images, less the baseline; 95 % intervals, not adjusted. A label's worth is "
+            "shown where a doubling of the labels and one of the pool are shown to bring "
+            "something.", *rates.pool_table(curves.pools)))
     if "confusion" in curves.runs[0]["test"]:
-        parts += ["## Confusion", "Test cases of all seeds, at the smallest and the largest "
-                  "fraction.", _confusion_table(curves)]
+        found.append(Section("Confusion", "Test cases of all seeds, at the smallest and the "
+                             "largest fraction.", *_confusion_table(curves)))
     if curves.rates:
-        parts += ["## Rates", *_rates(curves)]
+        found.append(_rates(curves))
     if curves.pretraining:
-        parts += ["## Pretext tasks", "On the validation cases, fixed views. Solved: the first "
-                  f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
-                  "the way from chance to 1; without a chance level nothing is compared (-).",
-                  table(["task", "score", "seeds", "value", "chance", "solved at epoch",
-                         "epochs run", "epoch kept"],
-                        _pretext_rows(curves))]
+        found.append(Section(
+            "Pretext tasks", "On the validation cases, fixed views. Solved: the first "
+            f"epoch at which the mean of {SOLVED_EPOCHS} has come {100 * SOLVED:.0f} % of "
+            "the way from chance to 1; without a chance level nothing is compared (-).",
+            ["task", "score", "seeds", "value", "chance", "solved at epoch", "epochs run",
+             "epoch kept"], _pretext_rows(curves)))
     if curves.missing:
-        parts += ["## Missing", "\n".join(f"- {line}" for line in curves.missing)]
-    return "\n\n".join(parts) + "\n"
+        found.append(Section("Missing", items=curves.missing))
+    return found
+
+
+def _differences(curves: Curves, paired: list[Point]) -> Section:
+    """Every arm at every fraction less the baseline, with both intervals and both p."""
+    return Section(
+        "Difference to the baseline", f"{curves.measures[0].label}, paired by seed and test case, "
+        "with its 95 % interval; then the same adjusted for the arms of the fraction (Dunnett), p "
+        "likewise. The spread is pooled over these arms; controls have their own, and "
+        "are not adjusted" + (", nor is the primary comparison." if any(
+            point.primary for point in paired) else "."),
+        ["task", "labels", "seeds", "difference", "adjusted interval", "p", "p adjusted"],
+        [[marked(point.task) + " (primary)" * point.primary, f"{point.fraction} %",
+          _listed(point.difference.seeds), shown(point.difference, sign=True),
+          _ends(point.interval), _p(point.difference.p), _p(point.p)]
+         for point in paired if point.difference])
 
 
 def marked(task: str) -> str:
@@ -76,7 +96,7 @@ def marked(task: str) -> str:
     return f"{task} (control)" if is_control(task) else task
 
 
-def _glance(curves: Curves) -> list[str]:
+def _glance(curves: Curves) -> Section:
     """The baseline's scores, every arm's differences to it, and the labels saved."""
     columns = _columns(curves)
     rows = []
@@ -98,8 +118,8 @@ def _glance(curves: Curves) -> list[str]:
                  for index, name in enumerate(COULD)]
         words += (" The last rows: gains that a study like this shows, of the arm with the "
                   "narrowest interval and of that with the widest.")
-    return ["## At a glance", words, table(
-        ["task", *columns, "as good as the baseline on all labels at"], rows)]
+    return Section("At a glance", words,
+                   ["task", *columns, "as good as the baseline on all labels at"], rows)
 
 
 def _span(gain: tuple[float, float]) -> str:
@@ -111,27 +131,26 @@ def _columns(curves: Curves) -> list[str]:
     return [f"{fraction} % ({curves.labelled(fraction)})" for fraction in curves.fractions]
 
 
-def _scores(curves: Curves) -> list[str]:
+def _scores(curves: Curves) -> list[Section]:
     """A table a measure: an arm a row, a fraction a column; the last weights', the teachers'."""
-    parts = ["## Scores", "Means over seeds with 95 % intervals, cut at the ends of the scale, by "
-             "labelled share (number of cases)."]
-    for measure in curves.measures:
-        parts += [f"### {measure.label}", _by_fraction(
-            curves, {(point.task, point.fraction): shown(point.means[measure.name])
-                     for point in curves.points})]
     head = curves.measures[0]
-    parts += [f"### {head.label}: last weights instead of the best",
-              _by_fraction(curves, {(point.task, point.fraction): f"{point.last:.3f}"
-                                    for point in curves.points})]
+    found = [Section("Scores", "Means over seeds with 95 % intervals, cut at the ends of the "
+                     "scale, by labelled share (number of cases).")]
+    for measure in curves.measures:
+        found.append(_by_fraction(curves, measure.label, {
+            (point.task, point.fraction): shown(point.means[measure.name])
+            for point in curves.points}))
+    found.append(_by_fraction(curves, f"{head.label}: last weights instead of the best", {
+        (point.task, point.fraction): f"{point.last:.3f}" for point in curves.points}))
     if taught := _taught(curves, head.name):
         own = list(dict.fromkeys(task for task, _ in taught))
-        parts += [f"### {head.label}: the teacher instead of the student",
-                  "The moving average of the weights at the end of the run; curves, intervals and "
-                  "the reading are the student's.",
-                  table(["task", *_columns(curves)], [[task, *(
-                      f"{taught[task, fraction]:.3f}" if (task, fraction) in taught else ""
-                      for fraction in curves.fractions)] for task in own])]
-    return parts
+        found.append(Section(
+            f"{head.label}: the teacher instead of the student",
+            "The moving average of the weights at the end of the run; curves, intervals and "
+            "the reading are the student's.", ["task", *_columns(curves)],
+            [[task, *(f"{taught[task, fraction]:.3f}" if (task, fraction) in taught else ""
+                      for fraction in curves.fractions)] for task in own], level=3))
+    return found
 
 
 def _taught(curves: Curves, measure: str) -> dict[tuple[str, int], float]:
@@ -144,10 +163,11 @@ def _taught(curves: Curves, measure: str) -> dict[tuple[str, int], float]:
     return {place: mean(map(mean, of.values())) for place, of in scores.items()}
 
 
-def _by_fraction(curves: Curves, cells: dict[tuple[str, int], str]) -> str:
-    return table(["task", *_columns(curves)],
-                  [[marked(task), *(cells.get((task, fraction), "")
-                                    for fraction in curves.fractions)] for task in curves.tasks])
+def _by_fraction(curves: Curves, label: str, cells: dict[tuple[str, int], str]) -> Section:
+    """An arm a row, a fraction a column."""
+    return Section(label, "", ["task", *_columns(curves)], [
+        [marked(task), *(cells.get((task, fraction), "") for fraction in curves.fractions)]
+        for task in curves.tasks], level=3)
 
 
 def cell(point: Point, curves: Curves) -> str:
@@ -160,7 +180,7 @@ def cell(point: Point, curves: Curves) -> str:
     return f"{point.difference.mean:+.3f}{ends}"
 
 
-def _rates(curves: Curves) -> list[str]:
+def _rates(curves: Curves) -> Section:
     """What --tune chose for each arm, and what of."""
     found, arms = curves.rates, curves.rates["arms"]
     rows = []
@@ -175,13 +195,13 @@ def _rates(curves: Curves) -> list[str]:
               f"{max(one['scores'][i] for one in trials):.3f})"
               for i, score in enumerate(best["scores"])),
             str(len(trials)), "" if kept is None else f"{100 * kept:.0f} %"])
-    return [f"Chosen by --tune on validation, with seeds {_listed(found['seeds'])} that are used "
-            "for nothing else: the best in the mean of these fractions. Validation score of the "
-            "choice, and of the worst to the best trial. Kept: the share of its own validation "
-            "score that a control which knows all labels still has at the smallest fraction.",
-            table(["task", "rate", "of its start, times", "start frozen, epochs",
-                    *(f"{fraction} %" for fraction in found["fractions"]), "trials", "kept"],
-                   rows)]
+    return Section(
+        "Rates", f"Chosen by --tune on validation, with seeds {_listed(found['seeds'])} that are "
+        "used for nothing else: the best in the mean of these fractions. Validation score of the "
+        "choice, and of the worst to the best trial. Kept: the share of its own validation "
+        "score that a control which knows all labels still has at the smallest fraction.",
+        ["task", "rate", "of its start, times", "start frozen, epochs",
+         *(f"{fraction} %" for fraction in found["fractions"]), "trials", "kept"], rows)
 
 
 def facts(curves: Curves) -> list[str]:
@@ -289,7 +309,7 @@ def _pretext_rows(curves: Curves) -> list[list[str]]:
     return rows
 
 
-def _confusion_table(curves: Curves) -> str:
+def _confusion_table(curves: Curves) -> tuple[list[str], list[list[str]]]:
     """Cases by true and predicted class, summed over seeds."""
     classes = curves.runs[0]["classes"]
     rows = []
@@ -300,10 +320,4 @@ def _confusion_table(curves: Curves) -> str:
             rows += [[marked(point.task), f"{point.fraction} %", name,
                       *(str(sum(table[i][j] for table in tables)) for j in range(len(classes)))]
                      for i, name in enumerate(classes)]
-    return table(["task", "labels", "truth", *(f"predicted {name}" for name in classes)], rows)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Lines of a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return ["task", "labels", "truth", *(f"predicted {name}" for name in classes)], rows

@@ -37,36 +37,41 @@ TOP, FOOT = 0.8, 1.08  # inches
 
 def draw(curves: Curves, path: Path) -> bool:
     """A panel a fraction, a row an arm; False if there is nothing to compare with the baseline."""
-    arms = [task for task in curves.tasks if task != BASELINE]
-    fractions = [fraction for fraction in curves.fractions if any(
-        point.difference for point in curves.points if point.fraction == fraction)]
+    arms, fractions = compared(curves)
     if not arms or not fractions:
         return False
     number = len(fractions) + bool(curves.reached)
     columns = number if number <= 4 else 3
     high = 0.2 + 0.27 * len(arms)
-    rows = -(-number // columns)
+    lines = -(-number // columns)
     left = 0.3 + 0.078 * max(len(marked(arm)) for arm in arms)  # inches, for the names
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(WIDTH, TOP + rows * high + (rows - 1) * 0.56 + FOOT))
+        figure = plt.figure(figsize=(WIDTH, TOP + lines * high + (lines - 1) * 0.56 + FOOT))
         panels = lay_out(figure, number, columns, top=TOP, height=high, gap=0.56, left=left,
                          between=0.24)
         forest = panels[:len(fractions)]
-        limits = _limits(curves, fractions)
+        ends = limits(curves, fractions)
         for panel, fraction in zip(forest, fractions, strict=True):
-            panel.set_xlim(limits)
-            _differences(panel, curves, arms, fraction)
+            panel.set_xlim(ends)
+            differences(panel, curves, arms, fraction)
             panel.xaxis.set_major_locator(MaxNLocator(5 if columns < 4 else 4, steps=[1, 2, 5, 10]))
         if curves.reached:
-            _reached(panels[-1], curves, arms)
+            reached(panels[-1], curves, arms)
         for place, panel in enumerate(panels):
-            _rows(panel, curves, arms, named=place % columns == 0)
+            rows(panel, curves, arms, named=place % columns == 0)
         _words(figure, curves, forest)
         write(figure, path)
     return True
 
 
-def _limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
+def compared(curves: Curves) -> tuple[list[str], list[int]]:
+    """The arms beside the baseline, and the fractions at which there is one to compare with."""
+    return ([task for task in curves.tasks if task != BASELINE],
+            [fraction for fraction in curves.fractions if any(
+                point.difference for point in curves.points if point.fraction == fraction)])
+
+
+def limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     """One axis for all: seeds and plain intervals whole, the widest adjusted ones cut.
 
     Where there are intervals a control's is cut, and one that lies so far out that the others
@@ -92,7 +97,7 @@ def _limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _rows(panel: Axes, curves: Curves, arms: list[str], *, named: bool) -> None:
+def rows(panel: Axes, curves: Curves, arms: list[str], *, named: bool) -> None:
     """A row an arm, with its name in its colour where a line of panels begins."""
     panel.set_yticks(range(len(arms)), [marked(arm) for arm in arms] if named else
                      [""] * len(arms))
@@ -105,7 +110,7 @@ def _rows(panel: Axes, curves: Curves, arms: list[str], *, named: bool) -> None:
         label.set(color=look_of(task, curves.tasks).colour, fontweight="bold", fontsize=8.5)
 
 
-def _differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) -> None:
+def differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) -> None:
     """Mean paired difference on its adjusted interval; below, thin, the plain one and the seeds."""
     panel.axvline(0, color="#000000", linewidth=1.0, zorder=1)
     if (could := curves.could_show(fraction)) is not None:
@@ -155,7 +160,7 @@ def _mark(panel: Axes, value: float, row: float, look: Look) -> None:
                ha="left" if value < low else "right")
 
 
-def _reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
+def reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
     """Labelled fraction at which each arm is as good as the baseline on all labels."""
     least = min(one.fractions[0] for one in curves.reached.values())
     base = curves.reached.get(BASELINE)

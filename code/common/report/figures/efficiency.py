@@ -58,8 +58,7 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
     ``axis`` labels the headline; ``panels`` are drawn small; ``paper`` is the measure that the
     published curves are in.
     """
-    arms = [task for task in curves.tasks if task != BASELINE]
-    groups = [arms] if len(arms) <= TOGETHER else [[arm] for arm in arms]
+    groups = grouped(curves)
     columns = grid_of(len(groups))
     small = panels[:CLASSES]
     rows = -(-len(groups) // columns)
@@ -95,21 +94,36 @@ def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str,
     columns = grid_of(len(groups))
     drawn = lay_out(figure, len(groups), columns, top=TOP, height=high, gap=gap)
     for place, (panel, group) in enumerate(zip(drawn, groups, strict=True)):
-        _share(panel, curves, counts=place + columns >= len(groups))
-        family = [task for task in curves.tasks if task != BASELINE and not is_control(task)]
-        _baseline(panel, curves, measure, banded=not family or bool({*family} & {*group}))
-        for number, task in enumerate(group):
-            _arm(panel, curves, task, measure, shift=DODGE * (number - (len(group) - 1) / 2))
+        fill(panel, curves, group, counts=place + columns >= len(groups))
         if len(groups) > 1:
             title(panel, marked(group[0]), look_of(group[0], curves.tasks).colour)
         if place % columns:
             panel.tick_params(labelleft=False)
-    _alike(drawn, measure)
+    alike(drawn, measure)
     middle = (drawn[0].get_position().y1 + drawn[-1].get_position().y0) / 2
     figure.text(0.012, middle, axis, rotation=90, va="center", ha="left", fontsize=8.5)
     figure.text(0.5, drawn[-1].get_position().y0 - 0.5 / figure.get_size_inches()[1],
                 "labelled share of the training cases, % (number of cases), logarithmic",
                 fontsize=8.5, ha="center", va="center")
+
+
+def grouped(curves: Curves) -> list[list[str]]:
+    """The arms that share a panel; the baseline, which is in all of them, left out."""
+    arms = [task for task in curves.tasks if task != BASELINE]
+    return [arms] if len(arms) <= TOGETHER else [[arm] for arm in arms]
+
+
+def fill(panel: Axes, curves: Curves, group: Sequence[str], *, counts: bool) -> None:
+    """Draw the baseline and a group of arms in the headline; lines have their arm for a gid.
+
+    ``counts``: whether the ticks have labels.
+    """
+    measure = curves.measures[0]
+    _share(panel, curves, counts=counts)
+    family = [task for task in curves.tasks if task != BASELINE and not is_control(task)]
+    _baseline(panel, curves, measure, banded=not family or bool({*family} & {*group}))
+    for number, task in enumerate(group):
+        _arm(panel, curves, task, measure, shift=DODGE * (number - (len(group) - 1) / 2))
 
 
 def _baseline(panel: Axes, curves: Curves, measure: Measure, *, banded: bool) -> None:
@@ -151,7 +165,7 @@ def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: flo
     estimates = [point.means[measure.name] for point in points]
     panel.plot(x, [e.mean for e in estimates], color=look.colour, marker=look.marker,
                linestyle=look.dash, markerfacecolor=look.face, markersize=4.5, linewidth=2.2,
-               zorder=4)
+               zorder=4, gid=task)
     bars = [(place, e) for place, point, e in zip(x, points, estimates, strict=True)
             if e.half is not None and curves.could_show(point.fraction) is None]
     if bars:
@@ -171,7 +185,7 @@ def _moved(panel: Axes, fraction: float, inches: float) -> float:
 
 def _width(panel: Axes) -> float:
     """Inches."""
-    return float(panel.get_position().width * WIDTH)
+    return float(panel.bbox.width / panel.figure.dpi)
 
 
 def _ends(curves: Curves) -> tuple[float, float]:
@@ -201,7 +215,7 @@ def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
     panel.tick_params(axis="y", labelsize=8)
 
 
-def _alike(drawn: Sequence[Axes], measure: Measure) -> None:
+def alike(drawn: Sequence[Axes], measure: Measure) -> None:
     """The same axis of scores in all panels, within what the measure can be."""
     limits = [limit for panel in drawn for limit in panel.get_ylim()]
     for panel in drawn:
@@ -222,7 +236,7 @@ def _line(panel: Axes, curves: Curves, task: str, measure: Measure) -> None:
     panel.plot([point.fraction for point in points],
                [point.means[measure.name].mean for point in points], color=look.colour,
                linestyle=look.dash, marker=look.marker, markerfacecolor=look.face, markersize=3,
-               linewidth=1.2, zorder=2.5)
+               linewidth=1.2, zorder=2.5, gid=task)
 
 
 def _small(figure: Figure, curves: Curves, measures: Sequence[Measure], top: float) -> None:
@@ -232,7 +246,7 @@ def _small(figure: Figure, curves: Curves, measures: Sequence[Measure], top: flo
     for panel, measure in zip(drawn, measures, strict=True):
         _means(panel, curves, measure)
         _share(panel, curves, counts=True)
-        _alike([panel], measure)
+        alike([panel], measure)
         text = f"{measure.label} (means)"
         room = 72 * _width(panel) / (0.52 * len(text))  # letters are about half as wide as high
         panel.set_title(text, fontsize=min(8.5, room), loc="left", pad=3)

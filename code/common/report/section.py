@@ -1,0 +1,28 @@
+"""A part of a report: what the Markdown tables and the page are both made of."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands below it: words, a table, a list. Text is plain, not escaped."""
+
+    title: str
+    words: str = ""
+    head: list[str] = field(default_factory=list)        # of the table's columns; none: no table
+    rows: list[list[str]] = field(default_factory=list)  # a text a column
+    items: list[str] = field(default_factory=list)
+    level: int = 2
+
+    @property
+    def markdown(self) -> list[str]:
+        """Its paragraphs."""
+        return [f"{'#' * self.level} {self.title}", *([self.words] if self.words else []),
+                *([table(self.head, self.rows)] if self.head else []),
+                *(["\n".join(f"- {item}" for item in self.items)] if self.items else [])]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Lines of a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

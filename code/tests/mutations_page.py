@@ -1,0 +1,107 @@
+"""Mutations of the page of a study: what code, by its text; what replaces it; which tests fail."""
+
+TESTS = "test_page.py::test_"
+TABLE = {
+    TESTS + "it_is_one_whole_page_in_the_order_of_the_questions": [
+        ("page: generated data say so", "if curves.generated else []),\n        markup.paragraphs([QUESTION,",
+         "if False else []),\n        markup.paragraphs([QUESTION,"),
+        ("page: test cases are shown", "curves, parts, blocks), _learnt(parts, blocks), _pictures(blocks),",
+         "curves, parts, blocks), _learnt(parts, blocks),"),
+        ("page: not for clinical use", "from the records of the runs. {NOTICE}", "from the records of the runs."),
+    ],
+    TESTS + "nothing_is_fetched_from_anywhere": [
+        ("page: the browser is told to fetch nothing", "POLICY = \"default-src 'none'; ", "POLICY = \""),
+        ("page: pictures are in it", 'src="data:image/png;base64,{data}"', 'src="{path.name}"'),
+        ("page: name spaces are left out of figures", 'parent.tag = parent.tag.rpartition("}")[2]',
+         "parent.tag = parent.tag"),
+    ],
+    TESTS + "tables_are_those_of_the_markdown": [
+        ("page: every table is there", "folded(\n        \"Scores of every measure, and every comparison\", *map(markup.section, rest))",
+         "folded(\n        \"Scores of every measure, and every comparison\", *map(markup.section, rest[1:]))"),
+        ("page: whole rows", 'for cell in row[1:]) + "</tr>" for row in rows)', 'for cell in row[2:]) + "</tr>" for row in rows)'),
+        ("page: every row", "<tbody>\\n{body}\\n</tbody>", "<tbody>\\n</tbody>"),
+        ("page: the words of a table", '*([paragraphs([part.words], "small")] if part.words else []),', ""),
+    ],
+    TESTS + "every_sentence_of_the_reading_is_there_once": [
+        ("page: what the reading says besides", 'for topic in ("baseline", "last")', 'for topic in ("baseline",)'),
+        ("page: the oracle's sentences", '[*said["oracle"], *said["kept"], *said["could"],', '[*said["kept"], *said["could"],'),
+        ("page: sentences of the exchange rates", 'said["saved"], *said["exchange"], *said["pools"]]', 'said["saved"], *said["pools"]]'),
+    ],
+    TESTS + "hovers_say_score_and_difference_and_lie_on_their_marks": [
+        ("page: spots lie on their marks, across", "Spot(x - POINT / 2, y - POINT / 2,", "Spot(x, y - POINT / 2,"),
+        ("page: spots lie on their marks, from the top", "float((panel.figure.bbox.height - y) * scale)", "float(y * scale)"),
+        ("page: the score of a point", 'f"{head.label}: {shown(point.means[head.name])}"]', 'f"{head.label}: {point.last:.3f}"]'),
+        ("page: the difference of a point", 'lines.append(f"to the baseline: {cell(point, curves)}"',
+         'lines.append(f"to the baseline: {shown(point.means[head.name])}"'),
+    ],
+    TESTS + "hovers_claim_what_the_reading_claims": [
+        ("page: a claim is the reading's", 'if said == "not shown" else', 'if said == "below" else'),
+    ],
+    TESTS + "differences_and_labels_saved_have_a_row_an_arm": [
+        ("page: a panel's own fraction", "difference.differences(panel, curves, arms, fraction)\n            panel.xaxis",
+         "difference.differences(panel, curves, arms, fractions[0])\n            panel.xaxis"),
+        ("page: what a row says is of its fraction", "if point.fraction == fraction and point.difference}\n            spots",
+         "if point.difference}\n            spots"),
+        ("page: a row's spot is the row's", "for off in (-0.5, 0.5))", "for off in (0.5, 1.5))"),
+    ],
+    TESTS + "without_a_script_there_are_pictures_and_titles": [
+        ("page: titles need no script", 'ElementTree.SubElement(rectangle, "title").text = spot.words', "pass"),
+        ("page: a figure's ids are its own", "{before}{name}-{value}{after}", "{before}{value}{after}"),
+        ("page: a figure's style is not the page's", 'if one.tag.endswith("style")]', "if False]"),
+        ("page: figures are as wide as the screen lets them", "root.attrib.pop(number, None)", "pass"),
+    ],
+    TESTS + "pictures_say_in_words_what_they_show": [
+        ("page: figures have a text", '"aria-label": alt}', '"aria-label": ""}'),
+        ("page: pictures have a text", 'markup.picture(paths[kind], ": ".join(PICTURES[kind]), ', 'markup.picture(paths[kind], "", '),
+        ("page: whoever hands on images is warned", "look whose they are before you hand it on.", ""),
+    ],
+    TESTS + "names_are_text_wherever_they_stand": [
+        ("page: names are escaped", 'return html.escape(words.replace(" %", "\\N{NO-BREAK SPACE}%"), quote=True)',
+         "return words"),
+        ("page: no name of a machine", 'if (values := _values(settings, name))]', 'if (values := _values(settings, name))] + [["host", *_values(settings, "host")]]'),
+    ],
+    TESTS + "what_would_make_it_too_large_is_named": [
+        ("page: at most so many bytes", "if len((text + block).encode()) > MOST_BYTES:", "if False:"),
+        ("page: the most telling pictures first", "kind in PICTURES if kind in paths}", "kind in sorted(PICTURES)[::-1] if kind in paths}"),
+    ],
+    TESTS + "the_same_records_give_the_same_bytes": [
+        ("page: ids of figures are not drawn anew", '"svg.hashsalt": "page",', ""),
+        ("page: no date", "metadata=NO_NOTES", "metadata=None"),
+    ],
+    TESTS + "the_answers_follow_from_the_verdicts": [
+        ("page: controls show no gain", "if not is_control(point.task) and reading.verdict(point) == \"above\"]\n    doubts",
+         "if reading.verdict(point) == \"above\"]\n    doubts"),
+        ("page: a doubt is said", '"Yes, with a doubt" if doubts else "Yes")', '"Yes")'),
+        ("page: without an oracle nothing is known", '("Not known", OPEN) if not oracles else', '("Yes", YES) if not oracles else'),
+        ("page: an oracle that is not above shows nothing", "any(reading.verdict(point) == \"above\" for point in oracles) else\n        (\"No\"",
+         "any(oracles) else\n        (\"No\""),
+    ],
+    TESTS + "labels_saved_are_a_yes_where_an_arm_saves_them": [
+        ("page: labels are saved by who saves them", "if arms or fewer:", "if arms is not None or fewer:"),
+    ],
+    TESTS + "tasks_at_chance_are_not_learnt_and_without_chance_nothing_is_asked": [
+        ("page: what is not learnt is told", 'return [Tile(question, "Not all", NO, lines)]', "pass"),
+        ("page: without chance nothing is asked", 'if not any(run["chance"] for run in curves.pretraining):', "if not curves.pretraining:"),
+    ],
+    TESTS + "without_seeds_or_a_baseline_nothing_is_claimed": [
+        ("page: nothing is claimed without intervals", '"Nothing can be claimed", OPEN, said["none"]', '"None shown", NO, said["none"]'),
+    ],
+    TESTS + "tasks_of_the_study_are_explained_and_no_others": [
+        ("page: the study's tasks alone", "for task in used if task in NAMES}", "for task in NAMES}"),
+    ],
+    TESTS + "arms_beyond_the_most_are_named_in_the_caption": [
+        ("page: arms left out are counted", "return len(efficiency.grouped(curves)[MOST:])", "return 0"),
+        ("page: so many panels at most", "groups = efficiency.grouped(curves)[:MOST]", "groups = efficiency.grouped(curves)"),
+    ],
+    TESTS + "settings_that_differ_are_listed_and_commits_are_cited": [
+        ("page: settings that differ", '", ".join(values[:MOST])', '", ".join(values[:1])'),
+        ("page: commits are cited", 'note = f"  note  = {{commit', 'note = f"  note  = {{a commit" if commits else f"{{commit'),
+    ],
+    TESTS + "pages_lie_beside_ones_own_figures_and_never_beside_published_records": [
+        ("page: none beside published records", "target=given.target, paged=not beside)", "target=given.target, paged=True)"),
+        ("page: none where --publish writes", "target=score, paged=False)", "target=score, paged=True)"),
+    ],
+    TESTS + "graph_writes_the_page_with_the_pictures_that_it_has_drawn": [
+        ("page: with what was drawn", "pictures=[results / one for one in drawn])", "pictures=[])"),
+    ],
+}
