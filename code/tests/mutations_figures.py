@@ -270,9 +270,11 @@ TABLE = {
         ("reading: another spread from a quarter on", "MUCH = 1.25 ", "MUCH = 2.0 "),
         ("reading: the same number of seeds", 'or len(curves.seeds) != one["seeds"]:', "or False:"),
     ],
-    "test_reading.py::test_no_labels_are_saved": [
+    "test_doubts.py::test_an_arm_that_is_as_good_no_sooner_than_the_baseline_may_be_saves_no_labels": [
         ("reading: saved is before the baseline",
          "if one.high is not None and one.high < start]", "if one.high is not None]"),
+    ],
+    "test_reading.py::test_no_labels_are_saved": [
         ("reading: controls save no labels",
          "if task != BASELINE and not is_control(task)}", "if task != BASELINE}"),
     ],

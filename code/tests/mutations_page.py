@@ -69,9 +69,10 @@ TABLE = {
         ("page: no date", "metadata=NO_NOTES", "metadata=None"),
     ],
     TESTS + "the_answers_follow_from_the_verdicts": [
-        ("page: controls show no gain", "if not is_control(point.task) and reading.verdict(point) == \"above\"]\n    doubts",
-         "if reading.verdict(point) == \"above\"]\n    doubts"),
-        ("page: a doubt is said", '"Yes, with a doubt" if doubts else "Yes")', '"Yes")'),
+        ("page: controls show no gain", "for point in curves.points if not is_control(point.task)}\n    doubts",
+         "for point in curves.points}\n    doubts"),
+        ("page: a doubt is said", 'if "above" in verdicts and doubts else', "if False else"),
+        ("page: a loss is said", '("No; a loss was", NO) if "below" in verdicts else', ""),
         ("page: without an oracle nothing is known", '("Not known", OPEN) if not oracles else', '("Yes", YES) if not oracles else'),
         ("page: an oracle that is not above shows nothing", "any(reading.verdict(point) == \"above\" for point in oracles) else\n        (\"No\"",
          "any(oracles) else\n        (\"No\""),

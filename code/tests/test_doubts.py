@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import t as student
-from test_reading import LEVEL, LEVELS, TWO, UP, ends, made, point, run, said
+from test_reading import DOWN, LEVEL, LEVELS, TWO, UP, ends, made, point, run, said
 
 from common.report import curves, reading
 from common.runs.records import Records
@@ -44,3 +44,10 @@ def test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt
     assert "But rpl@shuffled" not in said(less)
     none = made({**TWO, "rpl": LEVEL, "rpl@shuffled": {5: 0.002, 100: 0.002}})
     assert "But rpl@shuffled" not in said(none)  # nothing is claimed that could be in doubt
+
+
+def test_an_arm_that_is_as_good_no_sooner_than_the_baseline_may_be_saves_no_labels() -> None:
+    late = made({"baseline": 0.0, "cpc": {5: DOWN, 10: DOWN, 100: 0.02}}, fractions=(5, 10, 100))
+    base, arm = (late.reached[task] for task in ("baseline", "cpc"))
+    assert base.low is not None and arm.high is not None and base.low < arm.high < 100
+    assert "No arm is shown to save labels." in reading.sentences(late)

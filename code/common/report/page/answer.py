@@ -87,11 +87,12 @@ def words(curves: Curves) -> dict[str, str]:
 
 def _gain(curves: Curves, said: dict[str, list[str]]) -> Tile:
     """Whether any arm lies above the baseline, and whether that is the task's doing."""
-    shown = [point for point in curves.points
-             if not is_control(point.task) and reading.verdict(point) == "above"]
+    verdicts = {reading.verdict(point) for point in curves.points if not is_control(point.task)}
     doubts = [*said["undone"], *said["shuffled"]]
-    answer = ("None shown" if not shown else "Yes, with a doubt" if doubts else "Yes")
-    tone = OPEN if shown and doubts else YES if shown else NO
+    answer, tone = (
+        ("Yes, with a doubt", OPEN) if "above" in verdicts and doubts else
+        ("Yes", YES) if "above" in verdicts else
+        ("No; a loss was", NO) if "below" in verdicts else ("None shown", NO))
     return Tile("Was a gain shown?", answer, tone, [*said["primary"], *said["undone"],
                                                     *said["gain"], *said["shuffled"]])
 

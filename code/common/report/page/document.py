@@ -1,8 +1,8 @@
 """A study on one page, results/<dataset>.html: the answer, the figures, the tables, where from.
 
 One file that opens without a network and holds nothing of elsewhere: styles, script, figures and
-pictures are in it. The same records give the same bytes. A tenth of a second a panel: one an arm,
-one a fraction.
+pictures are in it. The same records give the same bytes. A tenth of a second or two a
+panel, of which there is one an arm and one a fraction.
 """
 
 import re
