@@ -41,6 +41,7 @@ import mutations_predict
 import mutations_protocol
 import mutations_recipe
 import mutations_tasks
+import mutations_track
 import mutations_tuning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design
                                             mutations_card, mutations_exchange, mutations_page,
                                             mutations_paper, mutations_recipe, mutations_tuning,
                                             mutations_modern, mutations_predict,
-                                            mutations_export)
+                                            mutations_export, mutations_track)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

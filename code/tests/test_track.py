@@ -106,10 +106,12 @@ def test_pictures_of_the_data_set_are_told_and_no_others(
         tmp_path: Path, fakes: list[tuple[str, int, Fake]]) -> None:
     for name in ("train_set.png", "views_set.png", "train_other.png", "set.html"):
         (tmp_path / name).write_bytes(b"")
-    tracked.tell_pictures("none", tmp_path, tmp_path / "3d/set")
+    pictures = tracked.pictures_of(tmp_path, "set")
+    assert [path.name for path in pictures] == ["train_set.png", "views_set.png"]
+    tracked.tell_pictures("none", tmp_path, tmp_path / "3d/set", pictures)
     assert not fakes
-    tracked.tell_pictures("mlflow", tmp_path, tmp_path / "3d/set")
-    assert fakes[0][:2] == ("3d/set/study", 1)
+    tracked.tell_pictures("mlflow", tmp_path, tmp_path / "3d/set", pictures)
+    assert fakes[0][:2] == ("3d/set/runs/study", 1)
     assert fakes[0][2].said == ["train_set.png", "views_set.png", "done"]
 
 

@@ -30,7 +30,7 @@ from common.schedule.plan import (
 from common.schedule.tuning import tune
 from common.schedule.workers import work_off
 from common.settings import Settings, check_common, from_flags
-from common.track.tracked import place, tell_pictures
+from common.track.tracked import pictures_of, place, tell_pictures
 from common.track.trackers import VIEWS
 from common.track.trackers import check as check_tracker
 
@@ -108,7 +108,7 @@ def _tell_tracker(study: Study) -> None:
     """Give the study's figures to a tracker, and say how it is opened."""
     if (kind := study.settings.TRACK) != "none":
         results = results_folder(study.settings)
-        tell_pictures(kind, results, study.folder)
+        tell_pictures(kind, results, study.folder, pictures_of(results, study.dataset))
         print(f"tracked   {VIEWS[kind].format(folder=place(kind, results))}")
 
 

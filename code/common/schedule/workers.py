@@ -28,7 +28,7 @@ from common.runs.study import Study, results_folder
 from common.schedule.plan import Job
 from common.schedule.progress import Progress
 from common.tasks.batches import Cases
-from common.track.tracked import tracked
+from common.track.tracked import begin, tracked
 
 LOOK_AGAIN = 1.0   # seconds between looks for a run that another process may have freed
 
@@ -49,6 +49,7 @@ def work_off(study: Study, jobs_of: Jobs, places: Sequence[torch.device],
     crew = partial(_share, study, jobs_of)
     try:
         if left:
+            begin(study.settings.TRACK, results_folder(study.settings), study.folder)
             crew(places, min(workers, len(left)), progress)
         if workers > len(places) and (crowded := [job for job in jobs if _was_crowded(job)]):
             _forget(crowded, progress)

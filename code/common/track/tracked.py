@@ -1,7 +1,7 @@
 """Runs that also tell a tracker what they log. The records are the same with and without it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,11 +88,22 @@ def figures(record: Json, group: str = "train") -> Iterator[tuple[str, float]]:
             yield f"{group}/{name}", float(value)
 
 
-def tell_pictures(kind: str, results: Path, study: Path) -> None:
-    """Give a study's figures to the tracker: PNG files in ``results`` that end with its name."""
+def begin(kind: str, results: Path, study: Path) -> None:
+    """Make the tracker's folder, before several processes write there."""
+    tell_pictures(kind, results, study, [])
+
+
+def tell_pictures(kind: str, results: Path, study: Path, pictures: Iterable[Path]) -> None:
+    """Give PNG files to the tracker, as of the study whose runs lie in the folder ``study``."""
     if kind == "none":
         return
-    tracker = opened(kind, place(kind, results), "/".join(study.parts[-2:]) + "/study", past=1)
-    for path in sorted(results.glob(f"*_{study.name}.png")):
+    name = "/".join([*study.parts[-2:], "runs", "study"])
+    tracker = opened(kind, place(kind, results), name, past=1)
+    for path in pictures:
         tracker.picture(path)
     tracker.close(done=True)
+
+
+def pictures_of(results: Path, dataset: str) -> list[Path]:
+    """The figures of a data set in ``results``."""
+    return sorted(results.glob(f"*_{dataset}.png"))

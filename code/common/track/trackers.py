@@ -45,9 +45,10 @@ def check(kind: str) -> None:
 
 
 def opened(kind: str, folder: Path, name: str, *, past: int) -> Tracker:
-    """The tracker of the run ``name``; of an earlier start what lies past step ``past`` goes.
+    """The tracker of a run; of an earlier start what lies past step ``past`` goes.
 
-    ``folder`` is the tracker's own. Raises InputError as check() does.
+    Its ``name`` is the study's, /runs/, and its own: 3d/hippocampus/runs/finetune/... ``folder`` is
+    the tracker's own. Raises InputError as check() does.
     """
     check(kind)
     return (TensorBoard if kind == "tensorboard" else Mlflow)(folder, name, past=past)
@@ -57,9 +58,9 @@ class TensorBoard:
     """An event file a start, in a folder of the run's name."""
 
     def __init__(self, folder: Path, name: str, *, past: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-        self.writer: Any = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder / name), purge_step=past + 1 if past else None)
+        from torch.utils import tensorboard
+        made: Any = tensorboard
+        self.writer = made.SummaryWriter(str(folder / name), purge_step=past + 1 if past else None)
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Each a curve of its own."""
@@ -94,7 +95,6 @@ class Mlflow:
         found = self.client.get_experiment_by_name(group)
         number = (found.experiment_id if found else self.client.create_experiment(
             group, artifact_location=(folder / "artifacts" / group).as_uri()))
-        rest = rest or "study"
         known = self.client.search_runs([number], f"tags.mlflow.runName = '{rest}'", max_results=1)
         if known and not past:  # the run was begun anew: what it said before is not its own
             self.client.delete_run(known[0].info.run_id)
