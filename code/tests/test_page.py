@@ -229,7 +229,7 @@ def test_the_same_records_give_the_same_bytes(demo: Curves, text: str) -> None:
     ({"baseline": 0, "rpl": DOWN, "oracle": UP}, ["No; a loss was", "Yes", "None shown"]),
     ({"baseline": 0, "rpl": LEVEL, "oracle": UP}, ["None shown", "Yes", "None shown"]),
     ({"baseline": 0, "rpl": LEVEL}, ["None shown", "Not known", "None shown"]),
-    ({"baseline": 0, "rpl": UP, "rpl@shuffled": UP}, ["Yes, with a doubt", "Not known", "Yes"]),
+    ({"baseline": 0, "rpl": UP, "rpl@shuffled": UP}, ["Doubtful", "Not known", "Yes"]),
     ({"baseline": {5: 0.3}, "rpl": {5: 0.5}}, ["Yes", "Not known", "Not known"]),
 ])
 def test_the_answers_follow_from_the_verdicts(gains: Any, told: Sequence[str]) -> None:

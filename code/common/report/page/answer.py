@@ -90,7 +90,7 @@ def _gain(curves: Curves, said: dict[str, list[str]]) -> Tile:
     verdicts = {reading.verdict(point) for point in curves.points if not is_control(point.task)}
     doubts = [*said["undone"], *said["shuffled"]]
     answer, tone = (
-        ("Yes, with a doubt", OPEN) if "above" in verdicts and doubts else
+        ("Doubtful", OPEN) if "above" in verdicts and doubts else
         ("Yes", YES) if "above" in verdicts else
         ("No; a loss was", NO) if "below" in verdicts else ("None shown", NO))
     return Tile("Was a gain shown?", answer, tone, [*said["primary"], *said["undone"],
