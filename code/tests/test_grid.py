@@ -44,7 +44,8 @@ def share(jobs: list[Job], trains: Callable[..., str], monkeypatch: pytest.Monke
     """What a process that shares the runs ``jobs`` tells."""
     told: Events = []
     trained_by(trains, monkeypatch)
-    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1))
+    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1,
+                                                          TRACK="none"))
     crew.Worker(study, lambda _: jobs, CPU, told.append).work()
     return told
 
@@ -140,7 +141,7 @@ def test_out_of_memory_beside_another_run_is_tried_once_more_alone(
         crew.Worker(study, jobs_of, CPU, progress.put).work()
     monkeypatch.setattr(crew, "_share", in_turn)
     study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1, PLAN=False,
-                                                          TUNE=False),
+                                                          TUNE=False, TRACK="none"),
                                  folder=tmp_path)
     assert run_all(study, [GPU], workers, monkeypatch) == 1  # the bad one
     said = capsys.readouterr()
@@ -214,6 +215,7 @@ def test_no_more_workers_than_runs_that_are_left(tmp_path: Path,
     monkeypatch.setattr(crew, "multiprocessing", None)  # no processes for one run
     monkeypatch.setattr(crew, "Worker", lambda *_: SimpleNamespace(
         work=lambda: started.append(1) or finish(due)))
-    study: Any = SimpleNamespace(folder=tmp_path, settings=SimpleNamespace(PLAN=False, TUNE=False))
+    study: Any = SimpleNamespace(folder=tmp_path, settings=SimpleNamespace(
+        PLAN=False, TUNE=False, TRACK="none"))
     for _ in range(2):  # the second time nothing is left: none is started
         assert run_all(study, [CPU], 8, monkeypatch) == 0 and started == [1]

@@ -13,7 +13,7 @@ from common.errors import InputError
 from common.files import Json
 from common.runs.records import Run, read_log
 from common.track import tracked, trackers
-from common.track.tracked import TrackedRun, figures, run_name
+from common.track.tracked import figures
 
 IDENTITY = {"stage": "finetune", "task": "rpl", "settings": {"RESOLUTION": 32}}
 NAME = "finetune/rpl/fraction005/seed0"
@@ -70,7 +70,7 @@ def test_a_tracker_is_told_what_the_log_holds_and_where_a_start_begins(
     plain, told = tmp_path / "plain/3d/set", tmp_path / "told/3d/set"
     write(Run(plain / NAME, IDENTITY))
     run = tracked.tracked(Run(told / NAME, IDENTITY), "tensorboard", tmp_path / "told")
-    assert isinstance(run, TrackedRun) and run.place == tmp_path / "told/track/tensorboard"
+    assert run.place == tmp_path / "told/track/tensorboard"
     write(run)
     for name in ("log.jsonl", "time.jsonl", "scores.json", "config.json"):
         assert (told / NAME / name).read_bytes() == (plain / NAME / name).read_bytes()
@@ -82,11 +82,6 @@ def test_a_tracker_is_told_what_the_log_holds_and_where_a_start_begins(
                      "closed"]
     assert second == [{"RESOLUTION": 32}, (30, {"train/loss": 0.1}),
                       (30, {"scores/test/dice": 0.5}), "done"]
-
-
-def test_without_a_tracker_a_run_is_as_it_was(tmp_path: Path) -> None:
-    run = Run(tmp_path / "3d/set" / NAME, IDENTITY)
-    assert tracked.tracked(run, "none", tmp_path) is run and run_name(run) == f"3d/set/runs/{NAME}"
 
 
 def test_only_finite_numbers_are_told_by_their_place() -> None:
@@ -108,8 +103,6 @@ def test_pictures_of_the_data_set_are_told_and_no_others(
         (tmp_path / name).write_bytes(b"")
     pictures = tracked.pictures_of(tmp_path, "set")
     assert [path.name for path in pictures] == ["train_set.png", "views_set.png"]
-    tracked.tell_pictures("none", tmp_path, tmp_path / "3d/set", pictures)
-    assert not fakes
     tracked.tell_pictures("mlflow", tmp_path, tmp_path / "3d/set", pictures)
     assert fakes[0][:2] == ("3d/set/runs/study", 1)
     assert fakes[0][2].said == ["train_set.png", "views_set.png", "done"]

@@ -49,7 +49,8 @@ def work_off(study: Study, jobs_of: Jobs, places: Sequence[torch.device],
     crew = partial(_share, study, jobs_of)
     try:
         if left:
-            begin(study.settings.TRACK, results_folder(study.settings), study.folder)
+            if (kind := study.settings.TRACK) != "none":
+                begin(kind, results_folder(study.settings), study.folder)
             crew(places, min(workers, len(left)), progress)
         if workers > len(places) and (crowded := [job for job in jobs if _was_crowded(job)]):
             _forget(crowded, progress)
@@ -189,7 +190,9 @@ class Worker:
 
 def _told(study: Study, run: Run) -> Run:
     """The run as it is, or one that also tells a tracker what it logs."""
-    return tracked(run, study.settings.TRACK, results_folder(study.settings))
+    if (kind := study.settings.TRACK) == "none":
+        return run
+    return tracked(run, kind, results_folder(study.settings))
 
 
 def _train_rank(study: Study, run: Run, device: torch.device, report: Report) -> str:

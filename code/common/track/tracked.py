@@ -63,10 +63,8 @@ def run_name(run: Run) -> str:
     return "/".join([*parts[-2:], "runs", run.name])
 
 
-def tracked(run: Run, kind: str, results: Path) -> Run:
-    """The run as it is, or telling a tracker whose folder lies in ``results``."""
-    if kind == "none":
-        return run
+def tracked(run: Run, kind: str, results: Path) -> TrackedRun:
+    """The run, telling a tracker whose folder lies in ``results``."""
     return TrackedRun(run.folder, run.identity, kind, place(kind, results))
 
 
@@ -95,8 +93,6 @@ def begin(kind: str, results: Path, study: Path) -> None:
 
 def tell_pictures(kind: str, results: Path, study: Path, pictures: Iterable[Path]) -> None:
     """Give PNG files to the tracker, as of the study whose runs lie in the folder ``study``."""
-    if kind == "none":
-        return
     name = "/".join([*study.parts[-2:], "runs", "study"])
     tracker = opened(kind, place(kind, results), name, past=1)
     for path in pictures:
