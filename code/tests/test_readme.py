@@ -71,7 +71,8 @@ def test_every_command_block_runs(scans: Path, photographs: Path, tmp_path: Path
             new = {"3d": scans / "imagesTs", "2d": photographs / "test_images"}[tree]
             flags = [str(tmp_path / re.sub("my_scans|my_images", dataset, word))
                      if "results/" in word else {"new_scans": str(new), "new_images": str(new),
-                           "out": str(tmp_path / script)}.get(word, word) for word in words]
+                           "out": str(tmp_path / script), "encoder": str(tmp_path / script)
+                           }.get(word, word) for word in words]
             result = call(script, *flags)
             assert result.returncode == 0, (script, flags, result.stderr)
             continue
