@@ -254,6 +254,8 @@ TABLE = {
     "test_bench_studies.py::test_bench_screen_scores_on_validation_and_says_what_was_learnt": [
         ("benchmarks: workers find a script's functions", "return importlib.import_module(SCRIPT)",
          'made = importlib.import_module(SCRIPT)\n    sys.modules.pop(SCRIPT)\n    return made'),
+        ("screening: a group's own flags reach its arms", "return [[*parts[0], *more] for more in",
+         "return [[*parts[0], *more[:2]] for more in"),
     ],
     "test_semi.py::test_the_command_trains_and_tests_student_and_teacher[3d]": [
         ("tables: the teacher's own scores", 'run["teacher"]["test"][measure] or 0.0)',

@@ -22,6 +22,13 @@ TABLE = {
         ("augment: scaled both ways", "augment.uniform(count, 1 - zoom, 1 + zoom, rng)",
          "augment.uniform(count, 1.0, 1 + zoom, rng)"),
     ],
+    "test_recipe.py::test_a_share_of_the_volumes_is_turned_and_another_scaled": [
+        ("augment: turned and scaled by coins of their own",
+         "scaled, turned = augment.chance(count, share, rng), augment.chance(count, share, rng)",
+         "scaled = turned = augment.chance(count, share, rng)"),
+        ("augment: only a share is scaled", "torch.where(scaled, factors, 1)",
+         "torch.where(turned | scaled, factors, 1)"),
+    ],
     "test_recipe.py::test_light_is_changed_for_a_share_of_the_volumes_and_labels_stay": [
         ("augment: light of some", "torch.where(chance(batch, LIT, rng)",
          "torch.where(chance(batch, 1.0, rng)"),
