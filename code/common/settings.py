@@ -58,7 +58,7 @@ RANGES = {
     "FINETUNE_CLIP": Range(0, why="0: none"), "START_LR_FACTOR": Range(0, 100),
     "PRETEXT_DROPOUT": Range(0, 1), "FINETUNE_DROPOUT": Range(0, 1), "FINETUNE_RAMP": Range(0, 1),
     "AUGMENT_DEGREES": Range(0, 181), "AUGMENT_ZOOM": Range(0, 1),
-    "AUGMENT_SHARE": Range(0, 1.001, "a share of the volumes"),
+    "AUGMENT_SHARE": Range(0, 1.001, "a share of the volumes, 0 to 1"),
     "WARMUP_EPOCHS": Range(0), "WARMUP_SHARE": Range(0, 1),
     "BATCH_SIZE": Range(2, why="BatchNorm needs 2 cases in a batch"), "VALIDATIONS": Range(1),
     "NORM_MOMENTUM": Range(1e-6, 1), "SEEDS": Range(0, 2**32),

@@ -26,6 +26,8 @@ ALLOWED = {
     "predict": {"runs", "tasks", "data", "machine"},
     "export": {"runs"},
 }
+TOP = {".ci", ".gitignore", "LICENSE", "README.md", "code", "requirements.txt", "results",
+       "setup.sh"}  # of the repository
 MOST_FILES, MOST_LINES, MOST_ARGUMENTS = 12, 350, 5
 
 
@@ -97,6 +99,13 @@ def test_scripts_find_our_modules_before_they_import_them() -> None:
         done = subprocess.run([sys.executable, str(CODE / f"common/data/{name}.py"), "--help"],
                               cwd="/", capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_nothing_else_lies_at_the_top() -> None:
+    """Such as what a command of the README has written there."""
+    listed = subprocess.run(["git", "ls-files"], cwd=CODE.parent, capture_output=True, text=True,
+                            check=False).stdout.splitlines()
+    assert {name.partition("/")[0] for name in listed} <= TOP
 
 
 def test_files_and_rooms_are_small() -> None:

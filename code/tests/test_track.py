@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,15 +120,20 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_shows_a_resumed_run_as_one_curve(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    first = trackers.opened("tensorboard", tmp_path, "3d/set/runs/a", past=0)
-    for step in (1, 2, 3):
-        first.numbers(step, {"train/loss": float(step)})
-    first.close(done=False)
-    again = trackers.opened("tensorboard", tmp_path, "3d/set/runs/a", past=2)
-    again.settings({"RESOLUTION": 32})
-    again.numbers(3, {"train/loss": 30.0})
-    again.close(done=True)
+
+    def start(run: str, past: int, steps: Mapping[int, float]) -> None:
+        one = trackers.opened("tensorboard", tmp_path, f"3d/set/runs/{run}", past=past)
+        one.settings({"RESOLUTION": 32})
+        for step, loss in steps.items():
+            one.numbers(step, {"train/loss": loss})
+        one.close(done=False)
+    start("a", 0, {1: 1.0, 2: 2.0, 3: 3.0})
+    start("saved nothing", 0, {1: 1.0, 2: 2.0})
+    time.sleep(1.1)  # TensorBoard orders starts by the second
+    start("a", 2, {3: 30.0})
+    start("saved nothing", 0, {1: 10.0})
     assert events(tmp_path / "3d/set/runs/a") == {"train/loss": [(1, 1.0), (2, 2.0), (3, 30.0)]}
+    assert events(tmp_path / "3d/set/runs/saved nothing") == {"train/loss": [(1, 10.0)]}
 
 
 def test_exp_tells_tensorboard_every_line_and_its_numbers_stay(trial_2d: Trial,

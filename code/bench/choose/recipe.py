@@ -38,7 +38,7 @@ ITEMS = {  # what is left out -> flags; an item that is off anyway is left out o
     "3d": {WHOLE: [], "rate rises, then falls": RATE, "cross-entropy": ["--finetune-loss", "dice"],
            "augmentation": ["--augment-degrees", "0", "--augment-zoom", "0",
                             "--no-augment-intensity"],
-           "a share alone": ["--augment-share", "1"],  # every volume turned and scaled
+           "a share of the volumes": ["--augment-share", "1"],  # every volume turned and scaled
            "no dropout": ["--finetune-dropout", ".5"]},
     "2d": {WHOLE: [], "rate rises, then falls": RATE, "mirrored": ["--augment-flips", "none"],
            "scaled": ["--augment-zoom", "0"], "turned": ["--augment-degrees", "0"],

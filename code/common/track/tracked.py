@@ -31,20 +31,19 @@ class TrackedRun(Run):
         super().cut_log(name, epoch)
         if name == "log":
             self.close(done=False)
-            last = max((line["step"] for line in self.lines()), default=0)
-            self._tracker(last).settings(plain(self.identity["settings"]))
+            self._tracker(self.last_step()).settings(plain(self.identity["settings"]))
 
     def finish(self, scores: Json) -> None:
         """Write scores.json, and tell them: every number beside the cases' own."""
         super().finish(scores)
-        last = max((line["step"] for line in self.lines()), default=0)
+        last = self.last_step()
         few = {name: value for name, value in scores.items() if name not in ("cases", "seed")}
         self._tracker(last).numbers(last, dict(figures(few, "scores")))
         self.close(done=True)
 
-    def lines(self) -> list[Json]:
-        """What log.jsonl holds."""
-        return read_log(self.folder)
+    def last_step(self) -> int:
+        """The step of the newest line of log.jsonl; 0 of an empty one."""
+        return max((line["step"] for line in read_log(self.folder)), default=0)
 
     def close(self, *, done: bool) -> None:
         """Let the tracker write what it holds."""
@@ -73,17 +72,17 @@ def place(kind: str, results: Path) -> Path:
     return results / FOLDER / kind
 
 
-def figures(record: Json, group: str = "train") -> Iterator[tuple[str, float]]:
+def figures(record: Json, group: str = "") -> Iterator[tuple[str, float]]:
     """The finite numbers of a record by their names; of what lies deeper with its own name before.
 
     An epoch's loss is train/loss, a validation's Dice val/dice.
     """
     for name, value in record.items():
         if isinstance(value, dict):
-            yield from figures(value, name if group == "train" else f"{group}/{name}")
+            yield from figures(value, f"{group}/{name}".lstrip("/"))
         elif (isinstance(value, int | float) and not isinstance(value, bool)
               and name not in ("epoch", "step") and math.isfinite(value)):
-            yield f"{group}/{name}", float(value)
+            yield f"{group or 'train'}/{name}", float(value)
 
 
 def begin(kind: str, results: Path, study: Path) -> None:

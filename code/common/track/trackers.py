@@ -60,7 +60,7 @@ class TensorBoard:
     def __init__(self, folder: Path, name: str, *, past: int) -> None:
         from torch.utils import tensorboard
         made: Any = tensorboard
-        self.writer = made.SummaryWriter(str(folder / name), purge_step=past + 1 if past else None)
+        self.writer = made.SummaryWriter(str(folder / name), purge_step=past + 1)
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Each a curve of its own."""
