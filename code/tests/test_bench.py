@@ -48,6 +48,10 @@ KINDS = {
     "default pancreas grid, one seed, each pretraining stopped at PRETEXT_MIN_STEPS + patience, "
     "the earliest", "validation's share of a finetuning run",
     *(f"validation's share of a pretraining run, {task}" for task in TASKS),
+    *(f"{network}, {arm}, batch # at #{unit}" for network, unit in (("#D U-Net", "³"),
+                                                                   ("DenseNet-#", " px"))
+      for arm in ("finetune", "meanteacher", *TASKS, "mae", "genesis", "simclr", "vicreg",
+                  "volumefusion" if network == "#D U-Net" else "fixmatch")),
     "# generated scans preprocessed, a scan", "time a scan at # beside #",
     "own memory at # beside #"}
 
