@@ -125,10 +125,9 @@ def _steps(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
 def _tasks(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
            told: Callable[[Row], None]) -> None:
     """A step of every arm of both trees, at a small size."""
-    task_rows.every(trees.open_3d(folder, device, replace(sizes, volumes=sizes.few_voxels)),
-                    rounds, told)
-    task_rows.every(trees.open_2d(folder, device, replace(sizes, photographs=sizes.few_pixels)),
-                    rounds, told)
+    for opened in (partial(trees.open_3d, scans=task_rows.SCANS), trees.open_2d):
+        task_rows.every(opened(folder / "tasks", device, replace(
+            sizes, volumes=sizes.few_voxels, photographs=sizes.few_pixels)), rounds, told)
 
 
 def _options(folder: Path, device: torch.device, rounds: int, sizes: Sizes,

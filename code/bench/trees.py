@@ -80,11 +80,11 @@ def script(tree: str) -> ModuleType:
     return importlib.import_module(SCRIPT)
 
 
-def open_3d(folder: Path, device: torch.device, sizes: Sizes) -> Tree:
+def open_3d(folder: Path, device: torch.device, sizes: Sizes, scans: int = SCANS) -> Tree:
     """Volumes: the default study, or a smaller one, on generated scans."""
     exp = script("3d")
     data = folder / "Task00_Steps"
-    exp.phantom.generate(data, labelled=SCANS, unlabelled=0, size=SCAN_SIDE)
+    exp.phantom.generate(data, labelled=scans, unlabelled=0, size=SCAN_SIDE)
     return _open(exp, data, device, sizes.volumes)
 
 

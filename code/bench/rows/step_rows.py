@@ -26,10 +26,12 @@ from common.runs.records import SilentRun
 from common.runs.stages import pretext_network
 from common.runs.study import Study
 from common.runs.training import Recipe
+from common.settings import Settings
 from common.tasks.batches import generator
-from common.tasks.siamese import Siamese
+from common.tasks.siamese import Siamese, nested
 
 SEED = 0
+PAPERS = ("rotation", "jigsaw", "rpl", "exemplar", "cpc")
 PRETEXT_GAIN, FINETUNE_GAIN, GRADING_GAIN = 1.4, 1.2, 3.0  # times faster than the plain step
 VALIDATION_SHARE = 10                                      # percent of a run at most
 HOURS = {1: 2.0, 3: 5.0}  # seeds: hours of the grid on one H200
@@ -101,6 +103,8 @@ def made(tree: Tree, name: str) -> tuple[Recipe, Any, nn.Module]:
 
 def plain_step(tree: Tree, name: str) -> Callable[[], None]:
     """The same arm the plain way: float32, usual layout, Adam, metrics at every step."""
+    if name not in (BASELINE, *PAPERS):
+        return _todays_step(tree, name)
     recipe, task, views, targets = _inputs(tree, name)
     device = tree.cases.device
     torch.manual_seed(SEED)
@@ -117,6 +121,15 @@ def plain_step(tree: Tree, name: str) -> Callable[[], None]:
     return lambda: step(views, targets)
 
 
+def _todays_step(tree: Tree, name: str) -> Callable[[], None]:
+    """A task whose network is not an encoder with a head: the same network, trained plainly."""
+    settings = Settings(**{**vars(tree.study.settings), "LAYOUT": "contiguous"})
+    recipe, task, model = made(replace(tree, study=replace(tree.study, settings=settings)), name)
+    _, _, views, targets = _inputs(tree, name)
+    step = plain.stepper(model, task.loss, partial(plain.mean_score, task), recipe.lr)
+    return lambda: step(views, targets)
+
+
 def _inputs(tree: Tree, name: str) -> tuple[Recipe, Any, Tensor, Tensor]:
     """Recipe, task, and a batch's views and targets, ready on the device."""
     study = tree.study
@@ -128,7 +141,7 @@ def _inputs(tree: Tree, name: str) -> tuple[Recipe, Any, Tensor, Tensor]:
                                   generator(SEED, "bench"), training=True)
     if name == "exemplar":  # the plain way encodes the negative once more
         views = torch.cat([views, views[targets, 1][:, None]], dim=1)
-    return recipe, task, views.contiguous(), targets
+    return recipe, task, nested(Tensor.contiguous, views), targets
 
 
 def _downstream(tree: Tree) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[..., Any]]:

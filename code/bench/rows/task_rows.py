@@ -6,23 +6,19 @@ network in float32 and the usual memory layout, and fetches their scores at ever
 
 import gc
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from bench.measure import MIB, Row, seconds
 from bench.memory import Live
-from bench.rows import plain
-from bench.rows.step_rows import SEED, Step, made, plain_step
+from bench.rows.step_rows import Step, plain_step
 from bench.trees import Tree
 from common.arms import BASELINE, SEMI
 from common.runs.records import SilentRun
 from common.runs.semi import KINDS
-from common.settings import Settings
-from common.tasks.batches import generator
 
+SCANS = 48  # generated; enough to train on for a contrastive batch of 32 different cases
 NETWORKS = {"3d": "3D U-Net", "2d": "DenseNet-121"}
 
 
@@ -50,7 +46,7 @@ def of_arm(tree: Tree, name: str, rounds: int, base: float) -> Row:
         taken, plainly = seconds(device, rounds, ours)[0], None
         note = f"{taken / base:.1f} steps of the baseline" if base else ""
     else:
-        ours, usual = Step(tree, name), of_any(tree, name)
+        ours, usual = Step(tree, name), plain_step(tree, name)
         taken, plainly = seconds(device, rounds, ours, usual)
         note = f"plain {alive(usual):.0f}"
     steps = study.task(name).steps if name in study.pretexts else 0
@@ -63,19 +59,6 @@ def of_arm(tree: Tree, name: str, rounds: int, base: float) -> Row:
                    f"{held:.0f} MiB made and alive at most", note,
                    f"{steps} steps by default" if steps else "") if part),
                details={"alive_mib": held})
-
-
-def of_any(tree: Tree, name: str) -> Callable[[], None]:
-    """The plain step of any pretext task, or of finetuning."""
-    if name in (BASELINE, *tree.defaults.TASKS):
-        return plain_step(tree, name)
-    settings = Settings(**{**vars(tree.study.settings), "LAYOUT": "contiguous"})
-    recipe, task, model = made(replace(tree, study=replace(tree.study, settings=settings)), name)
-    rows = (tree.cases.rows(tree.study.part(SEED).train) * recipe.batch_size)[:recipe.batch_size]
-    views, targets = task.prepare(tree.cases.batch(rows, labelled=task.labelled),
-                                  generator(SEED, "bench"), training=True)
-    step = plain.stepper(model, task.loss, partial(plain.mean_score, task), recipe.lr)
-    return lambda: step(views, targets)
 
 
 class Rival(Step):
