@@ -89,13 +89,13 @@ TABLE = {
      "out"): [
         ("scans: sorted by id",
          "sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id)\n    "
-         "_check_sources(path",
-         "labelled + rest\n    _check_sources(path"),
+         "check_ids(path",
+         "labelled + rest\n    check_ids(path"),
         ("scans: AppleDouble files are left out",
-         'if unlabelled and file not in listed and not file.name.startswith("._")]',
-         "if unlabelled and file not in listed]"),
+         'if file not in known and not file.name.startswith("._")]',
+         "if file not in known]"),
         ("scans: classes by number, whichever way they are written",
-         "str(k if isinstance(v, int) else v)", "str(v)"),
+         "(value, key) if type(value) is int else (key, value)", "(value, key)"),
     ],
     "test_loader_promises.py::test_every_scan_has_its_own_row_label_and_facts": [
         ("scans: strata are terciles of the volume",
@@ -111,7 +111,7 @@ TABLE = {
         ("cache: a label file is part of a case's content",
          "for file in source.files)])", "for file in source.files[:1])])"),
         ("cache: a changed file is read again",
-         "[:2] != stamps[str(file)]]", "[:1] != stamps[str(file)][:1]]"),
+         "[:3] != stamps[str(file)]]", "[:1] != stamps[str(file)][:1]]"),
     ],
     "test_loader_promises.py::test_colours_rows_and_columns_keep_their_order": [
         ("photographs: right edge",
@@ -145,8 +145,8 @@ TABLE = {
         ("photographs: strata are grades",
          'return {case: fact["truth"] for case, fact', "return {case: 0 for case, fact"),
         ("photographs: labels do not shift",
-         "labelled.append(Source(by_name[name][0].stem, by_name[name][0], target=grade))",
-         "labelled.append(Source(by_name[name][0].stem, files[len(labelled)], target=grade))"),
+         "labelled.append(Source(found[0].stem, found[0], target=grade))",
+         "labelled.append(Source(found[0].stem, files[len(labelled)], target=grade))"),
         ("cache: a grade is part of a case's content",
          "digest([source.target, *(known", "digest([None, *(known"),
     ],

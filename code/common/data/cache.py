@@ -28,6 +28,7 @@ from isal import isal_zlib
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
+from common.data.opening import decoding
 from common.errors import InputError, end_with
 from common.files import digest, file_lock, read_json, write_json
 from common.machine import limits
@@ -47,6 +48,7 @@ class Source:
     image: Path
     label: Path | None = None
     target: int | None = None
+    more: tuple[Path, ...] = ()  # files of further channels, where each has its own
 
     @property
     def labelled(self) -> bool:
@@ -54,9 +56,14 @@ class Source:
         return self.label is not None or self.target is not None
 
     @property
+    def images(self) -> list[Path]:
+        """The files the image is read from, one, or one a channel."""
+        return [self.image, *self.more]
+
+    @property
     def files(self) -> list[Path]:
         """The files the case is read from."""
-        return [self.image] if self.label is None else [self.image, self.label]
+        return self.images if self.label is None else [*self.images, self.label]
 
 
 @dataclass(frozen=True)
@@ -248,22 +255,38 @@ def progress(items: Any, total: int, what: str) -> "tqdm[Any]":
 
 
 def _contents(sources: Sequence[Source], index: Path, workers: int) -> dict[str, str]:
-    """Digest of each case's files; a file unchanged in size and time is not read again."""
-    try:
-        known = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        known = {}  # only saves time; made again
+    """Digest of each case's files; a file unchanged in size and times is not read again.
+
+    The time of its last change counts too, which no program sets back.
+    """
+    known = _known(index)
     files = sorted({file for source in sources for file in source.files})
-    stamps = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
-    new = [file for file in files if known.get(str(file), [])[:2] != stamps[str(file)]]
+    stamps = {str(file): _stamp(file) for file in files}
+    new = [file for file in files if known.get(str(file), [])[:3] != stamps[str(file)]]
     if new:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             for file, sha in zip(new, progress(pool.map(_sha256, new), len(new), "checksums"),
                                  strict=True):
                 known[str(file)] = [*stamps[str(file)], sha]
         write_json(index, known)
-    return {source.id: digest([source.target, *(known[str(file)][2] for file in source.files)])
+    return {source.id: digest([source.target, *(known[str(file)][3] for file in source.files)])
             for source in sources}
+
+
+def _known(index: Path) -> dict[str, list[Any]]:
+    """What hashes.json has; nothing if it cannot be used, since it only saves time."""
+    try:
+        known = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return {file: entry for file, entry in known.items() if isinstance(entry, list)
+            and len(entry) == 4} if isinstance(known, dict) else {}
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size, and times of the last writing and of the last change, in ns."""
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _crc32(file: Path) -> int:
@@ -276,7 +299,7 @@ def _crc32(file: Path) -> int:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    with decoding(file, "file"), file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
