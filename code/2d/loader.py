@@ -13,6 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +42,21 @@ class Dataset:
     folder: Path
     sources: list[Source]  # labelled cases first, each part sorted by id
     generated: bool
+    groups: dict[str, str]  # case id -> patient, of the group column
+
+
+class Labelled(NamedTuple):
+    """A row of the CSV: its line, the image's name, grade, and patient if there is a column."""
+
+    line: int
+    name: str
+    grade: int
+    group: str
 
 
 def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_code",
-                 grade_column: str = "diagnosis", grades: int = 5) -> Dataset:
+                 grade_column: str = "diagnosis", grades: int = 5, group_column: str = ""
+                 ) -> Dataset:
     """Read the CSV and find the image of every row; InputError for what is missing or odd."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data fundus downloads APTOS 2019, "
@@ -52,10 +64,18 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
     table: Path = folder
     images = next((folder / name for name in ("train_images", "images")
                    if (folder / name).is_dir()), folder)
-    labelled, files = _of_folders(folder, grades), list[Path]()
+    labelled, files, groups = _of_folders(folder, grades), list[Path](), dict[str, str]()
     if labelled is None:
         table, files = _find_csv(folder), _images(images)
-        labelled = _of_rows(table, images, files, _rows(table, id_column, grade_column, grades))
+        columns = [(id_column, "--id-column"), (grade_column, "--grade-column"),
+                   *([(group_column, "--group-column")] if group_column else [])]
+        rows = _rows(table, columns, grades)
+        labelled = _of_rows(table, images, files, rows)
+        groups = {source.id: row.group for source, row in zip(labelled, rows, strict=True)
+                  if group_column}
+    elif group_column:
+        raise InputError(f"{folder}: folders of grades have no column {group_column}; give "
+                         "--group-pattern")
     listed = {source.image for source in labelled}
     rest = [Source(file.stem, file) for file in [*files, *_images(folder / "test_images")]
             if unlabelled and file not in listed]
@@ -70,14 +90,13 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
         raise InputError(f"{folder}: no name of a data set; give a folder that has one")
     return Dataset(name, folder,
                    sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id),
-                   mark.is_file() and bool(read_json(mark).get("generated")))
+                   mark.is_file() and bool(read_json(mark).get("generated")), groups)
 
 
-def _of_rows(table: Path, images: Path, files: list[Path], rows: list[tuple[int, str, int]]
-             ) -> list[Source]:
+def _of_rows(table: Path, images: Path, files: list[Path], rows: list[Labelled]) -> list[Source]:
     """The labelled images of a CSV, each found by its row's name."""
     by_name, labelled = _by_name(files, images), []
-    for line, name, grade in rows:
+    for line, name, grade, _ in rows:
         found = by_name.get(_spelt(name), [])
         if not found:
             raise InputError(f"{table}, line {line}: no image {name} ({', '.join(SUFFIXES)}) in "
@@ -133,14 +152,19 @@ def _spelt(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
 
 
-def _rows(table: Path, id_column: str, grade_column: str, grades: int
-          ) -> list[tuple[int, str, int]]:
-    """(line, id, grade) of every row."""
-    rows = read_table(table, [(id_column, "--id-column"), (grade_column, "--grade-column")])
+def _rows(table: Path, columns: list[tuple[str, str]], grades: int) -> list[Labelled]:
+    """Every row; ``columns`` are those of id, grade and perhaps patient, with their flags."""
+    rows = read_table(table, columns)
     if not rows:
         raise InputError(f"{table}: no rows; expected one for each labelled image")
-    return [(row.line, row.fields.get(id_column, ""),
-             _grade(table, row.line, row.fields.get(grade_column), grades)) for row in rows]
+    made = []
+    for line, fields in rows:
+        name, grade, *group = (fields.get(column) for column, _ in columns)
+        if group and not group[0]:
+            raise InputError(f"{table}, line {line}: no patient in {columns[2][0]}; fill it in")
+        made.append(Labelled(line, name or "", _grade(table, line, grade, grades),
+                             (group or [""])[0] or ""))
+    return made
 
 
 def _of_folders(folder: Path, grades: int) -> list[Source] | None:

@@ -12,14 +12,17 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context
+from multiprocessing import current_process, get_context, resource_tracker
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -233,12 +236,27 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
                                  initializer=_begin, initargs=(os.getpid(),)) as pool:
             waiting: list[Future[Prepared]] = []
             for source in rest:
-                waiting.append(pool.submit(prepare, source))
+                with _deaf():
+                    waiting.append(pool.submit(prepare, source))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()
             for future in waiting:
                 yield future.result()
     return progress(results(), len(sources), "preprocess")
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes started meanwhile not hear Ctrl-C: this one does, and ends them."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # it would listen again, for all
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: int) -> None:
