@@ -30,6 +30,8 @@ class Sizes:
     growth: tuple[int, ...]        # scans
     volumes: tuple[str, ...]       # flags of code/3d/exp.py
     photographs: tuple[str, ...]   # flags of code/2d/exp.py
+    few_voxels: tuple[str, ...]    # of code/3d/exp.py, where every arm's step is timed
+    few_pixels: tuple[str, ...]    # of code/2d/exp.py, likewise
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How fast, beside the plain way of doing the same, measured in one run.
 
-    python code/bench/speed.py                      about ten minutes on two idle CPU cores
+    python code/bench/speed.py                      about a quarter of an hour on two idle CPU cores
     python code/bench/speed.py --device cuda        full sizes on a GPU, and its options
     python code/bench/speed.py --skip growth steps  without some of the groups
 
@@ -14,7 +14,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ import torch
 
 from bench import trees
 from bench.measure import Row, Sizes
-from bench.rows import data_rows, options, step_rows
+from bench.rows import data_rows, options, step_rows, task_rows
 from common.errors import InputError, exit_status
 from common.files import ROOT, write_text
 from common.machine import devices, limits
@@ -34,7 +34,8 @@ THREADS = 1                               # of a run, as in both exp.py
 ROUNDS = 5                                # medians over this many; the first is never counted
 RESULTS = ROOT / "results/published/speed"
 FULL = Sizes(scan=(512, 512, 95), side=128, pool=(8, 24), pictures=48, growth=(10, 100, 1000),
-             volumes=(), photographs=())
+             volumes=(), photographs=(), few_voxels=("--resolution", "32", "--levels", "2"),
+             few_pixels=("--resolution", "96"))
 SIZES = {
     "cuda": FULL,
     # A step at 128^3 takes tens of seconds here; 64 with 3 levels is the README's next size.
@@ -43,10 +44,14 @@ SIZES = {
                    volumes=("--resolution", "32", "--levels", "2", "--filters", "2",
                             "--batch-size", "2", "--pretext-batch-size", "2"),
                    photographs=("--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth",
-                                "4", "--batch-size", "4", "--tasks", "baseline")),
+                                "4", "--batch-size", "4", "--tasks", "baseline"),
+                   few_voxels=("--resolution", "32", "--levels", "2", "--filters", "2",
+                               "--batch-size", "2", "--pretext-batch-size", "2"),
+                   few_pixels=("--resolution", "96", "--blocks", "1", "1", "1", "1", "--growth",
+                               "4", "--batch-size", "4", "--pretext-batch-size", "4")),
 }
 GROUPS = ("preprocessing", "views", "batch", "storage", "decoding", "commands", "steps", "growth",
-          "options")
+          "tasks", "options")
 COLUMNS = ("what", "ours", "plain", "ratio", "target", "met", "note")
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "nibabel", "isal")
 
@@ -103,6 +108,7 @@ def _jobs(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
         "commands": partial(data_rows.commands, folder),
         "steps": partial(_steps, folder, device, rounds, sizes, told),
         "growth": partial(data_rows.growth, folder, sizes.growth),
+        "tasks": partial(_tasks, folder, device, rounds, sizes, told),
         "options": partial(_options, folder, device, rounds, sizes, told),
     }
 
@@ -114,6 +120,15 @@ def _steps(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
     timed = step_rows.steps(volumes, rounds, told)
     step_rows.projections(volumes, timed, told)
     step_rows.steps(trees.open_2d(folder, device, sizes), rounds, told)
+
+
+def _tasks(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
+           told: Callable[[Row], None]) -> None:
+    """A step of every arm of both trees, at a small size."""
+    task_rows.every(trees.open_3d(folder, device, replace(sizes, volumes=sizes.few_voxels)),
+                    rounds, told)
+    task_rows.every(trees.open_2d(folder, device, replace(sizes, photographs=sizes.few_pixels)),
+                    rounds, told)
 
 
 def _options(folder: Path, device: torch.device, rounds: int, sizes: Sizes,

@@ -20,7 +20,8 @@ from common.tasks.batches import generator
 from common.tasks.contract import Batch
 
 CLASSES = ["background", "organ", "tumour"]
-TASKS = ["rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # the default arms of the volumes
+PAPERS = ["rotation", "jigsaw", "rpl", "exemplar", "cpc"]
+TASKS = [*PAPERS, "volumefusion"]  # the default pretext tasks of the volumes
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,10 @@ KINDS = {
     "default pancreas grid, one seed, each pretraining stopped at PRETEXT_MIN_STEPS + patience, "
     "the earliest", "validation's share of a finetuning run",
     *(f"validation's share of a pretraining run, {task}" for task in TASKS),
+    *(f"{network}, {arm}, batch # at #{unit}" for network, unit in (("#D U-Net", "³"),
+                                                                   ("DenseNet-#", " px"))
+      for arm in ("finetune", "meanteacher", *PAPERS, "mae", "genesis", "simclr", "vicreg",
+                  "volumefusion" if network == "#D U-Net" else "fixmatch")),
     "# generated scans preprocessed, a scan", "time a scan at # beside #",
     "own memory at # beside #"}
 

@@ -21,7 +21,8 @@ from common.schedule import workers
 from common.settings import from_flags
 
 CODE = Path(__file__).resolve().parents[1]
-TASKS = ["rotation", "jigsaw", "rpl", "exemplar", "cpc"]
+TASKS = ["rotation", "jigsaw", "rpl", "exemplar", "cpc"]  # and by default one of today's
+TODAYS = {"3d": "volumefusion", "2d": "vicreg"}
 PARTS = ["imports", "machine", "tests", "steps", "demo3d", "demo2d"]
 
 
@@ -52,15 +53,17 @@ def test_what_the_tests_on_a_card_use_is_there() -> None:
 def test_hours_of_a_grid_are_its_steps_times_their_seconds(gpu: ModuleType) -> None:
     steps = importlib.import_module("bench.gpu.card_steps")
     study = pancreas()
-    known = dict.fromkeys(["baseline", *TASKS], steps.Timing(0.5, 0.0))
+    known = dict.fromkeys(["baseline", *TASKS, TODAYS["3d"]], steps.Timing(0.5, 0.0))
     found = steps.cost(study, known, stopped=False)
-    # 342 scans in batches of 4, 8, 32, 4 and 1; 203 in batches of 4, six arms, five fractions.
-    assert found.steps == 5 * (1000 * (86 + 43 + 11 + 86 + 342) + 30 * 150 * 51)
+    # 342 scans in batches of 4, 8, 32, 4 and 1, and 5,000 steps in batches of 8 in whole epochs of
+    # 43; 203 in batches of 4, eight arms at five fractions, and the oracle's start.
+    once = 117 * 43 + 41 * 150 * 51
+    assert found.steps == 5 * (1000 * (86 + 43 + 11 + 86 + 342) + once)
     assert found.seconds == pytest.approx(found.steps / 2) and found.missing == []
     early = steps.cost(study, known, stopped=True)
     # 2000 steps in whole epochs, and 50 epochs of patience.
     assert early.steps == 5 * ((24 + 50) * 86 + (47 + 50) * 43 + (182 + 50) * 11 + (24 + 50) * 86
-                               + (6 + 50) * 342 + 30 * 150 * 51)
+                               + (6 + 50) * 342 + once)
     del known["cpc"]
     assert steps.cost(study, known, stopped=True).missing == ["cpc"]
     validated = dict.fromkeys(known, steps.Timing(0.0, 1.0))
@@ -121,9 +124,10 @@ def test_every_part_has_its_line_and_one_that_fails_leaves_the_others(
     assert result.returncode == 1 and "no such folder" in lines["study3d"][2]
     assert "skipped" in lines["tests"][2] and "runs/s" in lines["demo3d"][2]
     rows = [json.loads(line) for line in (tmp_path / "out/steps.jsonl").read_text().splitlines()]
-    first = [(row["tree"], row["arm"]) for row in rows[:12]]
-    assert first == [(tree, arm) for tree in ("3d", "2d") for arm in ["baseline", *TASKS]]
-    assert all(row["default"] for row in rows[:12]) and not any(row["default"] for row in rows[12:])
+    first = [(row["tree"], row["arm"]) for row in rows[:14]]
+    assert first == [(tree, arm) for tree in ("3d", "2d")
+                     for arm in ["baseline", *TASKS, TODAYS[tree]]]
+    assert all(row["default"] for row in rows[:14]) and not any(row["default"] for row in rows[14:])
     assert all(row["status"] == "ok" and row["step_s"] > 0 for row in rows)
     grids = (tmp_path / "out/grids.md").read_text()
     assert "| pancreas | 281 + 139 | " in grids and "| APTOS 2019 | 3662 + 1928 | " in grids

@@ -134,7 +134,7 @@ def test_the_plan_is_said_and_nothing_is_touched(
     assert grid.run(wide, [CPU], 1) == 0
     said = capsys.readouterr().out
     assert "power     gain in" in said and "nothing is trained" in said
-    assert "that is more than a day, so --device cpu has to be given" in said
+    assert "more than a day: make it smaller (" in said and "or give --device cpu" in said
     assert not (wide.folder / "plan.json").exists() and not (wide.folder / "finetune").exists()
     done = wide.folder / "finetune/rotation/fraction050/seed0"
     done.mkdir(parents=True)

@@ -23,10 +23,10 @@ def test_whoever_is_free_claims_the_first_run_whose_encoder_exists() -> None:
 
 def test_the_modelled_grid_is_the_plan_of_the_default_experiment() -> None:
     runs = scaling.modelled([])
-    assert len(runs) == 25 + 150 and [run.needs for run in runs[:25]] == [None] * 25
+    assert len(runs) == 35 + 200 and [run.needs for run in runs[:35]] == [None] * 35
     assert runs[0].name == "pretrain/exemplar/seed0"  # whole volumes, two views
     assert runs[0].seconds == max(run.seconds for run in runs)
-    assert {run.needs for run in runs[25:]} == {None, *(run.name for run in runs[:25])}
+    assert {run.needs for run in runs[35:]} == {None, *(run.name for run in runs[:35])}
     total = sum(run.seconds for run in runs) / HOUR
     assert scaling.hours(runs, 1) == pytest.approx(total)
     chain = max(run.seconds for run in runs) + runs[-1].seconds

@@ -36,7 +36,7 @@ from common.schedule import workers
 ROUNDS = 2            # bursts of steps timed for a row, after one that is not counted; 1 if small
 STEPS = 6             # from the same start, before anything is timed: their loss is compared
 LEAST = 4.0           # seconds a further row takes at least; the longest so far counts if longer
-SMOKE_ROWS = 16       # rows that --smoke measures: all defaults and a few others
+SMOKE_ROWS = 18       # rows that --smoke measures: all defaults and a few others
 # Volumes as in speed.py; photographs large enough for the patch tasks.
 SMOKE = replace(SIZES["smoke"], photographs=(
     "--resolution", "96", "--blocks", "1", "1", "1", "1", "--growth", "4", "--batch-size", "4",

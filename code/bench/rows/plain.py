@@ -142,4 +142,4 @@ def triplet_score(outputs: Tensor, _: Tensor) -> float:
 
 def mean_score(task: Any, outputs: Any, targets: Tensor) -> list[float]:
     """The task's own figures, each fetched from the device."""
-    return [float(values.mean()) for values in task.score(outputs, targets).values()]
+    return [float(values.float().mean()) for values in task.score(outputs, targets).values()]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from bench.measure import Row, flops, gpu_peak, matrix_rate, seconds
 from bench.rows import plain
 from bench.trees import Tree, full, scale
-from common.arms import BASELINE
+from common.arms import BASELINE, ORACLE
 from common.runs import training
 from common.runs.encoders import place
 from common.runs.records import SilentRun
@@ -35,7 +35,8 @@ VALIDATION_SHARE = 10                                      # percent of a run at
 HOURS = {1: 2.0, 3: 5.0}  # seeds: hours of the grid on one H200
 # TFLOP a step at 128^3 needs at least with 4 volumes; counted in the issue, from layer shapes.
 FLOOR = {BASELINE: 2.86, "rotation": 0.85, "rpl": 0.043, "jigsaw": 0.58, "exemplar": 1.70,
-         "cpc": 0.85}  # its 64 patches of 32^3 are one volume, as in rotation
+         "cpc": 0.85,  # its 64 patches of 32^3 are one volume, as in rotation
+         **dict.fromkeys(("mae", "genesis", "volumefusion"), 2.86)}  # the whole network
 FLOOR_CASES = 4
 # Dense bfloat16 FLOP/s of the data sheets; another card's peak is that of a matrix product.
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
@@ -191,7 +192,8 @@ def steps(tree: Tree, rounds: int, told: Callable[[Row], None]) -> list[Timed]:
     rate = matrix_rate(device, getattr(torch, tree.study.precision))
     found = []
     volumes = tree.study.tree == "3d"
-    for name in tree.defaults.TASKS if volumes else [BASELINE]:
+    tasks = [arm for arm in tree.defaults.TASKS if arm in tree.study.pretexts]
+    for name in [BASELINE, *(tasks if volumes else [])]:
         gain = (PRETEXT_GAIN if name != BASELINE else FINETUNE_GAIN) if volumes else GRADING_GAIN
         timed = measured(tree, name, rounds)
         found.append(timed)
@@ -218,8 +220,7 @@ def plans(study: Study, name: str, *, stopped: bool) -> Plan:
         return Plan(name, recipe.epochs * recipe.steps, recipe.validations * val + at_the_end)
     recipe = study.pretrain_recipe(study.task(name), SEED)
     epochs = recipe.epochs
-    if stopped:
-        assert recipe.patience is not None
+    if stopped and recipe.patience is not None:  # along a cosine there is none
         epochs = min(epochs, math.ceil(recipe.patience_from / recipe.steps) + recipe.patience)
     return Plan(name, epochs * recipe.steps, (epochs + 1) * val * recipe.draws)
 
@@ -232,14 +233,15 @@ def projections(tree: Tree, timed: list[Timed], told: Callable[[Row], None]) -> 
     measured_at = tree.study.settings.RESOLUTION
     how = ("measured at the default size" if max(scales.values()) == 1 else
            f"extrapolated by voxels from {measured_at}³")
-    fractions = len(tree.defaults.FRACTIONS)
+    fractions, arms = len(tree.defaults.FRACTIONS), tree.defaults.TASKS
     for stopped in (False, True):
         hours = [0.0, 0.0]
         total = least = 0.0
         for name, arm in known.items():
             plan = plans(study, name, stopped=stopped)
-            # Every arm is finetuned at every fraction; all of them with the same step.
-            runs = fractions * len(known) if name == BASELINE else 1
+            # Every arm is finetuned at every fraction; all of them with the same step. The oracle
+            # is pretrained as the baseline is trained.
+            runs = fractions * len(arms) + (ORACLE in arms) if name == BASELINE else 1
             for way, step in enumerate((arm.step, arm.plain)):
                 hours[way] += runs * scales[name] * (
                     plan.steps * step + plan.cases * arm.validation) / 3600

@@ -103,7 +103,7 @@ def finish_pretraining(study: Study, fit: Fit) -> str:
     said = ", ".join(f"{name} {figures[name]:.3f}" + (
         f" (chance {chance[name]:.3f})" if name in chance else " on validation")
         for name in names) or f"loss {figures['loss']:.3f} on validation"
-    return f"{said} after {state.epoch} epochs"
+    return f"{said} after {state.epoch} epoch{'s' if state.epoch != 1 else ''}"
 
 
 def _pixels(study: Study, ids: list[str]) -> list[str]:

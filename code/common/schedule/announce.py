@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -57,7 +58,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
           f"{study.cache.labelled} labelled, {len(study.cache.facts) - study.cache.labelled} "
           f"unlabelled cases; classes {', '.join(study.classes)}\n"
           f"splits    {_splits(study)}\n"
-          f"          {study.home / 'splits.json'}\n"
+          f"          {_kept_at(study.home / 'splits.json')}\n"
           f"twins     exact duplicates: {len(twins.groups)} cases kept on one side, "
           f"{len(twins.contradicting)} left out for contradicting labels, "
           f"{len(twins.unlabelled)} unlabelled left out\n"
@@ -98,13 +99,19 @@ def tell_time(study: Study, jobs: Sequence[Job], device: torch.device, workers: 
         return
     hours = estimate(study, jobs, workers * devices.place().size)
     print(f"time      at most about {in_words(hours)}, estimated from one small step"
-          + ("; that is more than a day, so --device cpu has to be given"
+          + (f"; that is more than a day: make it smaller ({study.networks.smaller}, fewer "
+             "--tasks and --seeds), or give --device cpu"
              if s.PLAN and hours > CPU_HOURS and s.DEVICE != "cpu" else ""))
     if hours > CPU_HOURS and s.DEVICE != "cpu" and not s.PLAN:
         raise InputError(f"no usable GPU, and on this CPU all runs would take about "
                          f"{in_words(hours)}; give --device cpu to do it all the same, or make "
                          f"it smaller: {study.networks.smaller}, --pretext-epochs, "
                          "--finetune-epochs, --tasks, --fractions, --seeds")
+
+
+def _kept_at(path: Path) -> str:
+    """Where something lies, or will: --plan writes nothing there."""
+    return str(path) if path.exists() else f"will be written to {path}"
 
 
 def _splits(study: Study) -> str:
