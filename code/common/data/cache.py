@@ -191,6 +191,8 @@ def _write(sources: Sequence[Source], folder: Path, how: Preprocessing,
         raise InputError(f"{folder}: {needed / 1e9:.1f} GB are needed for preprocessed images, "
                          f"{free / 1e9:.1f} GB are free; make room, or name another place with "
                          "--cache")
+    print(f"cache     {len(sources)} cases are preprocessed, once for all runs: "
+          f"{needed / 1e9:.2g} GB in {folder.parent}", flush=True)
     facts: dict[str, Facts] = {}
     digests: dict[str, list[str]] = {}
     for row, (image, label, fact) in enumerate(_pooled(how.prepare, sources, workers)):
