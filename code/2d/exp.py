@@ -41,6 +41,7 @@ from common.tasks import augment
 DATA = "data/fundus"           # folder of train.csv and images; as a flag, from where you are
 ID_COLUMN = "id_code"          # of the CSV: the image's name, with or without extension
 GRADE_COLUMN = "diagnosis"     # of the CSV: 0 to GRADES - 1
+GROUP_COLUMN = ""              # of the CSV: the patient, whose images stay on one side
 TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar", "cpc",  # arms; README has more
          "vicreg", "oracle"]  # the best of a screening on validation; the control
 FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the paper's
@@ -102,12 +103,14 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
     """Read and preprocess the photographs, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED,
                                   id_column=settings.ID_COLUMN, grades=settings.GRADES,
-                                  grade_column=settings.GRADE_COLUMN)
+                                  grade_column=settings.GRADE_COLUMN,
+                                  group_column=settings.GROUP_COLUMN)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
                                workers=limits.cores())
     strata = loader.strata(cache)
     parts, free = splits.divide(cache, strata, results_folder(settings) / "2d" / dataset.name,
-                                generated=dataset.generated, settings=settings)
+                                generated=dataset.generated, settings=settings,
+                                groups=dataset.groups)
     networks = networks_of(settings)
     change = partial(augmented, zoom=settings.AUGMENT_ZOOM, flips=settings.AUGMENT_FLIPS,
                      degrees=settings.AUGMENT_DEGREES, intensity=settings.AUGMENT_INTENSITY)

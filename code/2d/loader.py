@@ -2,26 +2,32 @@
 
     <folder>/train.csv  train_images/<id>.png  [test_images/*]      the layout of APTOS 2019
     <folder>/any.csv    <id>.jpg ...                                any folder of images and a CSV
+    <folder>/train/0/*.jpg  train/1/*.jpg ...                       a folder for each grade
 
 Unlabelled test_images, and images without a row in the CSV, join the pretraining pool. Nothing is
 skipped silently: what cannot be used is an InputError naming the file, or the row of the CSV.
 """
 
-import csv
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from common.data.cache import Cache, Facts, Prepared, Preprocessing, Source, build
+from common.data.opening import check_there, say_left_out
+from common.data.photographs import SUFFIXES as SUFFIXES
+from common.data.photographs import read_image as read_image
+from common.data.values import read_table
 from common.errors import InputError
 from common.files import read_json
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # in any case
+TABLES = (".csv", ".tsv")
 DARK = 15         # brightest channel, of 255, of the surround; up to 13 in IDRiD (measured)
 SPECKS = 0.02     # of a row or column: fewer bright pixels are noise of the surround, not retina
 VERSION = 1       # raise when preprocessing changes: caches are then made anew
@@ -36,100 +42,154 @@ class Dataset:
     folder: Path
     sources: list[Source]  # labelled cases first, each part sorted by id
     generated: bool
+    groups: dict[str, str]  # case id -> patient, of the group column
+
+
+class Labelled(NamedTuple):
+    """A row of the CSV: its line, the image's name, grade, and patient if there is a column."""
+
+    line: int
+    name: str
+    grade: int
+    group: str
 
 
 def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_code",
-                 grade_column: str = "diagnosis", grades: int = 5) -> Dataset:
+                 grade_column: str = "diagnosis", grades: int = 5, group_column: str = ""
+                 ) -> Dataset:
     """Read the CSV and find the image of every row; InputError for what is missing or odd."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data fundus downloads APTOS 2019, "
                          "or give --data a folder of images and a CSV")
-    table = _find_csv(folder)
+    table: Path = folder
     images = next((folder / name for name in ("train_images", "images")
                    if (folder / name).is_dir()), folder)
-    files = _images(images)
-    by_name = _by_name(files)
-    labelled = []
-    for line, name, grade in _rows(table, id_column, grade_column, grades):
-        if name not in by_name:
-            raise InputError(f"{table}, line {line}: no image {name} ({', '.join(SUFFIXES)}) in "
-                             f"{images}; restore the image or remove the row")
-        if len(by_name[name]) > 1:
-            raise InputError(f"{table}, line {line}: {name} may be "
-                             f"{' or '.join(file.name for file in by_name[name])}; write the name "
-                             "with its extension")
-        labelled.append(Source(by_name[name][0].stem, by_name[name][0], target=grade))
+    labelled, files, groups = _of_folders(folder, grades), list[Path](), dict[str, str]()
+    if labelled is None:
+        table, files = _find_csv(folder), _images(images)
+        columns = [(id_column, "--id-column"), (grade_column, "--grade-column"),
+                   *([(group_column, "--group-column")] if group_column else [])]
+        rows = _rows(table, columns, grades)
+        labelled = _of_rows(table, images, files, rows)
+        groups = {source.id: row.group for source, row in zip(labelled, rows, strict=True)
+                  if group_column}
+    elif group_column:
+        raise InputError(f"{folder}: folders of grades have no column {group_column}; give "
+                         "--group-pattern")
     listed = {source.image for source in labelled}
     rest = [Source(file.stem, file) for file in [*files, *_images(folder / "test_images")]
             if unlabelled and file not in listed]
     _check_sources(table, labelled, rest)
+    _check_grades(table, labelled)
+    say_left_out(folder, [source.image for source in [*labelled, *rest]],
+                 f"they lie neither in {images.name} nor in test_images" if unlabelled else
+                 "no grade")
     mark = folder / "generated.json"
-    return Dataset(folder.resolve().name.lower(), folder,
+    name = folder.resolve().name.lower()
+    if not name:
+        raise InputError(f"{folder}: no name of a data set; give a folder that has one")
+    return Dataset(name, folder,
                    sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id),
-                   mark.is_file() and bool(read_json(mark).get("generated")))
+                   mark.is_file() and bool(read_json(mark).get("generated")), groups)
+
+
+def _of_rows(table: Path, images: Path, files: list[Path], rows: list[Labelled]) -> list[Source]:
+    """The labelled images of a CSV, each found by its row's name."""
+    by_name, labelled = _by_name(files, images), []
+    for line, name, grade, _ in rows:
+        found = by_name.get(_spelt(name), [])
+        if not found:
+            raise InputError(f"{table}, line {line}: no image {name} ({', '.join(SUFFIXES)}) in "
+                             f"{images}; restore the image or remove the row")
+        if len(found) > 1:
+            raise InputError(f"{table}, line {line}: {name} may be "
+                             f"{' or '.join(file.name for file in found)}; write the name "
+                             "with its extension")
+        labelled.append(Source(found[0].stem, found[0], target=grade))
+    return labelled
+
+
+def _check_grades(table: Path, labelled: list[Source]) -> None:
+    """At least two grades."""
+    found = sorted({source.target for source in labelled if source.target is not None})
+    if len(found) < 2:
+        what = f"every image has grade {found[0]}" if found else "no image"
+        raise InputError(f"{table}: {what}; at least two grades are needed to learn grading")
 
 
 def _find_csv(folder: Path) -> Path:
     """train.csv, or the only CSV of the folder."""
     found = [file for file in sorted(folder.iterdir())
-             if file.suffix.lower() == ".csv" and not file.name.startswith("._")]
-    chosen = [file for file in found if file.name.lower() == "train.csv"] or found
+             if file.suffix.lower() in TABLES and not file.name.startswith("._")]
+    chosen = [file for file in found if file.stem.lower() == "train"] or found
     if len(chosen) != 1:
         what = "no CSV" if not chosen else f"{len(chosen)} CSVs and none called train.csv"
         raise InputError(f"{folder}: {what} found; expected train.csv with the columns id_code and "
-                         "diagnosis")
-    return chosen[0]
+                         "diagnosis, or a folder of images for each grade, as train/0")
+    return check_there(chosen[0])
 
 
 def _images(folder: Path) -> list[Path]:
-    """The images of a folder, sorted; none if there is no such folder."""
+    """The images of a folder, sorted; none if there is no such folder. InputError for a bad link.
+    """
     files = folder.iterdir() if folder.is_dir() else ()
-    return sorted(file for file in files
-                  if file.suffix.lower() in SUFFIXES and not file.name.startswith("._"))
+    return [check_there(file) for file in sorted(files)
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith("._")]
 
 
-def _by_name(files: list[Path]) -> dict[str, list[Path]]:
-    """Images by name with extension and without."""
+def _by_name(files: list[Path], images: Path) -> dict[str, list[Path]]:
+    """Images by name with extension and without, in one spelling of letters; by path too."""
     names: dict[str, list[Path]] = {}
-    for file in files:
-        names.setdefault(file.stem, []).append(file)
-        names[file.name] = [file]
+    for place in ("", f"{images.name}/"):
+        for file in files:
+            names.setdefault(_spelt(place + file.stem), []).append(file)
+        for file in files:
+            names[_spelt(place + file.name)] = [file]
     return names
 
 
-def _rows(table: Path, id_column: str, grade_column: str, grades: int
-          ) -> list[tuple[int, str, int]]:
-    """(line, id, grade) of every row. Accepts a byte-order mark, Windows line ends and quotes."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            for wanted, flag in ((id_column, "--id-column"), (grade_column, "--grade-column")):
-                if wanted not in columns:
-                    raise InputError(f"{table}: no column {wanted}, found "
-                                     f"{', '.join(columns) or 'nothing'}; name it with {flag}")
-            rows = [(reader.line_num, (row[id_column] or "").strip(),
-                     _grade(table, reader.line_num, row[grade_column], grades)) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: not a CSV in UTF-8 ({error}); export it again") from None
+def _spelt(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
+
+
+def _rows(table: Path, columns: list[tuple[str, str]], grades: int) -> list[Labelled]:
+    """Every row; ``columns`` are those of id, grade and perhaps patient, with their flags."""
+    rows = read_table(table, columns)
     if not rows:
         raise InputError(f"{table}: no rows; expected one for each labelled image")
-    found = sorted({grade for _, _, grade in rows})
-    if len(found) < 2:
-        raise InputError(f"{table}: every image has grade {found[0]}; at least two grades are "
-                         "needed to learn grading")
-    return rows
+    made = []
+    for line, fields in rows:
+        name, grade, *group = (fields.get(column) for column, _ in columns)
+        if group and not group[0]:
+            raise InputError(f"{table}, line {line}: no patient in {columns[2][0]}; fill it in")
+        made.append(Labelled(line, name or "", _grade(table, line, grade, grades),
+                             (group or [""])[0] or ""))
+    return made
 
 
-def _grade(table: Path, line: int, text: str | None, grades: int) -> int:
-    """The grade as a whole number in range ("2.0" is one, as spreadsheets write it)."""
+def _of_folders(folder: Path, grades: int) -> list[Source] | None:
+    """Labelled images of a folder for each grade, below ``folder`` or its train; None without.
+
+    An id is grade and name, since names may repeat.
+    """
+    for parent in (folder / "train", folder):
+        parts = [part for part in sorted(parent.glob("[0-9]*")) if part.is_dir()]
+        if parts and all(part.name.isdecimal() for part in parts):
+            return [Source(f"{part.name}_{file.stem}", file,
+                           target=_grade(parent, None, part.name, grades))
+                    for part in parts for file in _images(part)]
+    return None
+
+
+def _grade(table: Path, line: int | None, text: str | None, grades: int) -> int:
+    """The grade as a whole number in range ("2.0" or "2,0" is one, as spreadsheets write it)."""
     try:
-        value = float(text or "")
+        value = float((text or "").replace(",", "."))
     except ValueError:
         value = float("nan")
     if value not in range(grades):
-        raise InputError(f"{table}, line {line}: grade {text!r} found, a whole number from 0 to "
+        place = table if line is None else f"{table}, line {line}"
+        raise InputError(f"{place}: grade {text!r} found, a whole number from 0 to "
                          f"{grades - 1} expected; correct the row, set GRADES, or take the row "
                          "out: the image is then an unlabelled one")
     return int(value)
@@ -184,33 +244,6 @@ def preprocess(source: Source, *, resolution: int) -> Prepared:
     square = Image.new("RGB", (resolution, resolution))
     square.paste(small, ((resolution - size[0]) // 2, (resolution - size[1]) // 2))
     return np.asarray(square).transpose(2, 0, 1), None, facts
-
-
-def read_image(file: Path) -> Image.Image:
-    """Decode a photograph as 8-bit RGB, upright: grey, palette, transparent and 16-bit too."""
-    try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError,
-            Image.DecompressionBombError) as error:
-        raise InputError(f"{file}: not a readable image ({' '.join(str(error).split())[:100]}); "
-                         "download or export it again") from None
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if image.mode == "F":
-        raise InputError(f"{file}: floating-point pixels; expected 8 or 16 bits, export it again")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce 9 to 16 bits a pixel to 8; the depth is that of the brightest pixel."""
-    values = np.asarray(image).astype(np.int64)
-    depth = max(8, int(values.max()).bit_length())
-    return Image.fromarray((values >> (depth - 8)).clip(0, 255).astype(np.uint8))
 
 
 def retina_box(pixels: Bytes, file: Path) -> tuple[int, int, int, int]:

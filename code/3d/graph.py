@@ -10,10 +10,12 @@ Needs neither torch nor the data; takes seconds.
 """
 
 import math
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here
 
 from common.errors import exit_status
 from common.files import ROOT, Json, read_json

@@ -1,4 +1,4 @@
-"""Scans on disk (Medical Segmentation Decathlon layout) -> cached arrays; checks what it reads.
+"""Scans on disk (Medical Segmentation Decathlon or nnU-Net layout) -> cached arrays.
 
     <folder>/dataset.json  imagesTr/*.nii.gz  labelsTr/*.nii.gz  [imagesTs/*.nii.gz]
 
@@ -8,7 +8,6 @@ pretraining pool. Nothing is skipped silently: what cannot be used is an InputEr
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,32 +15,29 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
-from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import OrientationError, aff2axcodes
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from scipy.ndimage import zoom
 
+from common.data import layouts, scans
 from common.data.cache import Cache, Prepared, Preprocessing, Source, build
+from common.data.layouts import case_id as case_id
 from common.data.splits import terciles
-from common.errors import InputError
+from common.data.values import Value
+from common.errors import InputError, few
 from common.files import read_json
 
 BODY = 0.05       # scaled intensity above which a voxel belongs to the body; official code
 PERCENTILES = (0.5, 99.5)  # of a volume's voxels, clipped to; "minmax" is (0, 100)
-SMALLEST_AXIS = 8  # voxels; fewer cannot be told from a mistaken axis
 LISTED = "dataset.json lists {} under 'modality'; correct one of them"
 VERSION = 4       # raise when preprocessing changes: caches are then made anew
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An MSD folder: its name in lower case without TaskNN_, classes (background first), cases."""
+    """A folder: its name in lower case without TaskNN_ or DatasetNNN_, classes, cases."""
 
     name: str
     folder: Path
-    classes: list[str]
+    classes: list[str]     # background first
     channels: list[str]
     sources: list[Source]  # labelled cases first, each part sorted by id
     generated: bool
@@ -52,67 +48,16 @@ def open_dataset(folder: Path, *, unlabelled: bool = True) -> Dataset:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data TaskNN_Name downloads one, or "
                          "give --data a folder with dataset.json, imagesTr and labelsTr")
-    path = folder / "dataset.json"
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("training"), list):
-        raise InputError(f"{path}: expected an object with a list 'training' (MSD layout)")
-    labelled = [_labelled(path, entry) for entry in content["training"]]
-    rest = [_unlabelled(path, entry) for entry in content.get("test", [])] if unlabelled else []
-    listed = {source.image for source in rest}
-    rest += [Source(case_id(file), file) for file in sorted((folder / "imagesTs").glob("*.nii*"))
-             if unlabelled and file not in listed and not file.name.startswith("._")]
-    sources = sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id)
-    _check_sources(path, sources)
-    return Dataset(re.sub(r"^task\d+_", "", folder.resolve().name.lower()), folder,
-                   _classes(path, content), list(content.get("modality", {"0": "?"}).values()),
-                   sources, bool(content.get("generated", False)))
-
-
-def case_id(file: Path) -> str:
-    """The file's name without .nii or .nii.gz."""
-    return re.sub(r"\.nii(\.gz)?$", "", file.name)
-
-
-def _labelled(path: Path, entry: Any) -> Source:
-    if not isinstance(entry, dict) or not {"image", "label"} <= entry.keys():
-        raise InputError(f"{path}: entry {entry!r} of 'training' needs 'image' and 'label'")
-    image = path.parent / entry["image"]
-    return Source(case_id(image), image, path.parent / entry["label"])
-
-
-def _unlabelled(path: Path, entry: Any) -> Source:
-    image = path.parent / (entry["image"] if isinstance(entry, dict) else str(entry))
-    return Source(case_id(image), image)
-
-
-def _check_sources(path: Path, sources: list[Source]) -> None:
-    """Every listed file exists and no id occurs twice."""
-    for source in sources:
-        for file in source.files:
-            if not file.is_file():
-                raise InputError(f"{file}: no such file, but {path.name} lists it; restore the "
-                                 f"file or remove the entry from {path}")
-    ids = [source.id for source in sources]
-    twice = sorted({case for case in ids if ids.count(case) > 1})
-    if twice:
-        raise InputError(f"{path}: case {twice[0]} is listed twice; each id must be unique")
-
-
-def _classes(path: Path, content: Mapping[str, Any]) -> list[str]:
-    """Class names by number; both {"0": "background"} and {"background": 0} are in use."""
-    labels = content.get("labels")
-    if not isinstance(labels, dict):
-        raise InputError(f"{path}: expected 'labels', as {{\"0\": \"background\", ...}}")
-    try:
-        by_number = {int(v if isinstance(v, int) else k): str(k if isinstance(v, int) else v)
-                     for k, v in labels.items()}
-    except ValueError:
-        raise InputError(f"{path}: 'labels' must map class numbers to names, found {labels}"
-                         ) from None
-    if sorted(by_number) != list(range(len(by_number))) or len(by_number) < 2:
-        raise InputError(f"{path}: 'labels' must number the classes 0, 1, 2, ... with background "
-                         f"0, found {sorted(by_number)}")
-    return [by_number[number] for number in range(len(by_number))]
+    content = Value(folder / "dataset.json", read_json(folder / "dataset.json"))
+    content.mapping("an object with a list 'training' (MSD layout)")
+    name = re.sub(r"^(task|dataset)\d+_", "", folder.resolve().name.lower())
+    if not name:
+        raise InputError(f"{folder}: the data set has no name behind its number; rename the folder,"
+                         " as Task99_Liver")
+    classes, channels = layouts.classes(content), layouts.channels(content)
+    return Dataset(name, folder, classes, channels,
+                   layouts.cases(content, len(channels), unlabelled=unlabelled),
+                   bool(content.mapping().get("generated", False)))
 
 
 def build_cache(dataset: Dataset, root: Path, *, resolution: int, intensity: str,
@@ -127,6 +72,10 @@ def build_cache(dataset: Dataset, root: Path, *, resolution: int, intensity: str
     cache = build(dataset.sources, root / dataset.name / "cache", how, workers=workers)
     if not any(max(fact["contains"]) for fact in cache.facts.values() if "contains" in fact):
         raise InputError(f"{dataset.folder}: no label map has any foreground; nothing to segment")
+    if out := [case for case, fact in cache.facts.items() if fact.get("outside")]:
+        print(f"note      {len(out)} scans have foreground outside the box of what is brighter "
+              f"than their surround, {sum(cache.facts[case]['outside'] for case in out)} voxels "
+              f"that no network can see ({few(out, 3)})")
     return cache
 
 
@@ -139,21 +88,34 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
     Facts: spacing (mm), shape and box (voxels), pixels and truth (digests of image and labels),
     contains (classes present), foreground (mm^3).
     """
-    volume, spacing, axes = read_volume(source.image)
-    volume = volume[..., None] if volume.ndim == 3 else volume
-    _check_volume(source.image, volume, channels)
-    facts: dict[str, Any] = {"shape": list(volume.shape[:3]), "spacing": spacing,
+    scan = scans.read(source.images)
+    volume = scan.voxels[..., None] if scan.voxels.ndim == 3 else scan.voxels
+    scans.check_voxels(source.image, volume, channels, LISTED)
+    facts: dict[str, Any] = {"shape": list(volume.shape[:3]), "spacing": scan.spacing,
                              "pixels": _digest(volume)}
     label = None
     if source.label is not None:
-        label = _read_label(source, volume.shape[:3], axes, classes)
+        label = _read_label(source, scan, classes)
         facts["truth"] = _digest(label)
         facts["contains"] = [number for number in range(classes) if (label == number).any()]
-        facts["foreground"] = float(np.count_nonzero(label) * np.prod(spacing))
+        facts["foreground"] = float(np.count_nonzero(label) * np.prod(scan.spacing))
     image, box = seen(volume, source.image, resolution=resolution, intensity=intensity)
     facts["box"] = [[side.start, side.stop] for side in box]
+    if label is not None and (outside := _outside(source, label, box)):
+        facts["outside"] = outside
+        facts["contains"] = [number for number in range(classes) if (label[box] == number).any()]
     resized = None if label is None else resize(label[box], resolution, order=0)
     return image, resized, facts
+
+
+def _outside(source: Source, label: np.ndarray, box: tuple[slice, ...]) -> int:
+    """How many foreground voxels lie outside the box; InputError if it is most of them."""
+    every, inside = np.count_nonzero(label), np.count_nonzero(label[box])
+    if every > 2 * inside:
+        raise InputError(f"{source.label}: {every - inside} of {every} foreground voxels lie where "
+                         f"{source.image.name} is as dark as its surround; is it of another scan? "
+                         "Correct it, or leave the case out")
+    return int(every - inside)
 
 
 def seen(volume: np.ndarray, file: Path, *, resolution: int, intensity: str
@@ -170,15 +132,21 @@ def read_truth(source: Source) -> np.ndarray:
     """The label map of a case in its own grid, (X, Y, Z) uint8 in RAS+; checked when it was cached.
     """
     assert source.label is not None
-    return read_volume(source.label)[0].astype(np.uint8)
+    return scans.read_file(source.label).voxels.astype(np.uint8)
 
 
 def read_scan(file: Path, channels: int) -> tuple[np.ndarray, list[float]]:
     """A scan to predict, checked: voxels (X, Y, Z, C) in RAS+, spacing in mm."""
-    volume, spacing, _ = read_volume(file)
-    volume = volume[..., None] if volume.ndim == 3 else volume
-    _check_volume(file, volume, channels, "the network has {}; give it scans like those it saw")
-    return volume, spacing
+    scan = scans.read_file(file)
+    volume = scan.voxels[..., None] if scan.voxels.ndim == 3 else scan.voxels
+    scans.check_voxels(file, volume, channels,
+                       "the network has {}; give it scans like those it saw")
+    return volume, scan.spacing
+
+
+def read_volume(file: Path) -> tuple[np.ndarray, list[float], str]:
+    """Voxels of a file in canonical (RAS+) orientation, spacing in mm, original axes."""
+    return scans.read_file(file)[:3]
 
 
 def in_its_grid(canonical: np.ndarray, file: Path, note: str) -> nib.Nifti1Image:
@@ -186,7 +154,7 @@ def in_its_grid(canonical: np.ndarray, file: Path, note: str) -> nib.Nifti1Image
 
     Affine, sform and qform are the file's; of its header nothing else is taken over.
     """
-    source: Any = nib.load(file)
+    source: Any = scans.opened(file)[0]
     own = nib.io_orientation(source.affine)
     turned = nib.apply_orientation(canonical, nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt(("R", "A", "S")), own))
@@ -205,62 +173,12 @@ def _digest(voxels: np.ndarray) -> str:
     return hashlib.sha256(voxels.T.data).hexdigest()[:16]
 
 
-def read_volume(file: Path) -> tuple[np.ndarray, list[float], str]:
-    """Read a NIfTI file in canonical (RAS+) orientation: voxels, spacing in mm, original axes.
-
-    The stored type is kept where there is no scale factor, for the sake of memory. The first axis
-    runs fastest, as in the file: a reoriented view with mixed strides made every later pass over
-    the voxels 3 to 15 times slower (measured).
-    """
-    try:
-        image = _open(file)
-        if not isinstance(image, nib.spatialimages.SpatialImage) or len(image.shape) < 3:
-            raise ImageFileError("not a volume")
-        axes = "".join(map(str, aff2axcodes(image.affine)))
-        image = nib.as_closest_canonical(image)
-        volume = np.asfortranarray(image.dataobj)
-    except (ImageFileError, WrapStructError, OSError, EOFError, ValueError,
-            OrientationError, HeaderDataError, OverflowError, isal_zlib.error) as error:  # type: ignore[misc]  # isal declares it as a variable
-        raise InputError(f"{file}: not a readable NIfTI file ({' '.join(str(error).split())[:100]})"
-                         "; download or export it again") from None
-    if volume.dtype.kind not in "biuf":
-        raise InputError(f"{file}: voxels are {volume.dtype}; expected one number each, export it "
-                         "again")
-    if volume.dtype == np.float64:
-        volume = volume.astype(np.float32)
-    return volume, [float(x) for x in image.header.get_zooms()[:3]], axes
-
-
-def _open(file: Path) -> Any:
-    """A NIfTI file as nibabel has it; gunzipped at once by isal, in half the time of zlib."""
-    if file.suffix != ".gz":
-        return nib.load(file)
-    content = igzip.decompress(file.read_bytes())
-    second = content[:4] in [(540).to_bytes(4, order) for order in ("little", "big")]
-    return (nib.Nifti2Image if second else nib.Nifti1Image).from_bytes(content)
-
-
-def _check_volume(file: Path, volume: np.ndarray, channels: int, wanted: str = LISTED) -> None:
-    """Right number of axes and channels, all voxels finite."""
-    if volume.ndim != 4 or volume.shape[3] != channels:
-        raise InputError(f"{file}: {volume.shape[3:] or (1,)} channels, but "
-                         f"{wanted.format(channels)}")
-    if min(volume.shape[:3]) < SMALLEST_AXIS:
-        raise InputError(f"{file}: {' x '.join(map(str, volume.shape[:3]))} voxels; every axis "
-                         f"needs at least {SMALLEST_AXIS}")
-    if volume.dtype.kind == "f" and not np.isfinite(volume).all():
-        raise InputError(f"{file}: {int((~np.isfinite(volume)).sum())} voxels are NaN or infinite; "
-                         "replace them and start again")
-
-
-def _read_label(source: Source, shape: tuple[int, ...], axes: str, classes: int) -> np.ndarray:
+def _read_label(source: Source, image: scans.Scan, classes: int) -> np.ndarray:
     """The label map as uint8, checked against its image and the declared classes."""
     assert source.label is not None
-    label, _, label_axes = read_volume(source.label)
-    if label.shape != shape or label_axes != axes:
-        raise InputError(f"{source.label}: {' x '.join(map(str, label.shape))} voxels in "
-                         f"orientation {label_axes}, but its image {source.image.name} has "
-                         f"{' x '.join(map(str, shape))} in {axes}; they must match")
+    read = scans.read_file(source.label)
+    scans.check_same_grid(source.label, read, image, source.image)
+    label = read.voxels
     low, high = label.min(), label.max()
     if low < 0 or high >= classes or (label.dtype.kind == "f" and (label % 1 != 0).any()):
         found = np.unique(label)

@@ -29,6 +29,7 @@ STRICT = False                 # stop at exact duplicates instead of keeping the
 # Both stages.
 LAYOUT = "channels_last"       # of weights in memory, or contiguous; the faster on the CPU
 FOLDS = 5                      # seed k is tested on fold k mod FOLDS; 1: one fixed test set
+GROUP_PATTERN = ""             # finds the patient in a case's name: ^(p[0-9]+)_; one side each
 SPLIT_SEED = 0                 # of validation and the test folds, the same for every run
 
 # Pretraining.

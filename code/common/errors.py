@@ -1,7 +1,9 @@
 """The one exception a user is meant to see, and how a script ends on it."""
 
 import errno
+import io
 import os
+import select
 import signal
 import sys
 import time
@@ -52,11 +54,22 @@ def exit_status(main: Callable[[], int | None]) -> int:
     """Run ``main`` and translate how it ended into an exit status.
 
     0 (or what main returns) as usual, 2 after one line on stderr for an InputError or a disk that
-    cannot be written, 130 for Ctrl-C, 143 for SIGTERM.
+    cannot be written, 130 for Ctrl-C, 141 without a word where nobody reads on (| head), 143 for
+    SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    _use_any_terminal()
     try:
-        return main() or 0
+        status = main() or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        if not any(map(_unread, (1, 2))):
+            raise
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)  # what is still in buffers has to go somewhere
+        return 128 + signal.SIGPIPE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -69,6 +82,27 @@ def exit_status(main: Callable[[], int | None]) -> int:
         where = f" at {stop}" if stop.args else ""
         print(f"stopped{where}; the same command goes on from here", file=sys.stderr)
         return 143 if isinstance(stop, Terminated) else 130
+
+
+def _use_any_terminal() -> None:
+    """Write to any stdout and stderr: without a letter they lack, or nowhere if they are closed."""
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a file gets a closed one's number
+        pass
+    os.close(spare)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _unread(descriptor: int) -> bool:
+    """Whether nobody reads any more what is written there."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(found & (select.POLLERR | select.POLLNVAL) for _, found in poll.poll(0))
 
 
 def end_with(parent: int) -> None:

@@ -41,13 +41,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; InputError naming it if it is missing or not JSON."""
+    """Read a JSON file; InputError naming it if it is missing, not JSON, or has a key twice.
+
+    In UTF-8 or as Windows writes it: UTF-16, or with a byte-order mark.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes(), object_pairs_hook=_each_key_once)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); it has to be a file that you "
+                         "may read") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); move it away or restore it") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> Json:
+    """An object of JSON; Python would take the last of two values of one key."""
+    keys = [key for key, _ in pairs]
+    if twice := [key for key in keys if keys.count(key) > 1] if len(set(keys)) < len(keys) else []:
+        raise ValueError(f"the key {twice[0]!a} is there twice")
+    return dict(pairs)
 
 
 def digest(content: Any) -> str:

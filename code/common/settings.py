@@ -24,9 +24,10 @@ from common.errors import InputError
 SCOPE = ("DATA", "TASKS", "FRACTIONS", "SEEDS", "RESULTS", "CACHE", "DEVICE", "WORKERS",
          "RUNS_PER_GPU", "RANKS_PER_RUN", "CHECKPOINTING", "MILLIMETRES", "THREADS", "PRECISION",
          "DEMO", "PAPER", "PROTOCOL", "RERUN", "TUNE", "TUNED", "TUNE_SEEDS", "PRIMARY", "DRAWS",
-         "POOL", "DETECT", "PLAN", "STRICT", "TRACK", "ID_COLUMN", "GRADE_COLUMN", "ENCODER")
-# (A run's identity has the precision itself, the data that the columns lead to, the weights of an
-# encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
+         "POOL", "DETECT", "PLAN", "STRICT", "TRACK", "ID_COLUMN", "GRADE_COLUMN", "GROUP_COLUMN",
+         "GROUP_PATTERN", "ENCODER")
+# (A run's identity has the precision itself, the data that the columns lead to, its splits with
+# the patients, the weights of an encoder from elsewhere, and RANKS_PER_RUN where it is above 1.)
 PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from where the user stands
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
@@ -112,6 +113,7 @@ class Settings(types.SimpleNamespace):
     PLAN: bool
     RESOLUTION: int
     LAYOUT: str
+    GROUP_PATTERN: str
     SPLIT_SEED: int
     PRETEXT_EPOCHS: int
     PRETEXT_PATIENCE: int
@@ -223,7 +225,10 @@ def _add_flag(parser: Parser, name: str, value: Any, annotation: Any, comment: s
 
 
 def _from_here(text: str) -> str:
-    return str(Path(text).expanduser().absolute())
+    try:
+        return str(Path(text).expanduser().absolute())
+    except RuntimeError as error:  # ~nosuchuser
+        raise InputError(f"{text}: {error}; give the folder itself") from None
 
 
 def _named_from_here(text: str) -> str:

@@ -33,6 +33,7 @@ import mutations_design
 import mutations_exchange
 import mutations_export
 import mutations_figures
+import mutations_inputs
 import mutations_modern
 import mutations_numbers
 import mutations_page
@@ -82,7 +83,8 @@ TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design
                                             mutations_card, mutations_exchange, mutations_page,
                                             mutations_paper, mutations_recipe, mutations_tuning,
                                             mutations_modern, mutations_predict,
-                                            mutations_export, mutations_track)
+                                            mutations_export, mutations_track,
+                                            mutations_inputs)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

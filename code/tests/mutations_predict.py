@@ -96,8 +96,8 @@ TABLE = {
     ],
     TESTS + "a_scan_that_cannot_be_used_is_named_and_the_others_are_done": [
         ("predict: the status says that some failed", "return 2 if wrong else 0", "return 0"),
-        ("predict: channels are checked", "_check_volume(file, volume, channels, \"the network",
-         "0 and _check_volume(file, volume, channels, \"the network"),
+        ("predict: channels are checked", "scans.check_voxels(file, volume, channels,\n",
+         "0 and scans.check_voxels(file, volume, channels,\n"),
     ],
     TESTS + "runs_and_paths_that_do_not_fit_are_named_in_one_line": [
         ("predict: of the other tree", 'if about["tree"] != tree:', "if False:"),

@@ -207,9 +207,8 @@ TABLE = {
          "fold = seed % len(self.folds)", "fold = 0"),
     ],
     "test_wiring.py::test_pretraining_sees_the_training_cases_and_the_unlabelled_and_nobody_else": [
-        ("unlabelled images are pretrained on",
-         "pool = [*part.train, *free]", "pool = [*part.train]"),
-        ("training images are pretrained on", "pool = [*part.train, *free]", "pool = [*free]"),
+        ("unlabelled images are pretrained on", ", *(case for case in free if", ", *(case for case in () if"),
+        ("training images are pretrained on", "pool = [*part.train, *(case", "pool = [*(case"),
         ("the oracle learns from all training labels",
          "return self.labelled(100, seed) if task.labelled else", "return self.labelled(50, seed) if task.labelled else"),
     ],

@@ -33,7 +33,7 @@ def made(folder: Path, fake: Any = None, **given: Any) -> splits.Splits:
     cache: Any = fake or Fake()
     strata = {case: cache.facts[case]["truth"] for case in LABELLED}
     settings = Settings(**{"SPLIT_SEED": 0, "FOLDS": 5, "STRICT": False, "RERUN": False,
-                           "PLAN": False, **given})
+                           "GROUP_PATTERN": "", "PLAN": False, **given})
     return splits.make_splits(cache, strata, folder, generated=True, settings=settings)
 
 
@@ -69,7 +69,8 @@ def test_a_leak_in_any_fold_stops_before_training(tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a test case of the last fold among the unlabelled, that fold alone would leak."""
     cache, strata = Fake(), {case: int(case[1:]) % 3 for case in LABELLED}
-    settings = Settings(SPLIT_SEED=0, FOLDS=5, STRICT=False, RERUN=False, PLAN=False)
+    settings = Settings(SPLIT_SEED=0, FOLDS=5, STRICT=False, RERUN=False, PLAN=False,
+                        GROUP_PATTERN="")
 
     def divide() -> Any:
         fake: Any = cache

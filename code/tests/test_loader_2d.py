@@ -131,7 +131,7 @@ def test_missing_csv_and_columns(folder: Path) -> None:
     write(folder, ["a0,1"], head="name,diagnosis")
     with pytest.raises(InputError, match="no column id_code, found name, diagnosis"):
         loader.open_dataset(folder)
-    (folder / "train.csv").write_bytes(b"\xff\xfe\x00i")
+    (folder / "train.csv").write_bytes(b"\x80\xfe\x00i")
     with pytest.raises(InputError, match="not a CSV in UTF-8"):
         loader.open_dataset(folder)
     (folder / "train.csv").unlink()

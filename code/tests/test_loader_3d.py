@@ -142,7 +142,7 @@ def broken_scans() -> dict[str, tuple[Callable[[Path], Any], str]]:
         "label not an integer": (relabel(lambda v: v.astype(np.float32) / 2 + 0.25), "declares"),
         "NaN": (reimage(nan), "NaN or infinite"),
         "constant": (reimage(lambda v: v * 0), "constant"),
-        "three planes": (reimage(lambda v: v[:, :, :3]), "at least 8"),
+        "one plane": (reimage(lambda v: v[:, :, :1]), "at least 2"),
         "infinite": (reimage(lambda v: np.where(v > v.mean(), np.inf, v)), "NaN or infinite"),
     }
 

@@ -212,7 +212,7 @@ def broken(kind: str, scan: Path, path: Path) -> str:
         return "not a readable NIfTI file"
     if kind == "flat":
         nib.save(nib.Nifti1Image(volume[..., 0], np.diag([-1, 1, 1, 1])), path)
-        return "not a volume"
+        return "expected a volume of three axes"
     if kind == "nan":
         volume[3, 3, 3] = np.nan
     elif kind == "two channels":

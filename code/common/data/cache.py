@@ -12,14 +12,17 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context
+from multiprocessing import current_process, get_context, resource_tracker
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ from isal import isal_zlib
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
+from common.data.opening import decoding
 from common.errors import InputError, end_with
 from common.files import digest, file_lock, read_json, write_json
 from common.machine import limits
@@ -47,6 +51,7 @@ class Source:
     image: Path
     label: Path | None = None
     target: int | None = None
+    more: tuple[Path, ...] = ()  # files of further channels, where each has its own
 
     @property
     def labelled(self) -> bool:
@@ -54,9 +59,14 @@ class Source:
         return self.label is not None or self.target is not None
 
     @property
+    def images(self) -> list[Path]:
+        """The files the image is read from, one, or one a channel."""
+        return [self.image, *self.more]
+
+    @property
     def files(self) -> list[Path]:
         """The files the case is read from."""
-        return [self.image] if self.label is None else [self.image, self.label]
+        return self.images if self.label is None else [*self.images, self.label]
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,8 @@ def _write(sources: Sequence[Source], folder: Path, how: Preprocessing,
         raise InputError(f"{folder}: {needed / 1e9:.1f} GB are needed for preprocessed images, "
                          f"{free / 1e9:.1f} GB are free; make room, or name another place with "
                          "--cache")
+    print(f"cache     {len(sources)} cases are preprocessed, once for all runs: "
+          f"{needed / 1e9:.2g} GB in {folder.parent}", flush=True)
     facts: dict[str, Facts] = {}
     digests: dict[str, list[str]] = {}
     for row, (image, label, fact) in enumerate(_pooled(how.prepare, sources, workers)):
@@ -226,12 +238,27 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
                                  initializer=_begin, initargs=(os.getpid(),)) as pool:
             waiting: list[Future[Prepared]] = []
             for source in rest:
-                waiting.append(pool.submit(prepare, source))
+                with _deaf():
+                    waiting.append(pool.submit(prepare, source))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()
             for future in waiting:
                 yield future.result()
     return progress(results(), len(sources), "preprocess")
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes started meanwhile not hear Ctrl-C: this one does, and ends them."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # it would listen again, for all
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: int) -> None:
@@ -248,22 +275,38 @@ def progress(items: Any, total: int, what: str) -> "tqdm[Any]":
 
 
 def _contents(sources: Sequence[Source], index: Path, workers: int) -> dict[str, str]:
-    """Digest of each case's files; a file unchanged in size and time is not read again."""
-    try:
-        known = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        known = {}  # only saves time; made again
+    """Digest of each case's files; a file unchanged in size and times is not read again.
+
+    The time of its last change counts too, which no program sets back.
+    """
+    known = _known(index)
     files = sorted({file for source in sources for file in source.files})
-    stamps = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
-    new = [file for file in files if known.get(str(file), [])[:2] != stamps[str(file)]]
+    stamps = {str(file): _stamp(file) for file in files}
+    new = [file for file in files if known.get(str(file), [])[:3] != stamps[str(file)]]
     if new:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             for file, sha in zip(new, progress(pool.map(_sha256, new), len(new), "checksums"),
                                  strict=True):
                 known[str(file)] = [*stamps[str(file)], sha]
         write_json(index, known)
-    return {source.id: digest([source.target, *(known[str(file)][2] for file in source.files)])
+    return {source.id: digest([source.target, *(known[str(file)][3] for file in source.files)])
             for source in sources}
+
+
+def _known(index: Path) -> dict[str, list[Any]]:
+    """What hashes.json has; nothing if it cannot be used, since it only saves time."""
+    try:
+        known = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return {file: entry for file, entry in known.items() if isinstance(entry, list)
+            and len(entry) == 4} if isinstance(known, dict) else {}
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size, and times of the last writing and of the last change, in ns."""
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _crc32(file: Path) -> int:
@@ -276,7 +319,7 @@ def _crc32(file: Path) -> int:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    with decoding(file, "file"), file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

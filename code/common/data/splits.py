@@ -8,7 +8,7 @@ takes the beginning. Exact duplicates stay on one side; nothing held out is pret
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations, count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.cache import Cache
+from common.data.groups import joined, of_any, of_patients
 from common.errors import InputError, few
 from common.files import Json, differences, digest, read_json, set_aside, starting, write_json
 from common.settings import Settings
@@ -32,6 +33,7 @@ class Part(NamedTuple):
     val: list[str]
     test: list[str]
     fold: int
+    barred: frozenset[str] = frozenset()  # every case of a patient in val or test
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ class Splits:
     val: list[str]          # of every seed; tested in no fold
     folds: list[list[str]]  # seed k is tested on fold k mod FOLDS, and trains on the others
     rest: list[str]         # training cases of every seed, tested in no fold; only with one fold
+    groups: Mapping[str, str] = field(default_factory=dict)  # case -> patient, where asked for
 
     def of(self, seed: int) -> Part:
         """Who a seed learns from, is chosen on and is tested on."""
         fold = seed % len(self.folds)
         others = [case for number, cases in enumerate(self.folds) if number != fold
                   for case in cases]
-        return Part(sorted([*self.rest, *others]), self.val, self.folds[fold], fold)
+        return Part(sorted([*self.rest, *others]), self.val, self.folds[fold], fold,
+                    of_any([*self.val, *self.folds[fold]], self.groups))
 
     def every(self) -> list[Part]:
         """What there is to a seed, once for each fold."""
@@ -56,7 +60,8 @@ class Splits:
 
     def to_json(self) -> dict[str, Any]:
         """As kept in splits.json."""
-        return {"seed": self.seed, "val": self.val, "folds": self.folds, "rest": self.rest}
+        return {"seed": self.seed, "val": self.val, "folds": self.folds, "rest": self.rest,
+                **({"groups": dict(self.groups)} if self.groups else {})}
 
 
 def hold_out(strata: Mapping[str, Any], groups: Mapping[str, str] | None = None, *,
@@ -153,7 +158,7 @@ def check_no_leakage(part: Part, pool: Sequence[str]) -> None:
             raise InputError(f"splits.json: {few(both)}: in {one} and in {other}; a case must be "
                              "in one of them. Move the file away, it is made anew")
     held_out = {*part.val, *part.test}
-    if leaked := sorted(held_out & set(pool)):
+    if leaked := sorted((held_out | part.barred) & set(pool)):
         raise InputError(f"{few(leaked)}: held out for validation or test, and in the pretraining "
                          "pool; no score would be honest. Move splits.json away, it is made anew")
 
@@ -163,12 +168,16 @@ def _number(text: str) -> int:
 
 
 def divide(cache: Cache, strata: Mapping[str, Any], folder: Path, *, generated: bool,
-           settings: Settings) -> tuple[Splits, list[str]]:
+           settings: Settings, groups: Mapping[str, str] | None = None
+           ) -> tuple[Splits, list[str]]:
     """Read or make the splits of a data set, kept in ``folder``; and the unlabelled ids to use.
 
-    Raises InputError if any fold would leak.
+    ``groups``: case id -> patient, as a column says; others by GROUP_PATTERN. Raises InputError if
+    any fold would leak.
     """
-    made = make_splits(cache, strata, folder, generated=generated, settings=settings)
+    patients = of_patients(list(cache.facts), groups or {}, settings.GROUP_PATTERN)
+    made = make_splits(cache, strata, folder, generated=generated, settings=settings,
+                       patients=patients)
     free = unlabelled(cache)
     for part in made.every():
         pool_of(part, free)
@@ -176,7 +185,8 @@ def divide(cache: Cache, strata: Mapping[str, Any], folder: Path, *, generated: 
 
 
 def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,
-                generated: bool, settings: Settings) -> Splits:
+                generated: bool, settings: Settings,
+                patients: Mapping[str, str] | None = None) -> Splits:
     """Read splits.json, or make it once from ids, strata, SPLIT_SEED and FOLDS.
 
     Raises InputError naming what changed if the splits were made for another data set, seed or
@@ -191,8 +201,10 @@ def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,
                          f"({few([case for part in twins for case in part])}); remove them, or "
                          "leave --strict out to keep each group on one side")
     made = hold_out({case: strata[case] for case in labelled
-                            if case not in twins.contradicting}, twins.groups,
+                            if case not in twins.contradicting},
+                           joined(twins.groups, patients) if patients else twins.groups,
                            seed=settings.SPLIT_SEED, folds=settings.FOLDS)
+    made = replace(made, groups=patients or {})
     content = {"dataset": dataset, "generated": generated, **made.to_json(),
                "digest": digest(made.to_json()),
                "strata": dict(strata), "duplicates": twins._asdict(), "contents": contents}
@@ -209,7 +221,7 @@ def _read_or_write(path: Path, made: Splits, content: Json, *,
         old = read_json(path)
         why = _unlike(path, old, made, content["contents"])
         if why is None:
-            return Splits(old["seed"], old["val"], old["folds"], old["rest"])
+            return Splits(old["seed"], old["val"], old["folds"], old["rest"], made.groups)
         if not rerun:
             raise InputError(f"{path}: {why}; give --results OTHER to keep both, or --rerun to set "
                              "the old aside")
@@ -227,6 +239,7 @@ def _unlike(path: Path, old: Any, made: Splits, contents: Mapping[str, str]) -> 
         return "made by an earlier version, with one fixed test set"
     _check_file(path, old, contents)
     changed = [*differences(old.get("contents", {}), contents),
+               *(["patients"] if old.get("groups", {}) != made.groups else []),
                *differences(old["seed"], made.seed, "SPLIT_SEED"),
                *differences(len(old["folds"]), len(made.folds), "FOLDS")]
     names = few([line.split(":")[0] for line in changed])
@@ -242,7 +255,8 @@ def _check_file(path: Path, old: Any, contents: Mapping[str, str]) -> None:
     listed = [case for part in (old["val"], *old["folds"], old["rest"]) for case in part]
     if len(listed) != len(set(map(str, listed))):
         raise InputError(f"{path}: a case is listed twice; {remedy}")
-    parts_digest = digest({key: old[key] for key in ("seed", "val", "folds", "rest")})
+    parts_digest = digest({key: old[key] for key in ("seed", "val", "folds", "rest", "groups")
+                           if key in old})
     if old.get("digest", parts_digest) != parts_digest:
         raise InputError(f"{path}: edited since it was made: a case is on another side than the "
                          f"runs beside it were made with; put it back, or {remedy}")
@@ -291,7 +305,10 @@ def unlabelled(cache: Cache) -> list[str]:
 
 
 def pool_of(part: Part, free: Sequence[str]) -> list[str]:
-    """Ids that a seed is pretrained on: its training cases and the unlabelled ones, checked."""
-    pool = [*part.train, *free]
+    """Ids that a seed is pretrained on: its training cases and the unlabelled ones, checked.
+
+    Unlabelled cases of a patient who is in validation or test are left out.
+    """
+    pool = [*part.train, *(case for case in free if case not in part.barred)]
     check_no_leakage(part, pool)
     return pool

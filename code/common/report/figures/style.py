@@ -24,7 +24,8 @@ LEFT, RIGHT = 0.84, 0.12  # inches beside the panels
 SMALL = 7.5  # points, of the words below a figure
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
          "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6,
-         "axes.axisbelow": True, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200}
+         "axes.axisbelow": True, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200,
+         "text.parse_math": False}  # a name with dollars is no formula
 COLOURS = 128  # of a PNG; lines lose nothing that is seen, photographs little
 
 
