@@ -64,7 +64,8 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
     table: Path = folder
     images = next((folder / name for name in ("train_images", "images")
                    if (folder / name).is_dir()), folder)
-    labelled, files, groups = _of_folders(folder, grades), list[Path](), dict[str, str]()
+    labelled = None if _tables(folder) else _of_folders(folder, grades)  # a CSV wins
+    files, groups = list[Path](), dict[str, str]()
     if labelled is None:
         table, files = _find_csv(folder), _images(images)
         columns = [(id_column, "--id-column"), (grade_column, "--grade-column"),
@@ -117,10 +118,14 @@ def _check_grades(table: Path, labelled: list[Source]) -> None:
         raise InputError(f"{table}: {what}; at least two grades are needed to learn grading")
 
 
+def _tables(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.iterdir())
+            if file.suffix.lower() in TABLES and not file.name.startswith("._")]
+
+
 def _find_csv(folder: Path) -> Path:
     """train.csv, or the only CSV of the folder."""
-    found = [file for file in sorted(folder.iterdir())
-             if file.suffix.lower() in TABLES and not file.name.startswith("._")]
+    found = _tables(folder)
     chosen = [file for file in found if file.stem.lower() == "train"] or found
     if len(chosen) != 1:
         what = "no CSV" if not chosen else f"{len(chosen)} CSVs and none called train.csv"
@@ -188,10 +193,12 @@ def _grade(table: Path, line: int | None, text: str | None, grades: int) -> int:
     except ValueError:
         value = float("nan")
     if value not in range(grades):
-        place = table if line is None else f"{table}, line {line}"
-        raise InputError(f"{place}: grade {text!r} found, a whole number from 0 to "
-                         f"{grades - 1} expected; correct the row, set GRADES, or take the row "
+        place, remedy = (f"{table}, line {line}", "correct the row, set GRADES, or take the row "
                          "out: the image is then an unlabelled one")
+        if line is None:
+            place, remedy = str(table / (text or "")), "rename the folder, or set GRADES"
+        raise InputError(f"{place}: grade {text!r} found, a whole number from 0 to "
+                         f"{grades - 1} expected; {remedy}")
     return int(value)
 
 

@@ -1,6 +1,6 @@
 """How fast, beside the plain way of doing the same, measured in one run.
 
-    python code/bench/speed.py                      about a quarter of an hour on two idle CPU cores
+    python code/bench/speed.py                      about twenty minutes on two idle CPU cores
     python code/bench/speed.py --device cuda        full sizes on a GPU, and its options
     python code/bench/speed.py --skip growth steps  without some of the groups
 

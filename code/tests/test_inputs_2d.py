@@ -207,3 +207,9 @@ def test_a_folder_for_each_grade_is_a_grade(below: str, tmp_path: Path) -> None:
     Image.fromarray(picture(7)).save(folder / below / "7/x.png")
     with pytest.raises(InputError, match="grade '7' found"):
         loader.open_dataset(folder)
+
+
+def test_a_csv_wins_over_folders_whose_names_are_numbers(folder: Path) -> None:
+    before = targets(folder)
+    (folder / "2019").mkdir()
+    assert targets(folder) == before
