@@ -8,13 +8,15 @@ is frozen, and a linear model is fitted to what it makes of the training cases:
 
     3D: logistic regression on each voxel from all levels' maps, enlarged; Dice on validation
     2D: ridge regression from the code to the grade; quadratic-weighted kappa, cross-validated over
-        training and validation cases (the validation cases alone are too few)
+        training and validation cases (the validation cases alone are too few). The row "pixels"
+        is the same model on the images themselves, shrunk to 32 pixels a side
 
 Beside it how far pretraining has moved the convolutions: |w - w0| / |w0|, mean over layers. About
 a minute an encoder. (Linear probes: Alain and Bengio 2016, arXiv 1610.01644.)
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,6 +45,7 @@ VOXELS = 20_000          # of all training volumes, that the logistic regression
 ALPHAS = np.logspace(-2, 5, 15)  # of the ridge; the best by leave-one-out on what it is fitted to
 FOLDS = 10
 BATCH = 16               # photographs encoded at once
+PIXELS = 32              # a side of the images that a linear model reads as they are
 
 
 def main() -> int:
@@ -54,6 +57,10 @@ def main() -> int:
     study = trees.study_of(exp, settings, device)
     cases = load_cases(study, device)
     print("| task | probe | by seed | moved |\n|---|---|---|---|", flush=True)
+    if study.dimensions == 2:
+        scores = np.array([photographs(study, cases, pixels, seed) for seed in settings.SEEDS])
+        print(f"| pixels | {scores.mean():.3f} | {', '.join(f'{score:.3f}' for score in scores)} "
+              "| |", flush=True)
     for task in settings.TASKS:
         found = [probe(study, cases, task, seed) for seed in settings.SEEDS]
         scores, distances = np.array(found).T
@@ -91,8 +98,14 @@ def moved(before: nn.Module, after: nn.Module) -> float:
                           for name, start in before.named_parameters() if start.ndim > 2]))
 
 
+def pixels(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) as a code (B, C * PIXELS * PIXELS)."""
+    return F.interpolate(images, size=(PIXELS, PIXELS), mode="area").flatten(1)
+
+
 @torch.inference_mode()
-def photographs(study: Study, cases: Cases, encoder: nn.Module, seed: int) -> float:
+def photographs(study: Study, cases: Cases, encoder: Callable[[Tensor], Tensor], seed: int
+                ) -> float:
     """Kappa of a ridge regression from the code to the grade, on the folds left out."""
     part = study.part(seed)
     rows = cases.rows([*part.train, *part.val])

@@ -8,6 +8,8 @@ import torch
 from commands import Trial, call
 from scipy.stats import t as student
 
+from bench import probe
+
 
 def test_bench_tries_changes_settings_and_reports_validation_only(trial_2d: Trial,
                                                                   tmp_path: Path) -> None:
@@ -82,6 +84,10 @@ def test_bench_probe_reads_encoders_and_says_where_one_is_missing(trial_2d: Tria
                           if line.startswith(("| baseline", "| rotation")))
     assert baseline[3] == "0.000 |" and 0 < float(rotation[3].split()[0]) < 1
     assert -1 <= float(baseline[1]) == float(baseline[2]) <= 1
+    assert "| pixels | " in said.stdout.split("| baseline")[0]
+    images = torch.arange(2 * 3 * 64 * 64, dtype=torch.float32).reshape(2, 3, 64, 64)
+    blocks = images.reshape(2, 3, 32, 2, 32, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(probe.pixels(images), blocks.reshape(2, -1))
     said = call(*given, "--seeds", "1")
     assert said.returncode == 2 and "seed1: no encoder trained with these settings" in said.stderr
 
