@@ -108,6 +108,10 @@ def test_finetuning_lies_beside_and_starts_from_the_same_encoders(
     beside = home.with_name(f"{home.name}-paper")
     assert numbers(home) == before and f"{home / 'splits.json'}" in said.stdout
     assert "protocol  of finetuning: the paper's but for" in said.stdout
+    ran = [json.loads((beside / f"finetune/baseline/fraction{share}/seed0/log.jsonl").read_text()
+                      .splitlines()[-1])["step"] for share in ("050", "100")]
+    assert (f"steps     {ran[0]}, {ran[1]} optimiser steps a finetuning run, at 50, 100 %"
+            in said.stdout)
     assert {path.name for path in (beside / "pretrain").iterdir()} == {"oracle"}
     assert not (beside / "splits.json").exists()
     assert len(seen) == 7 and {momentum for momentum, _ in seen.values()} == {0.01}

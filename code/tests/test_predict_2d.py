@@ -68,7 +68,7 @@ def test_heat_is_grad_cam_of_the_expected_grade(trial_2d: Trial, tmp_path: Path)
     image = sorted((trial_2d.data / "train_images").glob("[!.]*"))[0]
     assert grade("--run", run, image, "--to", tmp_path, "--heat").returncode == 0
     with Image.open(tmp_path / f"{image.name}.png") as picture:
-        assert picture.size == (32 + 6 + 32, 32)
+        assert picture.size == (320 + 6 + 320, 320)
     with alone("2d"):
         import predict as script
 

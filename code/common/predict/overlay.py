@@ -64,11 +64,16 @@ def planes(volume: NDArray[Any], labels: Bytes, spacing: Sequence[float],
 
 
 def warm(photograph: Bytes, heat: NDArray[np.float32]) -> Image.Image:
-    """A photograph (h, w, 3) beside itself with a heat map (h, w) of 0 to 1 over it, red: warm."""
+    """A photograph (h, w, 3) beside itself with a heat map (h, w) of 0 to 1 over it, red: warm.
+
+    Enlarged by a whole number until its longer side has SIDE pixels.
+    """
     red = np.stack([np.full_like(heat, 255), 255 * (1 - heat), np.zeros_like(heat)], axis=2)
     cover = WARMTH * heat[..., None]
-    mixed = (1 - cover) * photograph + cover * red
-    return beside([Image.fromarray(photograph), Image.fromarray(np.round(mixed).astype(np.uint8))])
+    mixed = np.round((1 - cover) * photograph + cover * red).astype(np.uint8)
+    factor = max(1, -(-SIDE // max(photograph.shape[:2])))  # whole pixels, as the network has them
+    return beside([Image.fromarray(np.kron(one, np.ones((factor, factor, 1), np.uint8)))
+                   for one in (photograph, mixed)])
 
 
 def note_of(path: Path) -> str:

@@ -73,14 +73,10 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
     if arms.BASELINE not in s.TASKS:
         print(f"note      no {arms.BASELINE} among the tasks: unless one lies there already, "
               "nothing is compared")
-    recipe = study.finetune_recipe(arms.BASELINE, max(s.FRACTIONS), s.SEEDS[0])
-    steps = recipe.epochs * recipe.steps
     if s.PROTOCOL:
         print(f"protocol  of finetuning: {s.PROTOCOL}; its runs lie in {study.folder}, encoders "
               f"and splits in {study.home}")
-    print(f"steps     {steps} optimiser steps a finetuning run" + (
-        f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
-        f"{-(-FEW_STEPS // recipe.steps)}" if steps < FEW_STEPS else ""))
+    print(f"steps     {_steps(study)}")
     if study.rates:
         print(f"rates     chosen on validation by --tune: {rates.described(study.rates)}")
     for line in power_lines(study, shown):
@@ -88,6 +84,20 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
     print(f"memory    {_memory(study, device)}")
     if done < len(jobs):
         tell_time(study, jobs, device, workers)
+
+
+def _steps(study: Study) -> str:
+    """Optimiser steps of a finetuning run: one number, or one a fraction where they differ."""
+    recipes = {fraction: study.finetune_recipe(arms.BASELINE, fraction, study.settings.SEEDS[0])
+               for fraction in sorted(study.settings.FRACTIONS)}
+    steps = {fraction: one.epochs * one.steps for fraction, one in recipes.items()}
+    largest = recipes[max(recipes)].steps
+    same = len(set(steps.values())) == 1
+    said = str(max(steps.values())) if same else ", ".join(map(str, steps.values()))
+    return (f"{said} optimiser steps a finetuning run"
+            + ("" if same else f", at {', '.join(map(str, steps))} %")
+            + (f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
+               f"{-(-FEW_STEPS // largest)}" if max(steps.values()) < FEW_STEPS else ""))
 
 
 def tell_time(study: Study, jobs: Sequence[Job], device: torch.device, workers: int) -> None:

@@ -139,10 +139,12 @@ def _interval(panel: Axes, ends: tuple[float, float], row: float, look: Look,
     if start < stop:
         panel.plot([start, stop], [row, row], color=look.colour, linewidth=width, alpha=0.55 if
                    width == THICK else 1.0, solid_capstyle="butt", zorder=2)
-    for end, limit, marker in ((ends[0] < low, low, "<"), (ends[1] > high, high, ">")):
-        if end:
-            panel.plot([limit], [row], marker, color=look.colour, markersize=width + 3,
-                       clip_on=False, zorder=3)
+    for cut, limit, side in ((ends[0] < low, low, -1), (ends[1] > high, high, 1)):
+        if cut:  # an open head, which no arm's marker has
+            panel.annotate("", (limit, row), (-9 * side, 0), textcoords="offset points",
+                           annotation_clip=False, arrowprops={
+                               "arrowstyle": "->", "color": look.colour, "shrinkA": 0,
+                               "shrinkB": 0, "linewidth": THIN, "mutation_scale": 9})
 
 
 def _mark(panel: Axes, value: float, row: float, look: Look) -> None:
