@@ -9,6 +9,7 @@ from drawn import caught, texts
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 from test_graph import save
 
 from common.report.curves import Curves, Point, of
@@ -49,9 +50,13 @@ def lines(panel: Axes, row: float) -> list[Line2D]:
 
 
 def heads(panel: Axes, row: float) -> set[str]:
-    """Arrow heads on a row, at the axis' ends."""
-    return {str(line.get_marker()) for line in panel.get_lines() if line.get_marker() in "<>"
-            and list(line.get_ydata()) == [row] and line.get_xdata()[0] in panel.get_xlim()}
+    """Arrow heads on a row, at the axis' ends: open ones of intervals, a marker of a mean."""
+    found = {str(line.get_marker()) for line in panel.get_lines() if line.get_marker() in "<>"
+             and list(line.get_ydata()) == [row] and line.get_xdata()[0] in panel.get_xlim()}
+    low, _ = panel.get_xlim()
+    return found | {"<" if text.xy[0] == low else ">" for text in panel.texts
+                    if isinstance(text, Annotation) and text.arrow_patch is not None
+                    and text.xy[1] == row and text.xy[0] in panel.get_xlim()}
 
 
 def points(data: Curves, fraction: int) -> dict[str, Point]:
@@ -75,18 +80,20 @@ def test_the_adjusted_interval_is_the_thicker_line_and_holds_the_plain_one(tmp_p
         assert {thick.get_color(), thin.get_color()} == {look_of(task, data.tasks).colour}
 
 
-def test_ends_that_the_axis_cuts_have_arrow_heads_and_no_others(tmp_path: Path) -> None:
-    data = read_arms(tmp_path, {
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ends_that_the_axis_cuts_have_arrow_heads_and_no_others(tmp_path: Path, sign: int) -> None:
+    data = read_arms(tmp_path, {task: tuple(sign * gain for gain in gains) for task, gains in {
         "baseline": (0, 0, 0), "cpc": (-0.01, 0, 0.01), "jigsaw": (0.01, -0.01, 0),
-        "rotation": (0, 0.01, -0.01), "rpl": (0.05, 0.04, 0.03)}, 100)
+        "rotation": (0, 0.01, -0.01), "rpl": (0.05, 0.04, 0.03)}.items()}, 100)
     panel = forest(data)[0]
     low, high = panel.get_xlim()
-    for row, task in enumerate(["cpc", "jigsaw", "rotation", "rpl"]):
+    rows = [label.get_text() for label in panel.get_yticklabels()]
+    for row, task in enumerate(rows):
         interval = points(data, 100)[task].interval
         assert interval
         assert heads(panel, row) == ({"<"} if interval[0] < low else set()) | (
             {">"} if interval[1] > high else set())
-    assert heads(panel, 3) and not heads(panel, 1)
+    assert heads(panel, rows.index("rpl")) and not heads(panel, rows.index("jigsaw"))
 
 
 def test_the_grey_band_is_what_cannot_be_told_from_zero(tmp_path: Path) -> None:

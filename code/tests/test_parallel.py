@@ -83,7 +83,7 @@ def test_exp_trains_its_runs_over_ranks_and_says_so(trial_3d: Trial, tmp_path: P
         assert json.loads((run / "config.json").read_text())["identity"]["ranks"] == 2
         epochs = [json.loads(line)["epoch"] for line in
                   (run / "time.jsonl").read_text().splitlines()]
-        assert epochs == [1, 2, 3]  # the records of one rank
+        assert epochs == [1, 2, 3, 3]  # the records of one rank; the last of the test
     other = trial_3d.run(tmp_path, *ONE)
     assert other.returncode == 2 and "ranks: 2 -> None" in other.stderr
 

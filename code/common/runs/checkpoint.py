@@ -1,4 +1,4 @@
-"""Saving and loading training state and encoders; tensors and plain values only."""
+"""Saving and loading training state and encoders; tensors and plain values only; what goes on."""
 
 import errno
 import hashlib
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from common.errors import InputError, few
+
+LAST = "last"  # name of the layer of a decoder that is always new
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -85,3 +87,16 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
         values = state[name].detach().cpu().contiguous().flatten()
         sha.update(values.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     return sha.hexdigest()[:16]
+
+
+def handed_on(network: nn.Module, *, decoder: bool = False) -> list[nn.Module]:
+    """The parts of a network that a pretraining may hand on: its encoder, and its decoder.
+
+    The last layer of a decoder is never handed on: what it answers is another task's.
+    """
+    assert isinstance(network.encoder, nn.Module)
+    if not decoder:
+        return [network.encoder]
+    assert isinstance(network.decoder, nn.Module)
+    return [network.encoder, *(part for name, part in network.decoder.named_children()
+                               if name != LAST)]

@@ -22,8 +22,9 @@ from common.data.splits import Splits
 from common.errors import InputError, RunFailed, few
 from common.files import ROOT, Json, read_json, write_json
 from common.runs import checkpoint, elsewhere
+from common.runs.checkpoint import LAST, handed_on
 from common.runs.records import Run
-from common.runs.training import LAST, autocast, handed_on
+from common.runs.training import autocast
 from common.settings import Settings
 from common.tasks.batches import Cases, even_chunks, generator
 from common.tasks.siamese import batch_norms

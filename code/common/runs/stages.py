@@ -1,5 +1,6 @@
 """The two stages, pretraining and finetuning: one run, whole."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -43,11 +44,18 @@ def load_cases(study: Study, device: torch.device) -> Cases:
 def train(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> str:
     """Train one run of either stage to its end; returns one line on how it ended."""
     stage, finish = STAGES[run.identity["stage"]]
+    begun = time.monotonic()
     fit = stage(study, run, cases, report)
     fit.start()
+    fit.spent["starting"] = time.monotonic() - begun
     while fit.due():
         fit.epoch()
-    return finish(study, fit) if parallel.leads() else ""  # the first rank alone reports
+    if not parallel.leads():
+        return ""  # the first rank alone reports
+    with fit.timed("finishing"):
+        line = finish(study, fit)
+    fit.log_time(0.0)
+    return line
 
 
 def pretraining(study: Study, run: Run, cases: Cases, report: Callable[[int], None]) -> Fit:

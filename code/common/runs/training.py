@@ -8,7 +8,8 @@ bit for bit on the CPU without generator states being saved.
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Generator, Tensor, nn
 from common.errors import InputError, RunFailed
 from common.machine import parallel
 from common.runs import checkpoint
+from common.runs.checkpoint import handed_on
 from common.runs.records import Run
 from common.tasks.batches import Cases, batches, even_chunks, generator, number
 from common.tasks.contract import Batch, Scores, Task
@@ -27,7 +29,6 @@ from common.tasks.siamese import Nested, batch_norms
 ADAM_EPS = 1e-7         # official code (Keras' default)
 CHECKPOINT_EVERY = 60   # seconds at least between checkpoints
 CHECKPOINT_SHARE = 0.02  # of the time at most, where saving is slow
-LAST = "last"            # name of the layer of a decoder that is always new
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Fit:
         self.state = State()
         self.network: nn.Module | None = None  # the model as the ranks train it
         self.saved, self.wait = time.monotonic(), float(CHECKPOINT_EVERY)
+        self.spent: dict[str, float] = {}  # seconds beside the steps since the last line of times
 
     def start(self) -> None:
         """Go on from last.pt where there is one."""
@@ -122,15 +124,31 @@ class Fit:
             losses[index] = self.step(self.cases.batch(rows, labelled=task.labelled), rng)
             if _validates_at(step, recipe):
                 _check_finite(losses[:index + 1], epoch, step - index, self.run)
-                self.validate(step, epoch)
+                with self.timed("validating"):
+                    self.validate(step, epoch)
                 self._train_mode(frozen=epoch <= recipe.warmup)
         _check_finite(losses, epoch, (epoch - 1) * recipe.steps + 1, self.run)
         self.state.epoch = epoch
         self.run.log("log", {"epoch": epoch, "step": epoch * recipe.steps,
                              "loss": float(losses.mean())})
-        self.run.log("time", {"epoch": epoch, "seconds": round(time.monotonic() - begun, 3)})
+        self.log_time(time.monotonic() - begun)
         self.report(recipe.steps)
-        self._save_now_and_then()
+        with self.timed("saving"):
+            self._save_now_and_then()
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Count the seconds of what is done beside the steps."""
+        begun = time.monotonic()
+        yield
+        self.spent[what] = self.spent.get(what, 0.0) + time.monotonic() - begun
+
+    def log_time(self, seconds: float) -> None:
+        """A line of times: seconds of the epoch, of what was done beside its steps, the clock."""
+        taken = {"seconds": seconds, **self.spent, "ended": time.time()}
+        self.run.log("time", {"epoch": self.state.epoch, **{name: round(value, 3) for name, value
+                                                            in taken.items()}})
+        self.spent.clear()
 
     def step(self, batch: Batch, rng: Generator) -> Tensor:
         """Take one optimiser step; the loss stays on the device, so that nothing waits for it."""
@@ -269,19 +287,6 @@ class Fit:
         for name in ("log", "time"):
             self.run.cut_log(name, state.epoch)
         return state
-
-
-def handed_on(network: nn.Module, *, decoder: bool = False) -> list[nn.Module]:
-    """The parts of a network that a pretraining may hand on: its encoder, and its decoder.
-
-    The last layer of a decoder is never handed on: what it answers is another task's.
-    """
-    assert isinstance(network.encoder, nn.Module)
-    if not decoder:
-        return [network.encoder]
-    assert isinstance(network.decoder, nn.Module)
-    return [network.encoder, *(part for name, part in network.decoder.named_children()
-                               if name != LAST)]
 
 
 def loss_of(task: Task, outputs: Nested, targets: Nested, cases: int) -> Tensor:
