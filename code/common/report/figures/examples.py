@@ -188,7 +188,9 @@ def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
         answers = names
     bars = []
     with plt.rc_context(STYLE):
-        height = 1.1 + 2 * (min((WIDTH - 0.6) / len(names), 2.2) + 0.42)
+        side = min((WIDTH - 0.6) / len(names), 2.2)  # of a panel; what stands below grows with it
+        below = 0.82 + 0.2 * max(0.0, side - 1.6)
+        height = 0.28 + below + 2 * (side + 0.42)
         figure, axes = plt.subplots(2, len(names), squeeze=False, figsize=(WIDTH, height))
         for line, (title, rows) in zip(axes, choice.grids.items(), strict=True):
             for panel, row in zip(line, rows, strict=True):
@@ -198,14 +200,14 @@ def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
                                transform=panel.transAxes, color="#777777")
                     continue
                 panel.imshow(saved["images"][row])
-                side = curves.runs[0]["resolution"]
-                bars.append(scale(panel, side, most=side))
+                pixels = curves.runs[0]["resolution"]
+                bars.append(scale(panel, pixels, most=pixels))
                 _said(panel, saved, row, choice, answers)
             line[0].set_ylabel(title, fontsize=8)
         for panel, name in zip(axes[0], names, strict=True):
             panel.set_title(f"true {name}", fontsize=9)
         figure.subplots_adjust(left=0.05, right=0.985, top=1 - 0.6 / height,
-                               bottom=0.82 / height, wspace=0.06, hspace=0.34)
+                               bottom=below / height, wspace=0.06, hspace=0.34)
         heading(figure, f"{curves.dataset}: predicted {kind} of test photographs", curves)
         footing(figure, choice.words, f"{RIGHT[0]} right, {WRONG[0]} wrong; bar: {bars[0]} pixels "
                 "of the network's input.")
