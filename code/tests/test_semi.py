@@ -166,6 +166,7 @@ def test_nothing_can_be_joined_to_it(name: str) -> None:
 
 def test_fixmatch_learns_what_it_is_sure_of_from_strong_changes(tmp_path: Path) -> None:
     fit = made(tmp_path, semi.FixMatch, unlabelled=POOL)
+    fit.downstream = Grading(2, lambda views, rng: views)
     weak = torch.tensor([[4.0, -4.0], [4.0, 1.0], [3.5, 3.5]])  # sure, not sure of one, sure
     strong = torch.tensor([[1.0, 0.5], [-9.0, 9.0], [0.0, 2.0]], requires_grad=True)
     both = torch.cat([weak.requires_grad_(), strong])
@@ -185,6 +186,7 @@ def test_fixmatch_learns_what_it_is_sure_of_from_strong_changes(tmp_path: Path) 
 def test_fixmatch_shows_the_labelled_and_both_changes_in_one_batch(tmp_path: Path) -> None:
     fit = made(tmp_path, semi.FixMatch, unlabelled=POOL)
     fit.downstream.weak_and_strong = fit.downstream.pair
+    fit.downstream.own_answer = Grading(3, lambda views, rng: views).own_answer
     sizes: list[int] = []
     fit.model.encoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     fit.start()
