@@ -75,6 +75,10 @@ TABLE = {
         ("classes: figures of their own score", "    if unordered(run):\n        return [kappa_of(",
          "    if False:\n        return [kappa_of("),
     ],
+    D + "the_papers_curves_are_of_another_score": [
+        ("classes: no curves of another score", "if key not in {measure.name for measure in",
+         "if False and key not in {measure.name for measure in"),
+    ],
     D + "export_says_what_the_outputs_are": [
         ("classes: export says what is put out",
          'if source.settings.get("CLASSES") and source.network', "if False"),

@@ -222,7 +222,7 @@ TABLE = {
         ("fixmatch: re-lit", "augment.uniform(count, -0.3, 0.3, rng)",
          "augment.uniform(count, -0.01, 0.01, rng)"),
     ],
-    S + "fixmatch_is_for_grades": [
+    S + "fixmatch_is_for_one_label_an_image": [
         ("fixmatch: not in 3D", "if name == FIXMATCH and decoder:", "if False:"),
     ],
     E + "weights_of_runs_say_what_they_have_seen_or_are_refused": [

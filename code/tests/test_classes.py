@@ -176,7 +176,7 @@ def test_two_photographs_of_one_name_are_both_named(folders: Path, tmp_path: Pat
 def test_bad_flags_are_one_line_and_status_2(flags: list[str], message: str, folders: Path,
                                              tmp_path: Path) -> None:
     said = call("2d/exp.py", "--data", folders, "--results", tmp_path / "r", "--cache",
-                tmp_path / "c", *TINY["2d"], "--tasks", "baseline", *flags)
+                tmp_path / "c", *TINY["2d"], "--plan", "--tasks", "baseline", *flags)
     assert said.returncode == 2 and message in said.stderr and len(said.lines) == 1, said.stderr
     assert not (tmp_path / "r").exists()
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,13 @@ def test_export_says_what_the_outputs_are(study: Trial, tmp_path: Path) -> None:
     about = json.loads((tmp_path / "about.json").read_text())["about"]
     classes = CLASSES[study.data.name]
     assert json.loads(about["classes"]) == classes and "softmax" in about["outputs"]
+
+
+def test_the_papers_curves_are_of_another_score(study: Trial, tmp_path: Path) -> None:
+    runs = tmp_path / "results/2d/fundus"
+    shutil.copytree(study.runs(study.folder), runs)
+    splits = json.loads((runs / "splits.json").read_text())
+    (runs / "splits.json").write_text(json.dumps({**splits, "dataset": "fundus"}))
+    said = call("2d/graph.py", "--results", tmp_path / "results", "--published")
+    assert said.returncode == 0, said.stderr
+    assert "fundus: no published curves to compare with" in said.stdout

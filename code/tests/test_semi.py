@@ -207,9 +207,9 @@ def test_strong_changes_relight_and_hide_a_box() -> None:
     assert min(flat) > 0.05 and max(flat) < 0.28 and len({*flat}) > 10  # sides of 1/4 to 1/2
 
 
-def test_fixmatch_is_for_grades() -> None:
+def test_fixmatch_is_for_one_label_an_image() -> None:
     check("fixmatch", {}, ["baseline"], decoder=False)
-    with pytest.raises(InputError, match="fixmatch: is for grades, in 2D; take meanteacher"):
+    with pytest.raises(InputError, match="fixmatch: is for one label an image, in 2D; take mean"):
         check("fixmatch", {}, ["baseline"], decoder=True)
 
 
