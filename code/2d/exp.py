@@ -2,6 +2,7 @@
 
     python code/2d/exp.py                        APTOS 2019; ./setup.sh fetches the photographs
     python code/2d/exp.py --data FOLDER          any folder of images and a CSV of grades
+    python code/2d/exp.py --data FOLDER --classes 4    or of four classes without an order
     python code/2d/exp.py --demo                 generated photographs, minutes on a CPU
     python code/2d/exp.py --tune                 first chooses each arm's rates on validation
     python code/2d/exp.py --paper                finetuned as in the paper, beside the default
@@ -26,6 +27,7 @@ import torch
 
 from common.constants import *  # noqa: F403 - constants that mean the same in both trees
 from common.data import splits
+from common.downstream.classification import Classification
 from common.downstream.grading import Grading
 from common.errors import InputError, exit_status
 from common.files import ROOT
@@ -40,7 +42,7 @@ from common.tasks import augment
 # What is run; more of it, what is not said here, stands in common/constants.py.
 DATA = "data/fundus"           # folder of train.csv and images; as a flag, from where you are
 ID_COLUMN = "id_code"          # of the CSV: the image's name, with or without extension
-GRADE_COLUMN = "diagnosis"     # of the CSV: 0 to GRADES - 1
+GRADE_COLUMN = "diagnosis"     # of the CSV: 0 to GRADES - 1, or names of CLASSES
 GROUP_COLUMN = ""              # of the CSV: the patient, whose images stay on one side
 TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar", "cpc",  # arms; README has more
          "vicreg", "oracle"]  # the best of a screening on validation; the control
@@ -57,6 +59,7 @@ PRETEXT_EPOCHS = 200           # passes over the pool at most; lower it to short
 
 # Finetuning.
 GRADES = 5                     # 0 to 4, the International Clinical Diabetic Retinopathy scale
+CLASSES = 0                    # without an order, by name or number, instead of GRADES; 0: grades
 FINETUNE_EPOCHS = 20           # equal steps at every fraction; raise it for sets of some hundreds
 BATCH_SIZE = 32                # images; official
 FINETUNE_LR = 5e-5             # Adam; official
@@ -97,13 +100,15 @@ def check(settings: Settings) -> None:
     """Check the constants that only this tree has; InputError."""
     if len(settings.BLOCKS) != 4:
         raise InputError(f"BLOCKS = {settings.BLOCKS}: four numbers of layers expected")
+    if settings.CLASSES == 1:
+        raise InputError("CLASSES = 1: nothing to tell apart; give 2 or more, or 0 for grades")
 
 
 def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) -> Study:
     """Read and preprocess the photographs, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED,
                                   id_column=settings.ID_COLUMN, grades=settings.GRADES,
-                                  grade_column=settings.GRADE_COLUMN,
+                                  grade_column=settings.GRADE_COLUMN, classes=settings.CLASSES,
                                   group_column=settings.GROUP_COLUMN)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
                                workers=limits.cores())
@@ -114,23 +119,31 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
     networks = networks_of(settings)
     change = partial(augmented, zoom=settings.AUGMENT_ZOOM, flips=settings.AUGMENT_FLIPS,
                      degrees=settings.AUGMENT_DEGREES, intensity=settings.AUGMENT_INTENSITY)
+    count, ordered = labels_of(settings), not settings.CLASSES
+    name, said = ("kappa", "QWK") if ordered else ("unweighted_kappa", "unweighted kappa")
     return Study(settings, "2d", dataset.name, dataset.generated, cache, parts, strata, free,
                  pretexts=pretext.PRETEXTS,
                  external=LIBRARY | encoders.from_files(files, networks.encoder, cache, parts,
                                                         seeds=settings.SEEDS),
-                 downstream=partial(Grading, settings.GRADES, change),
-                 measure=partial(kappa_of, "kappa", "QWK", settings.GRADES), networks=networks,
-                 classes=[f"grade {grade}" for grade in range(settings.GRADES)],
+                 downstream=partial(Grading if ordered else Classification, count, change),
+                 measure=partial(kappa_of, name, said, count, ordered=ordered), networks=networks,
+                 classes=dataset.classes or [f"grade {grade}" for grade in range(count)],
                  channels=["red", "green", "blue"], dimensions=2,
                  axes="Axis 0 points down, axis 1 to the right.", precision=precision,
-                 rule="highest quadratic-weighted kappa on validation")
+                 rule=f"highest {'quadratic-weighted' if ordered else 'unweighted'} kappa on "
+                      "validation")
+
+
+def labels_of(settings: Settings) -> int:
+    """How many grades or classes there are: the outputs of the network."""
+    return int(settings.CLASSES or settings.GRADES)
 
 
 def networks_of(settings: Settings) -> Networks:
-    """The DenseNet with its grading head, a light decoder, and what a step costs."""
+    """The DenseNet with its head, a light decoder, and what a step costs."""
     return Networks(
         encoder=partial(model.Encoder, settings.BLOCKS, settings.GROWTH),
-        decoder=model.Decoder, downstream=partial(model.Grader, classes=settings.GRADES),
+        decoder=model.Decoder, downstream=partial(model.Grader, classes=labels_of(settings)),
         channels_last=torch.channels_last,
         step_bytes=(model.STEP_BYTES * settings.GROWTH / 32 * settings.BATCH_SIZE
                     * settings.RESOLUTION**2),

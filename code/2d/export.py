@@ -40,7 +40,8 @@ def encoder(source: Source) -> model.Encoder:
 
 def network(source: Source) -> model.Grader:
     """The DenseNet of a finetuned run with its head, without its weights."""
-    return model.Grader(encoder(source), source.settings["GRADES"])
+    return model.Grader(encoder(source), source.settings.get("CLASSES")
+                        or source.settings["GRADES"])
 
 
 def example(source: Source) -> Tensor:
@@ -49,13 +50,16 @@ def example(source: Source) -> Tensor:
 
 
 def seen(source: Source) -> dict[str, str]:
-    """What an input of the networks is."""
+    """What an input of the networks is, and of unordered classes what they answer."""
     side = source.settings["RESOLUTION"]
     return {"input": "(B, RGB, H, W), float32", "axes": "H down, W to the right",
             "spacing": f"none of its own: the longer side of the retina's box becomes {side} "
                        f"pixels, padded with black to {side} x {side}",
             "intensity": "0 to 1, 8 bits over 255; ImageNet's mean is not taken off",
-            "sides": f"at least {model.SMALLEST}"}
+            "sides": f"at least {model.SMALLEST}",
+            **({"outputs": "a logit a class, in the order of classes; their softmax are the "
+                           "probabilities"} if source.settings.get("CLASSES") and source.network
+               else {})}
 
 
 def other_densenet(source: Source) -> str | None:

@@ -21,7 +21,8 @@ from common.files import ROOT, Json, read_json
 from common.report.figures import examples
 from common.report.figures.efficiency import Published
 from common.report.main import Tree, run
-from common.stats.measures import Measure, accuracy_of, kappa_of
+from common.runs.records import unordered
+from common.stats.measures import Measure, accuracy_of, kappa_of, macro_f1_of
 
 SHORT = {"jig": "jigsaw", "rot": "rotation", "exe": "exemplar"}  # names in the paper's figure
 
@@ -32,14 +33,19 @@ def main() -> None:
 
 
 def measures(run: Json) -> list[Measure]:
-    """Quadratic-weighted kappa and accuracy."""
-    return [kappa_of("kappa", "Quadratic-weighted kappa", len(run["classes"])),
+    """Kappa and accuracy; of classes without an order unweighted, with macro-F1."""
+    count = len(run["classes"])
+    if unordered(run):
+        return [kappa_of("unweighted_kappa", "Unweighted kappa", count, ordered=False),
+                accuracy_of("accuracy", "Accuracy"), macro_f1_of("macro_f1", "Macro-F1", count)]
+    return [kappa_of("kappa", "Quadratic-weighted kappa", count),
             accuracy_of("accuracy", "Accuracy")]
 
 
 def axis(run: Json) -> str:
     """Metric and size, for the axis."""
-    return f"Test quadratic-weighted kappa\n(of {run['resolution']} x {run['resolution']} px)"
+    kind = "unweighted" if unordered(run) else "quadratic-weighted"
+    return f"Test {kind} kappa\n(of {run['resolution']} x {run['resolution']} px)"
 
 
 def published() -> list[Published]:

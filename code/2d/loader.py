@@ -1,8 +1,9 @@
-"""Fundus photographs and a CSV of grades (APTOS 2019 layout) -> cached arrays; checks its input.
+"""Photographs and a CSV of grades or classes (APTOS 2019 layout) -> cached arrays; checks input.
 
     <folder>/train.csv  train_images/<id>.png  [test_images/*]      the layout of APTOS 2019
     <folder>/any.csv    <id>.jpg ...                                any folder of images and a CSV
     <folder>/train/0/*.jpg  train/1/*.jpg ...                       a folder for each grade
+    <folder>/train/benign/*.jpg  train/malignant/*.jpg ...          or for each of --classes 2
 
 Unlabelled test_images, and images without a row in the CSV, join the pretraining pool. Nothing is
 skipped silently: what cannot be used is an InputError naming the file, or the row of the CSV.
@@ -10,10 +11,12 @@ skipped silently: what cannot be used is an InputError naming the file, or the r
 
 import hashlib
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +27,14 @@ from common.data.opening import check_there, say_left_out
 from common.data.photographs import SUFFIXES as SUFFIXES
 from common.data.photographs import read_image as read_image
 from common.data.values import read_table
-from common.errors import InputError
+from common.errors import InputError, few
 from common.files import read_json
 
 TABLES = (".csv", ".tsv")
 DARK = 15         # brightest channel, of 255, of the surround; up to 13 in IDRiD (measured)
 SPECKS = 0.02     # of a row or column: fewer bright pixels are noise of the surround, not retina
+NO_CLASSES = ("train_images", "test_images", "images", "train", "val", "valid", "validation",
+              "test")  # folders beside which there is no train/: parts of a set, never its classes
 VERSION = 1       # raise when preprocessing changes: caches are then made anew
 Bytes = NDArray[np.uint8]
 
@@ -43,61 +48,79 @@ class Dataset:
     sources: list[Source]  # labelled cases first, each part sorted by id
     generated: bool
     groups: dict[str, str]  # case id -> patient, of the group column
+    classes: list[str]      # names of unordered classes, by number; none of grades
 
 
 class Labelled(NamedTuple):
-    """A row of the CSV: its line, the image's name, grade, and patient if there is a column."""
+    """A row of the CSV: its line, the image's name, label, and patient if there is a column."""
 
     line: int
     name: str
-    grade: int
+    label: str | None
     group: str
 
 
+class Labels(NamedTuple):
+    """What labels may be: ``grades`` from 0, or names of as many ``classes``, if that is not 0."""
+
+    grades: int
+    classes: int
+
+
 def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_code",
-                 grade_column: str = "diagnosis", grades: int = 5, group_column: str = ""
-                 ) -> Dataset:
-    """Read the CSV and find the image of every row; InputError for what is missing or odd."""
+                 grade_column: str = "diagnosis", grades: int = 5, classes: int = 0,
+                 group_column: str = "") -> Dataset:
+    """Read the CSV and find the image of every row; InputError for what is missing or odd.
+
+    Labels are ``grades`` from 0; with ``classes`` names of as many classes, or numbers as names.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data fundus downloads APTOS 2019, "
                          "or give --data a folder of images and a CSV")
     table: Path = folder
     images = next((folder / name for name in ("train_images", "images")
                    if (folder / name).is_dir()), folder)
-    labelled = None if _tables(folder) else _of_folders(folder, grades)  # a CSV wins
-    files, groups = list[Path](), dict[str, str]()
-    if labelled is None:
+    parts = [] if _tables(folder) else _folders(folder, named=bool(classes))  # a CSV wins
+    files, groups, labels = list[Path](), dict[str, str](), Labels(grades, classes)
+    if not parts:
         table, files = _find_csv(folder), _images(images)
         columns = [(id_column, "--id-column"), (grade_column, "--grade-column"),
                    *([(group_column, "--group-column")] if group_column else [])]
-        rows = _rows(table, columns, grades)
-        labelled = _of_rows(table, images, files, rows)
+        rows = _rows(table, columns)
+        numbers, names = _numbers([(table, row.line, row.label) for row in rows], table, labels)
+        labelled = _of_rows(table, images, files, rows, numbers)
         groups = {source.id: row.group for source, row in zip(labelled, rows, strict=True)
                   if group_column}
     elif group_column:
-        raise InputError(f"{folder}: folders of grades have no column {group_column}; give "
-                         "--group-pattern")
+        raise InputError(f"{folder}: folders of {'classes' if classes else 'grades'} have no "
+                         f"column {group_column}; give --group-pattern")
+    else:
+        inside = [(part, file) for part in parts for file in _images(part)]
+        numbers, names = _numbers([(part, None, part.name) for part, _ in inside], folder, labels)
+        labelled = [Source(f"{part.name}_{file.stem}", file, target=number)  # names may repeat
+                    for (part, file), number in zip(inside, numbers, strict=True)]
     listed = {source.image for source in labelled}
     rest = [Source(file.stem, file) for file in [*files, *_images(folder / "test_images")]
             if unlabelled and file not in listed]
     _check_sources(table, labelled, rest)
-    _check_grades(table, labelled)
+    _check_several(table, labelled)
     say_left_out(folder, [source.image for source in [*labelled, *rest]],
                  f"they lie neither in {images.name} nor in test_images" if unlabelled else
-                 "no grade")
+                 "no label")
     mark = folder / "generated.json"
     name = folder.resolve().name.lower()
     if not name:
         raise InputError(f"{folder}: no name of a data set; give a folder that has one")
     return Dataset(name, folder,
                    sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id),
-                   mark.is_file() and bool(read_json(mark).get("generated")), groups)
+                   mark.is_file() and bool(read_json(mark).get("generated")), groups, names)
 
 
-def _of_rows(table: Path, images: Path, files: list[Path], rows: list[Labelled]) -> list[Source]:
-    """The labelled images of a CSV, each found by its row's name."""
+def _of_rows(table: Path, images: Path, files: list[Path], rows: list[Labelled],
+             numbers: list[int]) -> list[Source]:
+    """The labelled images of a CSV, each found by its row's name; ``numbers`` are their labels."""
     by_name, labelled = _by_name(files, images), []
-    for line, name, grade, _ in rows:
+    for (line, name, _, _), number in zip(rows, numbers, strict=True):
         found = by_name.get(_spelt(name), [])
         if not found:
             raise InputError(f"{table}, line {line}: no image {name} ({', '.join(SUFFIXES)}) in "
@@ -106,11 +129,11 @@ def _of_rows(table: Path, images: Path, files: list[Path], rows: list[Labelled])
             raise InputError(f"{table}, line {line}: {name} may be "
                              f"{' or '.join(file.name for file in found)}; write the name "
                              "with its extension")
-        labelled.append(Source(found[0].stem, found[0], target=grade))
+        labelled.append(Source(found[0].stem, found[0], target=number))
     return labelled
 
 
-def _check_grades(table: Path, labelled: list[Source]) -> None:
+def _check_several(table: Path, labelled: list[Source]) -> None:
     """At least two grades."""
     found = sorted({source.target for source in labelled if source.target is not None})
     if len(found) < 2:
@@ -130,7 +153,8 @@ def _find_csv(folder: Path) -> Path:
     if len(chosen) != 1:
         what = "no CSV" if not chosen else f"{len(chosen)} CSVs and none called train.csv"
         raise InputError(f"{folder}: {what} found; expected train.csv with the columns id_code and "
-                         "diagnosis, or a folder of images for each grade, as train/0")
+                         "diagnosis, or a folder of images for each grade, as train/0 (with "
+                         "--classes for each class, as train/benign)")
     return check_there(chosen[0])
 
 
@@ -157,49 +181,90 @@ def _spelt(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
 
 
-def _rows(table: Path, columns: list[tuple[str, str]], grades: int) -> list[Labelled]:
-    """Every row; ``columns`` are those of id, grade and perhaps patient, with their flags."""
+def _rows(table: Path, columns: list[tuple[str, str]]) -> list[Labelled]:
+    """Every row; ``columns`` are those of id, label and perhaps patient, with their flags."""
     rows = read_table(table, columns)
     if not rows:
         raise InputError(f"{table}: no rows; expected one for each labelled image")
     made = []
     for line, fields in rows:
-        name, grade, *group = (fields.get(column) for column, _ in columns)
+        name, label, *group = (fields.get(column) for column, _ in columns)
         if group and not group[0]:
             raise InputError(f"{table}, line {line}: no patient in {columns[2][0]}; fill it in")
-        made.append(Labelled(line, name or "", _grade(table, line, grade, grades),
-                             (group or [""])[0] or ""))
+        made.append(Labelled(line, name or "", label, (group or [""])[0] or ""))
     return made
 
 
-def _of_folders(folder: Path, grades: int) -> list[Source] | None:
-    """Labelled images of a folder for each grade, below ``folder`` or its train; None without.
-
-    An id is grade and name, since names may repeat.
-    """
+def _folders(folder: Path, *, named: bool) -> list[Path]:
+    """Folders for each grade, or for each class by its name, below ``folder`` or its train."""
     for parent in (folder / "train", folder):
-        parts = [part for part in sorted(parent.glob("[0-9]*")) if part.is_dir()]
-        if parts and all(part.name.isdecimal() for part in parts):
-            return [Source(f"{part.name}_{file.stem}", file,
-                           target=_grade(parent, None, part.name, grades))
-                    for part in parts for file in _images(part)]
-    return None
+        parts = [part for part in (sorted(parent.iterdir()) if parent.is_dir() else [])
+                 if part.is_dir()]
+        if named:
+            parts = [part for part in parts if not part.name.startswith(".")
+                     and part.name.lower() not in NO_CLASSES and _images(part)]
+        else:
+            parts = [part for part in parts if part.name[0] in "0123456789"]
+        if parts and (named or all(part.name.isdecimal() for part in parts)):
+            return parts
+    return []
+
+
+def _numbers(said: Sequence[tuple[Path, int | None, str | None]], table: Path, labels: Labels
+             ) -> tuple[list[int], list[str]]:
+    """The numbers of labels, given as table and line, or folder, and text; and names of classes."""
+    if labels.classes:
+        return _classes([_class(*one) for one in said], table, labels.classes)
+    return [_grade(*one, labels.grades) for one in said], []
+
+
+def _classes(said: Sequence[str], table: Path, classes: int) -> tuple[list[int], list[str]]:
+    """Numbers of labels and names of their classes: sorted; whole numbers by size, "2.0" as 2.
+
+    InputError unless there are ``classes`` of them.
+    """
+    whole = [_whole(text) for text in said]
+    keys: list[Any] = [*said] if None in whole else whole
+    count = Counter(keys)
+    names = sorted(count)
+    if len(names) != classes:
+        listed = few([f"{name} ({count[name]} image{'s' * (count[name] > 1)})" for name in names])
+        raise InputError(f"{table}: {len(names)} classes found, {listed}, but CLASSES = {classes}; "
+                         f"correct the labels, or give --classes {len(names)}")
+    number = {name: place for place, name in enumerate(names)}
+    return [number[key] for key in keys], [str(name) for name in names]
+
+
+def _class(table: Path, line: int | None, text: str | None) -> str:
+    """A class's name in one spelling of letters and spaces; InputError for none."""
+    name = " ".join(unicodedata.normalize("NFC", text or "").split())
+    if not name:
+        raise InputError(f"{table}, line {line}: no class; fill it in, or take the row out: the "
+                         "image is then an unlabelled one")
+    return name
+
+
+def _whole(text: str) -> int | None:
+    """A text as a whole number, None for another ("2.0" or "2,0" is one, as in spreadsheets)."""
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
 
 
 def _grade(table: Path, line: int | None, text: str | None, grades: int) -> int:
-    """The grade as a whole number in range ("2.0" or "2,0" is one, as spreadsheets write it)."""
-    try:
-        value = float((text or "").replace(",", "."))
-    except ValueError:
-        value = float("nan")
-    if value not in range(grades):
+    """The grade as a whole number in range; of a folder without a line."""
+    value = _whole(text or "")
+    if value is None or value not in range(grades):
         place, remedy = (f"{table}, line {line}", "correct the row, set GRADES, or take the row "
                          "out: the image is then an unlabelled one")
         if line is None:
-            place, remedy = str(table / (text or "")), "rename the folder, or set GRADES"
+            place, remedy = str(table), "rename the folder, or set GRADES"
+        names = "; names take --classes" if value is None and text else ""
         raise InputError(f"{place}: grade {text!r} found, a whole number from 0 to "
-                         f"{grades - 1} expected; {remedy}")
-    return int(value)
+                         f"{grades - 1} expected; {remedy}{names}")
+    return value
 
 
 def _check_sources(table: Path, labelled: list[Source], rest: list[Source]) -> None:
@@ -210,7 +275,9 @@ def _check_sources(table: Path, labelled: list[Source], rest: list[Source]) -> N
         if other is source:
             continue
         if source.labelled:
-            raise InputError(f"{table}: {source.id} has more than one row; each id must be unique")
+            raise InputError(f"{table}: {source.id} has more than one " + (
+                f"image ({other.image}, {source.image})" if table.is_dir() else "row")
+                + "; each id must be unique")
         raise InputError(f"{source.image}: has the same id as {other.image}; each id must be "
                          "unique, rename one of them")
 
@@ -234,7 +301,7 @@ def preprocess(source: Source, *, resolution: int) -> Prepared:
 
     RGB, box of the retina, resized with antialiasing so that its longer side is R, padded with
     black to a square. Facts: shape and retina (width, height in pixels), pixels (digest), truth
-    (the grade) and contains ([the grade]).
+    (the number of the grade or class) and contains ([it]).
     """
     image = read_image(source.image)
     pixels = np.asarray(image)
@@ -270,5 +337,5 @@ def retina_box(pixels: Bytes, file: Path) -> tuple[int, int, int, int]:
 
 
 def strata(cache: Cache) -> dict[str, int]:
-    """Grade of each labelled case."""
+    """Grade or class of each labelled case, by number."""
     return {case: fact["truth"] for case, fact in cache.facts.items() if "truth" in fact}

@@ -1,4 +1,4 @@
-"""DenseNet-121 (Huang et al. 2017; torchvision's wiring) and the head that grades; knows no tasks.
+"""DenseNet-121 (Huang et al. 2017; torchvision's wiring) and the head that answers; knows no tasks.
 
 Images are (B, 3, H, W). With the default width and depth the encoder has 6,953,856 parameters,
 randomly initialised; imagenet() has weights learnt on photographs of other things, for an arm.
@@ -22,7 +22,7 @@ SMALLEST = 29             # pixels a side; below it the last pooling has nothing
 EPS = 1e-3                # BatchNorm of the head; official code (Keras)
 DROPOUT = 0.5             # official code
 STEP_BYTES = 5000         # activations of a training step, per pixel, float32 (counted)
-HIDDEN = 1024             # of the grading head; official code
+HIDDEN = 1024             # of the head; official code
 DECODED = (128, 64, 32, 16, 16)  # channels of the decoder at each doubling
 IMAGENET = DenseNet121_Weights.IMAGENET1K_V1
 
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
 
 
 class Grader(nn.Module):
-    """Encoder and grading head: images (B, 3, H, W) -> ordinal logits (B, classes)."""
+    """Encoder and head: images (B, 3, H, W) -> a logit a grade or class (B, classes)."""
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
@@ -113,6 +113,6 @@ class Grader(nn.Module):
                             dense(HIDDEN, classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logit k says that the grade is at least k: (B, classes)."""
+        """Logit k says that the grade is at least k, or is that of class k: (B, classes)."""
         logits: Tensor = self.head(self.encoder(images))
         return logits

@@ -1,13 +1,16 @@
-"""Grade new images with what exp.py has trained; a CSV, and where the network looked.
+"""Grade or classify new images with what exp.py has trained; a CSV, and where the network looked.
 
     python code/2d/predict.py --run results/2d/<dataset>/finetune/simclr/fraction100/seed0 \\
         IMAGES --to OUT
     ... --run .../seed0 --run .../seed1          several runs: the mean of their probabilities
     ... --heat                                   also OUT/<image>.png: Grad-CAM beside the image
 
-IMAGES: files (png, jpg, tif) or folders of them. OUT/predictions.csv: the grade; the expected
-grade; for every grade k but 0 the probability that the grade is at least k. Images that it has
-already are left out, so that the same command goes on after a stop. Not for clinical use.
+IMAGES: files (png, jpg, tif) or folders of them. OUT/predictions.csv of grades: the grade; the
+expected grade; for every grade k the probability that the grade is at least k. The grade is the
+number of these above one half, less one, but never below 0: at_least_0 is near 1 in a trained
+network, and in one that is hardly trained it may lower the grade. Of classes without an order: the
+class, its number (their names sorted, from 0), the probability of each. Images that it has already
+are left out, so that the same command goes on after a stop. Not for clinical use.
 """
 
 import argparse
@@ -34,7 +37,7 @@ from common.predict import command, overlay
 from common.predict.command import Ensemble
 from common.runs.trained import Trained
 
-ALIKE = ("RESOLUTION", "GRADES")
+ALIKE = ("RESOLUTION", "GRADES", "CLASSES")
 TABLE = "predictions.csv"  # in OUT
 BATCH = 16  # images at a time
 
@@ -61,7 +64,7 @@ def main() -> int:
         for names, images in read(left, networks, wrong):
             notes = [networks.note(left[name]) for name in names]
             named = list(zip(names, notes, strict=True))
-            for name, row in zip(names, graded(networks, asked, named, images), strict=True):
+            for name, row in zip(names, answered(networks, asked, named, images), strict=True):
                 if name not in there:
                     writer.writerow(row)
             file.flush()
@@ -72,13 +75,38 @@ def main() -> int:
 def network(trained: Trained) -> model.Grader:
     """The DenseNet of a run with its head, without its weights."""
     s = trained.settings
-    return model.Grader(model.Encoder(s["BLOCKS"], s["GROWTH"]), s["GRADES"])
+    return model.Grader(model.Encoder(s["BLOCKS"], s["GROWTH"]),
+                        s.get("CLASSES") or s["GRADES"])
+
+
+def ordered(networks: Ensemble) -> bool:
+    """Whether they grade; else their classes have no order."""
+    return not networks.first.settings.get("CLASSES")
 
 
 def columns_of(networks: Ensemble) -> list[str]:
     """Of the table."""
-    grades = range(1, len(networks.first.classes))
-    return ["image", "grade", "expected", *(f"at_least_{grade}" for grade in grades), "note"]
+    names = networks.first.classes
+    answer = of_grades if ordered(networks) else partial(of_classes, names)
+    return ["image", *answer(torch.zeros(len(names))), "note"]
+
+
+def of_grades(at_least: Tensor) -> dict[str, object]:
+    """What the table says of an image, from P(grade >= k) of every k: (grades,).
+
+    The grade as exp.py decodes it, from every column that is shown: above one half, less one.
+    """
+    return {"grade": max(0, int((at_least > 0.5).sum()) - 1),
+            "expected": f"{float(at_least[1:].sum()):.4f}",
+            **{f"at_least_{grade}": f"{float(value):.4f}" for grade, value in enumerate(at_least)}}
+
+
+def of_classes(names: Sequence[str], shares: Tensor) -> dict[str, object]:
+    """What the table says of an image, from the probability of every class: (classes,)."""
+    number = int(shares.argmax())
+    return {"class": names[number], "number": number,
+            **{f"probability_{name}": f"{float(value):.4f}"
+               for name, value in zip(names, shares, strict=True)}}
 
 
 def heat_file(asked: argparse.Namespace, name: str) -> Path:
@@ -149,33 +177,32 @@ def read(files: Mapping[str, Path], networks: Ensemble, wrong: list[str]
             names, images = [], []
 
 
-def graded(networks: Ensemble, asked: argparse.Namespace, named: Sequence[tuple[str, str]],
-           images: Tensor) -> list[dict[str, object]]:
+def answered(networks: Ensemble, asked: argparse.Namespace, named: Sequence[tuple[str, str]],
+             images: Tensor) -> list[dict[str, object]]:
     """A row an image, and its heat map where asked for; ``named``: names and notes."""
-    shown = images.to(networks.device).float() / 255
+    shown, grades = images.to(networks.device).float() / 255, ordered(networks)
     with torch.inference_mode():
-        at_least = torch.stack([one(shown).float().sigmoid() for one in networks.networks]
-                               ).mean(0).cpu()  # (B, grades), the first of them always there
-    if not at_least.isfinite().all():
+        logits = [one(shown).float() for one in networks.networks]
+        shares = torch.stack([one.sigmoid() if grades else one.softmax(1) for one in logits]
+                             ).mean(0).cpu()  # (B, labels); of grades that it is at least each
+    if not shares.isfinite().all():
         raise InputError(f"{networks.first.file}: its network answers with what is no number; "
                          "train the run again")
-    grades = ((at_least > 0.5).sum(1) - 1).clamp(0, at_least.shape[1] - 1)
     if asked.heat:
-        for (name, note), image, heat in zip(named, images, heat_maps(networks, shown),
-                                             strict=True):
+        heats = heat_maps(networks, shown, None if grades else shares.argmax(1))
+        for (name, note), image, heat in zip(named, images, heats, strict=True):
             overlay.save(overlay.warm(image.permute(1, 2, 0).numpy(), heat.numpy()),
                          heat_file(asked, name), note)
-    return [{"image": name, "grade": int(grade), "expected": f"{float(row[1:].sum()):.4f}",
-             **{f"at_least_{number}": f"{float(value):.4f}" for number, value
-                in enumerate(row[1:], 1)}, "note": note}
-            for (name, note), grade, row in zip(named, grades, at_least, strict=True)]
+    answer = of_grades if grades else partial(of_classes, networks.first.classes)
+    return [{"image": name, **answer(row), "note": note}
+            for (name, note), row in zip(named, shares, strict=True)]
 
 
-def heat_maps(networks: Ensemble, images: Tensor) -> Tensor:
+def heat_maps(networks: Ensemble, images: Tensor, classes: Tensor | None = None) -> Tensor:
     """Grad-CAM of the expected grade, 0 to 1: (B, 3, H, W) -> (B, H, W), the mean of the networks.
 
     Selvaraju et al. 2017: the last maps, weighted by the mean gradient of each, rectified. What
-    raises the grade is warm.
+    raises the grade is warm; with ``classes``, a class an image, (B,), what raises its logit.
     """
     total = images.new_zeros(len(images), *images.shape[2:])
     for one in networks.networks:
@@ -184,7 +211,9 @@ def heat_maps(networks: Ensemble, images: Tensor) -> Tensor:
             maps = one.encoder.stages(images)[-2]
         maps.requires_grad_()
         logits = one.head(F.adaptive_avg_pool2d(maps, 1).flatten(1))
-        gradient, = torch.autograd.grad(logits[:, 1:].sigmoid().sum(), maps)
+        explained = (logits[:, 1:].sigmoid().sum() if classes is None
+                     else logits.gather(1, classes.to(logits.device)[:, None]).sum())
+        gradient, = torch.autograd.grad(explained, maps)
         cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu().detach()
         cam = F.interpolate(cam, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
         total += cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-12)

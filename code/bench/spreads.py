@@ -24,22 +24,28 @@ from common.stats.measures import Measure, kappa_of, mean_of
 LEAST = 4  # degrees of freedom, arms times seeds less one, under which a spread is a guess
 
 
-def headline(run: Json) -> Measure:
-    """The measure that a study reports first."""
-    grades = len(run["classes"])
-    return kappa_of("kappa", "", grades) if run["metric"] == "kappa" else mean_of(run["metric"], "")
+def measures(run: Json) -> list[Measure]:
+    """The measure that a study reports first; of grades also the one of classes in no order.
+
+    (No study of such classes is published: a new one expects the spreads that these runs have.)
+    """
+    classes = len(run["classes"])
+    unweighted = kappa_of("unweighted_kappa", "", classes, ordered=False)
+    return {"kappa": [kappa_of("kappa", "", classes), unweighted],
+            unweighted.name: [unweighted]}.get(run["metric"], [mean_of(run["metric"], "")])
 
 
-def spreads(records: Records) -> Json | None:
+def spreads(records: Records, measure: Measure | None = None) -> Json | None:
     """What is known of one study; None if it has no interval, or too few runs for its spread."""
     runs = records.finetune
     arms = {run["task"] for run in runs if run["task"] != BASELINE and not is_control(run["task"])}
     if len(arms) * (len({run["seed"] for run in runs}) - 1) < LEAST:
         return None
-    found = spreads_of(runs, headline(runs[0]), str(records.folder.relative_to(ROOT / "results")))
+    measure = measure or measures(runs[0])[0]
+    found = spreads_of(runs, measure, str(records.folder.relative_to(ROOT / "results")))
     if not found or runs[0]["generated"]:
         return None
-    return {"dataset": records.dataset, "metric": runs[0]["metric"], "study": found[0].study,
+    return {"dataset": records.dataset, "metric": measure.name, "study": found[0].study,
             "spreads": [[one.fraction, one.labelled, round(one.runs, 5), round(one.cases, 4)]
                         for one in found]}
 
@@ -48,10 +54,11 @@ def known() -> list[Json]:
     """Every study, the largest of a data set alone."""
     paths = sorted((ROOT / "results/published").rglob(published.NAME))
     studies = sorted(map(published.read, paths), key=lambda one: -len(one.finetune))
-    best: dict[str, Json] = {}
+    best: dict[tuple[str, str], Json] = {}
     for study in studies:
-        if (found := spreads(study)) is not None:
-            best.setdefault(study.dataset, found)
+        for measure in measures(study.finetune[0]):
+            if (found := spreads(study, measure)) is not None:
+                best.setdefault((study.dataset, measure.name), found)
     return [best[name] for name in sorted(best)]
 
 

@@ -74,7 +74,7 @@ def check(name: str, tasks: Mapping[str, Any], others: Sequence[str], *, decoder
     one that could be handed on.
     """
     if name == FIXMATCH and decoder:
-        raise InputError(f"TASKS: {name}: is for grades, in 2D; take meanteacher")
+        raise InputError(f"TASKS: {name}: is for one label an image, in 2D; take meanteacher")
     if name in FROM_SCRATCH:
         return
     if nothing := [part for part in parts(name) if part in FROM_SCRATCH]:

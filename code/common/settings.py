@@ -32,7 +32,9 @@ PATHS = ("DATA", "RESULTS", "CACHE")  # below the repository; as flags, from whe
 # Constants that reach one stage only. Any other reaches both: the safe default for a new one.
 PRETRAIN = ("PRETEXT_", "UNLABELLED")
 FINETUNE = ("FINETUNE_", "BATCH_SIZE", "EQUAL_STEPS", "VALIDATIONS", "AUGMENT_", "NORM_",
-            "GRADES")
+            "GRADES", "CLASSES")
+# Constants of later versions at what all runs had before: an identity then does not name them.
+LATER = (("CLASSES", 0),)
 # Constants on what is handed on: part of a finetuning run's start, which the baseline has none of.
 START = ("WARMUP_", "START_")
 # Of what --paper sets, this stays the demo's under both: it is to take minutes.
@@ -68,7 +70,7 @@ RANGES = {
     "FOLDS": Range(1, 1000), "DRAWS": Range(1, 1000),
     "POOL": Range(1, 101, "a percentage from 1 to 100"),
     "DETECT": Range(0, 2, "a difference of scores; 0: none"),
-    "BLOCKS": Range(1),
+    "BLOCKS": Range(1), "CLASSES": Range(0, 257, "0: ordered grades"),
 }
 CHOICES = {"PRECISION": ("auto", "float32", "bfloat16"), "INTENSITY": ("percentile", "minmax"),
            "LAYOUT": ("channels_last", "contiguous"), "FINETUNE_SCHEDULE": ("constant", "cosine"),
@@ -145,7 +147,7 @@ class Settings(types.SimpleNamespace):
         """The constants that reach a run of ``stage`` ("pretrain" or "finetune")."""
         other = START + {"pretrain": FINETUNE, "finetune": PRETRAIN}[stage]
         return {name: value for name, value in sorted(vars(self).items())
-                if name not in SCOPE and not name.startswith(other)}
+                if name not in SCOPE and not name.startswith(other) and (name, value) not in LATER}
 
 
 class Parser(argparse.ArgumentParser):
@@ -194,6 +196,9 @@ def from_flags(script: Mapping[str, Any], arguments: Sequence[str] | None = None
     paper = {name: value for name, value in script["PAPER"].items()
              if not (demo and name in DEMO_KEEPS)} if flags.get("PAPER") else {}
     made = {"DEMO": False, "PAPER": False, **known, **demo, **paper, **flags}
+    if "GRADES" in flags and made.get("CLASSES"):
+        raise InputError("--grades is for ordered grades, --classes for classes without an order; "
+                         "give one of them")
     return Settings(PROTOCOL=_protocol(made, script["PAPER"]) if paper else "", **made)
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mutations_card
+import mutations_classes
 import mutations_data
 import mutations_design
 import mutations_exchange
@@ -84,7 +85,7 @@ TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design
                                             mutations_paper, mutations_recipe, mutations_tuning,
                                             mutations_modern, mutations_predict,
                                             mutations_export, mutations_track,
-                                            mutations_inputs)
+                                            mutations_inputs, mutations_classes)
          for tests, rows in part.TABLE.items() for row in rows]
 
 

@@ -181,8 +181,8 @@ TABLE = {
     ],
     "test_snapshots.py::test_grades_are_right_or_wrong_by_sign_not_by_colour_alone": [
         ("examples: right where it is the truth",
-         'RIGHT if grade == int(saved["truth"][row]) else WRONG',
-         'WRONG if grade == int(saved["truth"][row]) else RIGHT'),
+         'RIGHT if said == int(saved["truth"][row]) else WRONG',
+         'WRONG if said == int(saved["truth"][row]) else RIGHT'),
     ],
     "test_tables.py::test_the_gains_that_could_be_shown_are_those_of_the_arms": [
         ("gain: of the arms, without controls",

@@ -28,7 +28,7 @@ TABLE = {
         ("tables: a column that is there twice", "if header.count(wanted) != 1:",
          "if wanted not in header:"),
         ("tables: a CSV wins over folders of numbers",
-         "labelled = None if _tables(folder) else _of_folders", "labelled = _of_folders"),
+         "parts = [] if _tables(folder) else _folders", "parts = _folders"),
         ("photographs: a cut JPEG", "if (last == FILLED).all() and", "if False and"),
         ("photographs: several pages", "        if pages > 1:", "        if False:"),
         ("photographs: 9 to 16 bits", "depth = max(8, int(colours.max()).bit_length())", "depth = 16"),

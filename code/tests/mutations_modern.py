@@ -211,8 +211,8 @@ TABLE = {
         ("fixmatch: sure in every output", "torch.maximum(shares, 1 - shares).min(1)",
          "torch.maximum(shares, 1 - shares).max(1)"),
         ("fixmatch: .95", "CONFIDENT = 0.95 ", "CONFIDENT = 0.9 "),
-        ("fixmatch: over all of the batch", "mean_of((losses * sure).sum(), len(losses))",
-         "mean_of((losses * sure).sum(), int(sure.sum()))"),
+        ("fixmatch: over all of the batch", "mean_of((losses * (sure >= CONFIDENT)).sum(), len(losses))",
+         "mean_of((losses * (sure >= CONFIDENT)).sum(), int((sure >= CONFIDENT).sum()))"),
     ],
     S + "fixmatch_shows_the_labelled_and_both_changes_in_one_batch": [
         ("fixmatch: both changes", "return torch.cat([weak, strong])", "return torch.cat([strong])"),
@@ -222,7 +222,7 @@ TABLE = {
         ("fixmatch: re-lit", "augment.uniform(count, -0.3, 0.3, rng)",
          "augment.uniform(count, -0.01, 0.01, rng)"),
     ],
-    S + "fixmatch_is_for_grades": [
+    S + "fixmatch_is_for_one_label_an_image": [
         ("fixmatch: not in 3D", "if name == FIXMATCH and decoder:", "if False:"),
     ],
     E + "weights_of_runs_say_what_they_have_seen_or_are_refused": [

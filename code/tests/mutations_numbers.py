@@ -68,12 +68,12 @@ TABLE = {
     ],
     "test_metrics.py::test_kappa_by_hand_and_against_a_library": [
         ("kappa is quadratic",
-         "weights = (index[:, None] - index[None, :]) ** 2\n",
-         "weights = abs(index[:, None] - index[None, :])\n"),
+         "predicted, grades), (index[:, None] - index[None, :]) ** 2)",
+         "predicted, grades), abs(index[:, None] - index[None, :]))"),
         ("kappa has fixed labels",
-         "observed = confusion(truth, predicted, grades).astype(float)",
-         "observed = confusion(*(np.unique([truth, predicted], "
-         "return_inverse=True)[1].reshape(2, -1)), grades).astype(float)"),
+         "_kappa(confusion(truth, predicted, grades), (",
+         "_kappa(confusion(*(np.unique([truth, predicted], "
+         "return_inverse=True)[1].reshape(2, -1)), grades), ("),
         ("kappa of a constant is 0",
          "disagreement) if disagreement else 0.0", "disagreement) if disagreement else 1.0"),
     ],

@@ -110,9 +110,9 @@ TABLE = {
     ],
     GRADES + "grades_are_those_of_the_study": [
         ("predict: a grade is what is likelier than not, less one",
-         "grades = ((at_least > 0.5).sum(1) - 1)", "grades = (at_least > 0.5).sum(1)"),
-        ("predict: the expected grade", 'f"{float(row[1:].sum()):.4f}"',
-         'f"{float(row.sum()):.4f}"'),
+         "max(0, int((at_least > 0.5).sum()) - 1)", "int((at_least > 0.5).sum())"),
+        ("predict: the expected grade", 'f"{float(at_least[1:].sum()):.4f}"',
+         'f"{float(at_least.sum()):.4f}"'),
     ],
     GRADES + "a_table_goes_on_after_a_stop_and_bad_images_are_named": [
         ("predict: a row that was cut goes",
@@ -126,7 +126,6 @@ TABLE = {
         ("predict: heat is rectified", ".sum(1, keepdim=True).relu().detach()",
          ".sum(1, keepdim=True).abs().detach()"),
         ("predict: heat is of the expected grade",
-         "torch.autograd.grad(logits[:, 1:].sigmoid().sum(), maps)",
-         "torch.autograd.grad(logits[:, :1].sigmoid().sum(), maps)"),
+         "(logits[:, 1:].sigmoid().sum() if", "(logits[:, :1].sigmoid().sum() if"),
     ],
 }

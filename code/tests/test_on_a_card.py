@@ -20,6 +20,7 @@ from test_contract import TASKS, TREES, batch_of, encoder_of, parts_of, task_of
 from torch import Tensor, nn
 
 from common.data import cache as arrays
+from common.downstream.classification import Classification
 from common.downstream.grading import Grading
 from common.downstream.segmentation import Segmentation
 from common.errors import RunFailed
@@ -32,7 +33,7 @@ from common.tasks import augment
 from common.tasks.batches import Cases, generator
 from common.tasks.contract import Batch
 
-ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading")]
+ALL = [*TASKS, ("3d", "segmentation"), ("2d", "grading"), ("2d", "classification")]
 RECIPE = Recipe(seed=3, epochs=3, steps=2, batch_size=2, lr=1e-3, clip=1.0, warmup=1)
 
 
@@ -67,8 +68,9 @@ def model_and_task(tree: str, name: str) -> tuple[nn.Module, Any]:
     task: Any
     if name == "segmentation":
         model, task = networks.UNet(encoder, 2), Segmentation(["background", "organ"])
-    elif name == "grading":
-        model, task = networks.Grader(encoder, 5), Grading(5, flipped)
+    elif name in ("grading", "classification"):
+        model = networks.Grader(encoder, 5)
+        task = (Grading if name == "grading" else Classification)(5, flipped)
     else:
         task = _task(tree, name)
         views, _ = task.prepare(batch_of(tree), generator(0, "views"), training=False)
@@ -132,7 +134,7 @@ def test_a_task_trains_on_a_card_without_a_wait_and_as_on_the_cpu(
 
 @pytest.mark.parametrize(("tree", "name"), [
     (tree, name) for tree, name in ALL  # the joint arms have every plain task in them
-    if "+" in name or "_" in name or name in ("segmentation", "grading")])
+    if "+" in name or "_" in name or name in ("segmentation", "grading", "classification")])
 def test_a_task_trains_on_a_card_in_bfloat16(tree: str, name: str, machine: Machine) -> None:
     cases = cases_of(tree, CARD, held=CARD)
     _, _, loss = step(tree, name, cases, replace(RECIPE, precision="bfloat16"))

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from commands import Result, Trial, alone, call
 from PIL import Image
 from torch.nn import functional as F
+
+from common.downstream.grading import Grading
 
 RUN = "finetune/rotation/fraction100/seed0"
 
@@ -34,9 +37,23 @@ def test_grades_are_those_of_the_study(trial_2d: Trial, tmp_path: Path) -> None:
     for case, figures in json.loads((run / "scores.json").read_text())["cases"].items():
         assert int(found[case]["grade"]) == figures["predicted"]
     for row in found.values():
-        at_least = [float(row[f"at_least_{number}"]) for number in range(1, 5)]
-        assert float(row["expected"]) == pytest.approx(sum(at_least), abs=3e-4)
+        at_least = [float(row[f"at_least_{number}"]) for number in range(5)]
+        assert float(row["expected"]) == pytest.approx(sum(at_least[1:]), abs=3e-4)
+        assert int(row["grade"]) == max(0, sum(one > 0.5 for one in at_least) - 1)
         assert all(0 <= one <= 1 for one in at_least) and row["note"].startswith("Not for clinical")
+
+
+def test_the_grade_follows_from_the_columns_that_are_shown() -> None:
+    with alone("2d"):
+        import predict as script
+    logits = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    grades = Grading(5, lambda images, rng: images).decode(logits)  # as exp.py scores a test case
+    assert (logits[:, 0] < 0).any()  # hardly trained: not even sure of at least 0
+    for row, grade in zip(logits.sigmoid(), grades, strict=True):
+        shown = script.of_grades(row)
+        columns = [float(value) for name, value in shown.items() if name.startswith("at_least_")]
+        assert shown["grade"] == int(grade) == max(0, sum(one > 0.5 for one in columns) - 1)
+        assert len(columns) == 5
 
 
 def test_a_table_goes_on_after_a_stop_and_bad_images_are_named(trial_2d: Trial, tmp_path: Path
@@ -83,7 +100,8 @@ def test_heat_is_grad_cam_of_the_expected_grade(trial_2d: Trial, tmp_path: Path)
         found = script.heat_maps(Ensemble([one], [network], torch.device("cpu")), images)
         with torch.no_grad():
             maps = network.encoder.stages(images)[-2]
-            gradient = by_differences(network, maps)
+            gradient = gradient_of(lambda logits: logits[:, 1:].sigmoid().double().sum(1), network,
+                                   maps)
     assert maps.shape[2:] == (3, 3)
     cam = (gradient[:, :, None, None] * maps).sum(1).relu()
     wanted = F.interpolate(cam[:, None], (96, 96), mode="bilinear", align_corners=False)[:, 0]
@@ -91,14 +109,15 @@ def test_heat_is_grad_cam_of_the_expected_grade(trial_2d: Trial, tmp_path: Path)
     assert found == pytest.approx(wanted, abs=0.02) and wanted.min() < 0.9
 
 
-def by_differences(network: Any, maps: torch.Tensor) -> torch.Tensor:
-    """The mean gradient of the expected grade by every channel, (B, C), by finite differences."""
-    def expected(values: torch.Tensor) -> torch.Tensor:
-        return network.head(values.mean((2, 3)).double().float())[:, 1:].sigmoid().double().sum(1)
+def gradient_of(answer: Callable[[torch.Tensor], torch.Tensor], network: Any, maps: torch.Tensor
+                ) -> torch.Tensor:
+    """The mean gradient of an answer (B,) by every channel, (B, C), by finite differences."""
+    def said(values: torch.Tensor) -> torch.Tensor:
+        return answer(network.head(values.mean((2, 3)).double().float()))
     step = 1e-2
     columns = []
     for channel in range(maps.shape[1]):
         change = torch.zeros_like(maps)
         change[:, channel] = step
-        columns.append((expected(maps + change) - expected(maps - change)) / (2 * step))
+        columns.append((said(maps + change) - said(maps - change)) / (2 * step))
     return torch.stack(columns, 1).float() / maps[0, 0].numel()

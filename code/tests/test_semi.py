@@ -166,6 +166,7 @@ def test_nothing_can_be_joined_to_it(name: str) -> None:
 
 def test_fixmatch_learns_what_it_is_sure_of_from_strong_changes(tmp_path: Path) -> None:
     fit = made(tmp_path, semi.FixMatch, unlabelled=POOL)
+    fit.downstream = Grading(2, lambda views, rng: views)
     weak = torch.tensor([[4.0, -4.0], [4.0, 1.0], [3.5, 3.5]])  # sure, not sure of one, sure
     strong = torch.tensor([[1.0, 0.5], [-9.0, 9.0], [0.0, 2.0]], requires_grad=True)
     both = torch.cat([weak.requires_grad_(), strong])
@@ -185,6 +186,7 @@ def test_fixmatch_learns_what_it_is_sure_of_from_strong_changes(tmp_path: Path) 
 def test_fixmatch_shows_the_labelled_and_both_changes_in_one_batch(tmp_path: Path) -> None:
     fit = made(tmp_path, semi.FixMatch, unlabelled=POOL)
     fit.downstream.weak_and_strong = fit.downstream.pair
+    fit.downstream.own_answer = Grading(3, lambda views, rng: views).own_answer
     sizes: list[int] = []
     fit.model.encoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     fit.start()
@@ -205,9 +207,9 @@ def test_strong_changes_relight_and_hide_a_box() -> None:
     assert min(flat) > 0.05 and max(flat) < 0.28 and len({*flat}) > 10  # sides of 1/4 to 1/2
 
 
-def test_fixmatch_is_for_grades() -> None:
+def test_fixmatch_is_for_one_label_an_image() -> None:
     check("fixmatch", {}, ["baseline"], decoder=False)
-    with pytest.raises(InputError, match="fixmatch: is for grades, in 2D; take meanteacher"):
+    with pytest.raises(InputError, match="fixmatch: is for one label an image, in 2D; take mean"):
         check("fixmatch", {}, ["baseline"], decoder=True)
 
 

@@ -100,6 +100,25 @@ def test_of_every_grade_one_right_and_the_worst_mistake() -> None:
     assert examples.kept(saved, curves_of(runs)) == [0, 3, 4]
 
 
+def test_classes_without_an_order_have_names_and_no_worst_mistake() -> None:
+    saved = {"ids": np.array(list("stuv")), "tasks": np.array(["baseline"]),
+             "fraction": np.array(5), "seed": np.array(0), "truth": np.array([0, 0, 0, 1]),
+             "predicted": np.array([[1, 2, 0, 1]]), "images": np.zeros((4, 8, 8, 3), np.uint8)}
+    one = {**run("baseline", 0, 0.3, {}), "resolution": 16, "classes": ["a$b", "c" * 30, "d"],
+           "identity": {"settings": {"CLASSES": 3}}}
+    saved["runs"] = np.array([one["digest"]])
+    curves = curves_of([one])
+    curves.dataset, curves.generated, curves.missing = "x", False, []  # type: ignore[misc]
+    assert examples.choose_grades(saved, curves).grids == {"right": [2, 3, None],
+                                                           "wrong": [0, None, None]}
+    with caught() as figures:
+        examples.grades(saved, curves, Path("examples_x.png"))
+    said = texts(figures["examples_x.png"])
+    cut = f"{'c' * 15}…"
+    for words in (r"true a\$b", f"baseline: {cut} ✗", f"baseline: {cut} ✓", "predicted classes"):
+        assert words in said, (words, said)
+
+
 def test_the_edges_of_a_class_go_round_its_voxels() -> None:
     inside = np.zeros((4, 5), bool)
     inside[1, 2:4] = True  # x from 1.5 to 3.5, y from .5 to 1.5

@@ -1,4 +1,6 @@
-"""Dice, quadratic-weighted kappa and accuracy, from counts; plain numpy."""
+"""Dice, kappa, accuracy and macro-F1, from counts; plain numpy."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,14 +45,34 @@ def quadratic_weighted_kappa(truth: ArrayLike, predicted: ArrayLike, grades: int
     The labels are fixed because a grade missing from a sample would change the weights. When the
     expected disagreement is zero (both constant and equal) there is no agreement beyond chance: 0.
     """
-    observed = confusion(truth, predicted, grades).astype(float)
     index = np.arange(grades)
-    weights = (index[:, None] - index[None, :]) ** 2
-    expected = np.outer(observed.sum(1), observed.sum(0)) / observed.sum()
-    disagreement = (weights * expected).sum()
-    return float(1 - (weights * observed).sum() / disagreement) if disagreement else 0.0
+    return _kappa(confusion(truth, predicted, grades), (index[:, None] - index[None, :]) ** 2)
+
+
+def unweighted_kappa(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
+    """Cohen's kappa of classes in no order, every mistake as bad as another (Cohen 1960).
+
+    Labels are fixed, and 0 where no disagreement is expected, as above.
+    """
+    return _kappa(confusion(truth, predicted, classes), 1 - np.eye(classes))
+
+
+def macro_f1(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
+    """F1 of every class, 2 TP / (2 TP + FP + FN), their mean; labels fixed to 0..classes-1.
+
+    A class that neither truth nor prediction has counts as 0 (scikit-learn's zero_division=0).
+    """
+    return float(np.nan_to_num(dice(truth, predicted, classes)).mean())
 
 
 def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
     """Share of predictions equal to the truth."""
     return float(np.mean(np.asarray(truth) == np.asarray(predicted)))
+
+
+def _kappa(table: NDArray[np.int64], weights: NDArray[Any]) -> float:
+    """1 - disagreement over that expected by chance, of a confusion; 0 where none is expected."""
+    observed = table.astype(float)
+    expected = np.outer(observed.sum(1), observed.sum(0)) / observed.sum()
+    disagreement = (weights * expected).sum()
+    return float(1 - (weights * observed).sum() / disagreement) if disagreement else 0.0

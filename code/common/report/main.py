@@ -136,6 +136,8 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
     data, name = curves.of(found, measures, target=target), found.dataset
     key, read_others = tree.published.get(name.removesuffix(records.PAPER) if compared else "",
                                           ("", list))
+    if key not in {measure.name for measure in measures}:  # none, or of another score
+        key, read_others = "", list
     if compared and not key:
         print(f"{name}: no published curves to compare with (there are some for "
               f"{' and '.join(tree.published)})")

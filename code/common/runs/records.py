@@ -234,6 +234,11 @@ def share_of(run: Json) -> int:
     return int(run.get("identity", run).get("pool", 100))
 
 
+def unordered(run: Json) -> bool:
+    """Whether a finetuning run's classes have no order (CLASSES of 2D); earlier ones are grades."""
+    return bool(run.get("identity", {}).get("settings", {}).get("CLASSES"))
+
+
 def of_share(runs: Iterable[Json], pool: int = 100) -> list[Json]:
     """The records of the runs from ``pool`` percent of the pool."""
     return [run for run in runs if share_of(run) == pool]

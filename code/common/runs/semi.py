@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from common.machine import parallel
 from common.runs.training import Fit, autocast, loss_of
@@ -114,8 +113,7 @@ class MeanTeacher(Beside):
 class FixMatch(Beside):
     """What the network is sure of in a weakly changed image it has to say of a strong change of it.
 
-    Of grades: sure is an answer whose every ordinal output is. Source: Sohn et al. 2020; as many
-    unlabelled images as labelled ones.
+    Source: Sohn et al. 2020; as many unlabelled images as labelled ones.
     """
 
     passes, held = 3.0, 3
@@ -129,11 +127,8 @@ class FixMatch(Beside):
     def also(self, outputs: Tensor) -> Tensor:
         """Cross-entropy of the strongly changed, where the weakly changed are sure."""
         weak, strong = outputs.float().chunk(2)
-        shares = weak.sigmoid()
-        sure = torch.maximum(shares, 1 - shares).min(1).values >= CONFIDENT  # (B,)
-        losses = F.binary_cross_entropy_with_logits(strong, (shares > 0.5).float(),
-                                                    reduction="none").mean(1)
-        return WEIGHT * mean_of((losses * sure).sum(), len(losses))
+        sure, losses = self.downstream.own_answer(weak, strong)
+        return WEIGHT * mean_of((losses * (sure >= CONFIDENT)).sum(), len(losses))
 
 
 KINDS: dict[str, type[Beside]] = {"meanteacher": MeanTeacher, "fixmatch": FixMatch}

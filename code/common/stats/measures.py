@@ -6,7 +6,7 @@ serves the mean of per-case values, a Dice of pooled voxels and kappa alike.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -50,17 +50,14 @@ def mean_of(key: str, label: str, *, most: float = 1.0) -> Measure:
                    bounds=(0.0, most))
 
 
-def kappa_of(name: str, label: str, grades: int) -> Measure:
+def kappa_of(name: str, label: str, grades: int, *, ordered: bool = True) -> Measure:
     """Return quadratic-weighted kappa of the cases' ``truth`` and ``predicted``, 0..grades-1.
 
-    The same definition as metrics.quadratic_weighted_kappa, over any number of resamples at once.
+    Of classes in no order (not ``ordered``) it is unweighted: one mistake is as bad as another.
+    The same definitions as in metrics.py, over any number of resamples at once.
     """
     index = np.arange(grades)
-    weights = (index[:, None] - index[None, :]) ** 2.0
-
-    def contributions(cases: Sequence[Case]) -> Floats:
-        pairs = [case["truth"] * grades + case["predicted"] for case in cases]
-        return np.eye(grades * grades)[pairs]  # (cases, grades^2): one pair each
+    weights = (index[:, None] - index[None, :]) ** 2.0 if ordered else 1 - np.eye(grades)
 
     def combine(sums: Floats) -> Floats:
         observed = sums.reshape(*sums.shape[:-1], grades, grades)
@@ -69,7 +66,24 @@ def kappa_of(name: str, label: str, grades: int) -> Measure:
         seen = (weights * observed).sum((-2, -1))
         return np.where(disagreement > 0, 1 - _ratio(seen, disagreement), 0.0)
 
-    return Measure(name, label, contributions, combine, bounds=(-1.0, 1.0))
+    return Measure(name, label, partial(_pairs, grades), combine, bounds=(-1.0, 1.0))
+
+
+def macro_f1_of(name: str, label: str, classes: int) -> Measure:
+    """Return the mean over ``classes`` of F1; 0 for one that neither truth nor prediction has."""
+
+    def combine(sums: Floats) -> Floats:
+        table = sums.reshape(*sums.shape[:-1], classes, classes)
+        right = np.diagonal(table, axis1=-2, axis2=-1)
+        return np.nan_to_num(_ratio(2 * right, table.sum(-1) + table.sum(-2))).mean(-1)
+
+    return Measure(name, label, partial(_pairs, classes), combine)
+
+
+def _pairs(classes: int, cases: Sequence[Case]) -> Floats:
+    """The pair of truth and prediction of each case: (cases, classes^2)."""
+    pairs = [case["truth"] * classes + case["predicted"] for case in cases]
+    return np.eye(classes * classes)[pairs]
 
 
 def accuracy_of(name: str, label: str) -> Measure:

@@ -4,7 +4,7 @@ Beside the baseline stands the arm that was best on validation.
 Predictions are shown of runs whose records are those that they were made of, and of no others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from common.arms import BASELINE, is_control
 from common.files import Json
 from common.report.curves import Curves
 from common.report.figures.style import STYLE, WIDTH, bare, footing, heading, scale, write
+from common.runs.records import unordered
 
 CLASSES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito 2008
+LETTERS = 64  # of 8 points in half of the figure's width, about
 COVER = 0.5  # how much of the image a class hides
 RIGHT, WRONG = ("✓", "#1B7F4B"), ("✗", "#B3261E")
 
@@ -55,8 +57,12 @@ def choose_segmentations(saved: Mapping[str, Array], curves: Curves) -> Choice:
 
 
 def choose_grades(saved: Mapping[str, Array], curves: Curves) -> Choice:
-    """Of every grade the first case that the arm has right, and its worst mistake."""
+    """Of every grade the first case that the arm has right, and its worst mistake.
+
+    Of classes without an order its first mistake: none is worse than another.
+    """
     best, index, _, words = _arms(saved, curves)
+    apart = not unordered(curves.runs[0])
     truth = saved["truth"].astype(int)
     arm = saved["predicted"][index[best or BASELINE]].astype(int)
     right: list[int | None] = []
@@ -64,10 +70,11 @@ def choose_grades(saved: Mapping[str, Array], curves: Curves) -> Choice:
     for grade in range(len(curves.runs[0]["classes"])):
         rows = np.flatnonzero(truth == grade).tolist()
         hits = [row for row in rows if arm[row] == grade]
-        misses = sorted((-abs(arm[row] - grade), row) for row in rows if arm[row] != grade)
+        misses = sorted((-apart * abs(arm[row] - grade), row) for row in rows if arm[row] != grade)
         right.append(hits[0] if hits else None)
         wrong.append(misses[0][1] if misses else None)
-    return Choice(best, index, words, grids={"graded right": right, "worst mistake": wrong})
+    titles = ("graded right", "worst mistake") if apart else ("right", "wrong")
+    return Choice(best, index, words, grids=dict(zip(titles, (right, wrong), strict=True)))
 
 
 def kept(saved: Mapping[str, Array], curves: Curves) -> list[int]:
@@ -169,12 +176,21 @@ def _edges(inside: Array) -> list[tuple[tuple[float, float], tuple[float, float]
 
 
 def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
-    """Of every true grade, a photograph that the best arm grades right, and its worst mistake."""
-    choice = choose_grades(saved, curves)
+    """Of every true grade, a photograph that the best arm grades right, and its worst mistake.
+
+    Of classes one that it has right and one that it takes for another class, with their names.
+    """
+    choice, kind = choose_grades(saved, curves), "grades"
     names = curves.runs[0]["classes"]
+    answers = [*map(str, range(len(names)))]
+    if unordered(curves.runs[0]):
+        names, kind = [_cut(name, len(names)) for name in names], "classes"
+        answers = names
     bars = []
     with plt.rc_context(STYLE):
-        height = 1.1 + 2 * (min((WIDTH - 0.6) / len(names), 2.2) + 0.42)
+        side = min((WIDTH - 0.6) / len(names), 2.2)  # of a panel; what stands below grows with it
+        below = 0.82 + 0.2 * max(0.0, side - 1.6)
+        height = 0.28 + below + 2 * (side + 0.42)
         figure, axes = plt.subplots(2, len(names), squeeze=False, figsize=(WIDTH, height))
         for line, (title, rows) in zip(axes, choice.grids.items(), strict=True):
             for panel, row in zip(line, rows, strict=True):
@@ -184,27 +200,34 @@ def grades(saved: Mapping[str, Array], curves: Curves, path: Path) -> None:
                                transform=panel.transAxes, color="#777777")
                     continue
                 panel.imshow(saved["images"][row])
-                side = curves.runs[0]["resolution"]
-                bars.append(scale(panel, side, most=side))
-                _said(panel, saved, row, choice)
+                pixels = curves.runs[0]["resolution"]
+                bars.append(scale(panel, pixels, most=pixels))
+                _said(panel, saved, row, choice, answers)
             line[0].set_ylabel(title, fontsize=8)
         for panel, name in zip(axes[0], names, strict=True):
             panel.set_title(f"true {name}", fontsize=9)
         figure.subplots_adjust(left=0.05, right=0.985, top=1 - 0.6 / height,
-                               bottom=0.82 / height, wspace=0.06, hspace=0.34)
-        heading(figure, f"{curves.dataset}: predicted grades of test photographs", curves)
+                               bottom=below / height, wspace=0.06, hspace=0.34)
+        heading(figure, f"{curves.dataset}: predicted {kind} of test photographs", curves)
         footing(figure, choice.words, f"{RIGHT[0]} right, {WRONG[0]} wrong; bar: {bars[0]} pixels "
                 "of the network's input.")
         write(figure, path)
 
 
-def _said(panel: Axes, saved: Mapping[str, Array], row: int, choice: Choice) -> None:
-    """The baseline's and the best arm's grade of a photograph, right or wrong."""
+def _said(panel: Axes, saved: Mapping[str, Array], row: int, choice: Choice,
+          answers: Sequence[str]) -> None:
+    """The baseline's and the best arm's answer to a photograph, right or wrong."""
     for place, arm in enumerate(dict.fromkeys([BASELINE, choice.best or BASELINE])):
-        grade = int(saved["predicted"][choice.index[arm]][row])
-        sign, colour = RIGHT if grade == int(saved["truth"][row]) else WRONG
-        panel.text(0.5, -0.05 - 0.13 * place, f"{arm}: {grade} {sign}", fontsize=8, color=colour,
-                   ha="center", va="top", transform=panel.transAxes)
+        said = int(saved["predicted"][choice.index[arm]][row])
+        sign, colour = RIGHT if said == int(saved["truth"][row]) else WRONG
+        panel.text(0.5, -0.05 - 0.13 * place, f"{arm}: {answers[said]} {sign}", fontsize=8,
+                   color=colour, ha="center", va="top", transform=panel.transAxes)
+
+
+def _cut(name: str, classes: int) -> str:
+    """A class's name in about half of its panel's width, the sign of formulas as a letter."""
+    most = max(4, LETTERS // max(4, classes))
+    return (name if len(name) <= most else f"{name[:most - 1]}…").replace("$", r"\$")
 
 
 def _overlaid(image: Array, labels: Array | None, classes: int) -> Array:
