@@ -80,8 +80,9 @@ def check(name: str, tasks: Mapping[str, Any], others: Sequence[str], *, decoder
     if nothing := [part for part in parts(name) if part in FROM_SCRATCH]:
         raise InputError(f"TASKS: {name!r}: the {nothing[0]} starts from nothing; nothing can be "
                          "joined to it or follow it")
+    rivals = [arm for arm in SEMI if arm != FIXMATCH or not decoder]
     for part in parts(name):
-        _check_part(part, name, tasks, others)
+        _check_part(part, name, tasks, [*others, *rivals])
     given = suffixes(name)
     if given != [suffix for suffix in SUFFIXES if suffix in given]:
         raise InputError(f"TASKS: {name!r}: only @{STAGES}, @{DECODER} and @{SHUFFLED}, in this "
@@ -98,7 +99,7 @@ def _check_part(part: str, name: str, tasks: Mapping[str, Any], others: Sequence
     """Check one of the tasks that an arm is made of."""
     alone = len(parts(name)) == 1
     if part not in tasks and not (part in others and alone):
-        known = [*others, *SEMI, *tasks]
+        known = [*others, *tasks]
         near = difflib.get_close_matches(part, known, n=1, cutoff=0)
         raise InputError(f"TASKS: unknown task {part!r}; did you mean {near[0]!r}? Known: "
                          f"{' '.join(known)}; pretext tasks may be joined, as rotation+rpl, "

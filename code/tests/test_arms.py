@@ -98,6 +98,14 @@ def test_odd_names_of_arms_are_refused(name: str, message: str) -> None:
         arms.check(name, {**pretexts, "oracle": Supervised}, ["mine"], decoder=True)
 
 
+@pytest.mark.parametrize("decoder", [True, False])
+def test_arms_that_are_named_as_known_are_those_of_the_tree(decoder: bool) -> None:
+    with pytest.raises(InputError, match="unknown task 'x'") as refused:
+        arms.check("x", {"rotation": Supervised}, ["mine"], decoder=decoder)
+    known = str(refused.value).partition("Known: ")[2].partition(";")[0].split()
+    assert known == ["mine", "meanteacher", *(["fixmatch"] if not decoder else []), "rotation"]
+
+
 def test_names_of_arms_that_are_taken() -> None:
     for name in ("baseline", "rotation+rpl@stages@shuffled", "oracle@decoder@shuffled", "mine",
                  "mine@shuffled"):
