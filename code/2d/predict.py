@@ -69,7 +69,7 @@ def main() -> int:
                     writer.writerow(row)
             file.flush()
     print(f"written   {table}")
-    return command.ended(len(left), wrong, "image")
+    return command.ended(len(left), wrong, "image", networks.known)
 
 
 def network(trained: Trained) -> model.Grader:
@@ -167,8 +167,10 @@ def read(files: Mapping[str, Path], networks: Ensemble, wrong: list[str]
     for number, (name, file) in enumerate(tqdm(files.items(), unit="image",
                                                disable=len(files) < 2), 1):
         try:
-            images.append(torch.from_numpy(np.ascontiguousarray(prepare(Source(name, file))[0])))
+            image, _, facts = prepare(Source(name, file))
+            images.append(torch.from_numpy(np.ascontiguousarray(image)))
             names.append(name)
+            networks.look(name, facts["pixels"])
         except InputError as error:
             wrong.append(name)
             tqdm.write(f"error: {error}", file=sys.stderr)

@@ -92,11 +92,11 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
     volume = scan.voxels[..., None] if scan.voxels.ndim == 3 else scan.voxels
     scans.check_voxels(source.image, volume, channels, LISTED)
     facts: dict[str, Any] = {"shape": list(volume.shape[:3]), "spacing": scan.spacing,
-                             "pixels": _digest(volume)}
+                             "pixels": digest(volume)}
     label = None
     if source.label is not None:
         label = _read_label(source, scan, classes)
-        facts["truth"] = _digest(label)
+        facts["truth"] = digest(label)
         facts["contains"] = [number for number in range(classes) if (label == number).any()]
         facts["foreground"] = float(np.count_nonzero(label) * np.prod(scan.spacing))
     image, box = seen(volume, source.image, resolution=resolution, intensity=intensity)
@@ -168,7 +168,7 @@ def in_its_grid(canonical: np.ndarray, file: Path, note: str) -> nib.Nifti1Image
     return made
 
 
-def _digest(voxels: np.ndarray) -> str:
+def digest(voxels: np.ndarray) -> str:
     """SHA-256 of voxels in the order of memory, 16 hex digits, without a copy of them."""
     return hashlib.sha256(voxels.T.data).hexdigest()[:16]
 

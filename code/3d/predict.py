@@ -56,7 +56,7 @@ def main() -> int:
     if len(left) < len(scans):
         print(f"kept      {len(scans) - len(left)} of {len(scans)} scans are in {asked.to} "
               "already, from these weights")
-    return command.each(left, partial(predict, with_networks, asked), "scan")
+    return command.each(left, partial(predict, with_networks, asked), "scan", with_networks.known)
 
 
 def network(trained: Trained) -> model.UNet:
@@ -92,6 +92,7 @@ def predict(networks: Ensemble, asked: argparse.Namespace, name: str, scan: Path
     """Write what is asked of a scan; returns the volume of every class."""
     first, note = networks.first, networks.note(scan)
     volume, spacing = loader.read_scan(scan, len(first.about["channels"]))
+    networks.look(name, loader.digest(volume))
     image, box = loader.seen(volume, scan, resolution=first.settings["RESOLUTION"],
                              intensity=first.settings["INTENSITY"])
     probabilities = answer(networks, image)

@@ -58,7 +58,7 @@ TABLE = {
         ("scans: the box includes its last plane",
          "slice(int(inside[0]), int(inside[-1]) + 1)", "slice(int(inside[0]), int(inside[-1]))"),
         ("scans: a digest of the voxels finds duplicates",
-         '"pixels": _digest(volume)}', '"pixels": _digest(volume[:1])}'),
+         '"pixels": digest(volume)}', '"pixels": digest(volume[:1])}'),
     ],
     "test_loader_promises.py::test_the_body_is_what_exceeds_a_twentieth_in_any_channel": [
         ("scans: body above .05 of the scaled intensity", "BODY = 0.05 ", "BODY = 0.5 "),

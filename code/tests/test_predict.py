@@ -266,3 +266,24 @@ def test_runs_and_paths_that_do_not_fit_are_named_in_one_line(
         said = predict(*arguments, "--to", tmp_path / "out")
         assert said.returncode == 2 and len(said.lines) == 1, said
         assert wanted in said.stderr and not (tmp_path / "out").exists()
+
+
+def test_scans_that_a_network_has_learnt_from_are_said(trial: Trial, tmp_path: Path) -> None:
+    run = trial.runs(trial.folder) / RUN
+    folder = trial.data / ("imagesTr" if trial.tree == "3d" else "train_images")
+    splits = json.loads((run.parents[3] / "splits.json").read_text())
+    tested = set(json.loads((run / "scores.json").read_text())["cases"])
+    script = f"{trial.tree}/predict.py"
+    said = call(script, "--run", run, folder, "--to", tmp_path / "all", "--device", "cpu")
+    assert said.returncode == 0, said.stderr
+    every = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    known = len(every) - len(tested)
+    assert splits["val"] and f"note      {known} of {len(every)} " in said.stdout
+    assert "learnt from or was chosen on" in said.stdout
+    of_test = [path for path in every if path.name.split(".")[0] in tested]
+    said = call(script, "--run", run, *of_test, "--to", tmp_path / "test", "--device", "cpu")
+    assert said.returncode == 0 and "learnt from" not in said.stdout and len(of_test) == len(tested)
+    shutil.copy(run / "best.pt", tmp_path)  # nothing beside it says what it has seen
+    said = call(script, "--run", tmp_path / "best.pt", folder, "--to", tmp_path / "alone",
+                "--device", "cpu")
+    assert said.returncode == 0 and "learnt from" not in said.stdout

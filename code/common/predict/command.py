@@ -7,7 +7,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from common.errors import InputError, few
 from common.files import differences, digest
 from common.machine import devices, limits
-from common.runs import checkpoint, trained
+from common.runs import checkpoint, encoders, trained
 from common.runs.trained import Trained
 
 NOTE = "Not for clinical use"
@@ -31,6 +31,7 @@ class Ensemble:
     runs: list[Trained]
     networks: list[nn.Module]  # in evaluation, on the device
     device: torch.device
+    known: list[str] = field(default_factory=list)  # files that some of them have learnt from
 
     @property
     def first(self) -> Trained:
@@ -41,6 +42,16 @@ class Ensemble:
         """What the output of a file says of itself: under 80 letters, as NIfTI has them."""
         tree, content = self.first.about["tree"], hashlib.sha256(file.read_bytes()).hexdigest()
         return f"{NOTE}; code/{tree}/predict.py, weights {self.digest} of {content[:8]}"
+
+    def look(self, name: str, pixels: str) -> None:
+        """Remember a file, by the digest of its image, that one of the networks has seen."""
+        if pixels in self._seen:
+            self.known.append(name)
+
+    @cached_property
+    def _seen(self) -> frozenset[str]:
+        """Digests of all images that the networks have learnt from or were chosen on."""
+        return frozenset[str]().union(*(encoders.seen_by(run.file) for run in self.runs))
 
     @cached_property
     def digest(self) -> str:
@@ -149,7 +160,8 @@ def ensemble(asked: argparse.Namespace, tree: str, make: Callable[[Trained], nn.
     return Ensemble(runs, networks, device)
 
 
-def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], what: str) -> int:
+def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], what: str,
+         known: Sequence[str]) -> int:
     """Do ``work`` for every file and print what it says; status 2 if some could not be used."""
     wrong: list[str] = []
     bar = tqdm(files.items(), unit=what, disable=len(files) < 2)
@@ -163,11 +175,14 @@ def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], wha
         else:
             if said:
                 tqdm.write(f"{what:<9} {name}: {said}")
-    return ended(len(files), wrong, what)
+    return ended(len(files), wrong, what, known)
 
 
-def ended(count: int, wrong: Sequence[str], what: str) -> int:
-    """Say how many files were predicted; the exit status."""
+def ended(count: int, wrong: Sequence[str], what: str, known: Sequence[str]) -> int:
+    """Say how many files were predicted, and which were ``known`` before; the exit status."""
+    if known:
+        print(f"note      {len(known)} of {count} {what}s are among those that the network has "
+              f"learnt from or was chosen on ({few(known)}): they say nothing about new ones")
     print(f"done      {count - len(wrong)} of {count} {what}s. {NOTE}.")
     if wrong:
         print(f"error: {len(wrong)} of {count} {what}s could not be predicted: {few(wrong)}; see "

@@ -216,6 +216,16 @@ def _origin(encoder: Path) -> Path:
     return encoder.with_suffix(".json")
 
 
+def seen_by(weights: Path) -> frozenset[str]:
+    """Digests of the images that a network has learnt from or was chosen on; none if not known."""
+    origin = _origin(weights)
+    if not origin.exists():
+        return frozenset()
+    known = read_json(origin)
+    return frozenset(digest for part in ("learnt from", "chosen on")
+                     for digest in known.get(part, []))
+
+
 def check_origins(files: Mapping[str, Path], pixels: Mapping[str, str], *, val: Sequence[str],
                   test: Sequence[str]) -> None:
     """Check that no encoder has seen a test case, nor has learnt from a validation case.
