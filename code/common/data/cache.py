@@ -52,11 +52,18 @@ class Source:
     label: Path | None = None
     target: int | None = None
     more: tuple[Path, ...] = ()  # files of further channels, where each has its own
+    frame: int | None = None     # of a time series, from 0: the case is this volume of it
 
     @property
     def labelled(self) -> bool:
         """Whether the case has a label of either kind."""
         return self.label is not None or self.target is not None
+
+    @property
+    def place(self) -> Path:
+        """The image as messages name it."""
+        return self.image if self.frame is None else self.image.with_name(
+            f"{self.image.name}, volume {self.frame}")
 
     @property
     def images(self) -> list[Path]:
@@ -289,7 +296,8 @@ def _contents(sources: Sequence[Source], index: Path, workers: int) -> dict[str,
                                  strict=True):
                 known[str(file)] = [*stamps[str(file)], sha]
         write_json(index, known)
-    return {source.id: digest([source.target, *(known[str(file)][3] for file in source.files)])
+    return {source.id: digest([source.target, *(known[str(file)][3] for file in source.files),
+                               *([] if source.frame is None else [source.frame])])
             for source in sources}
 
 
