@@ -52,6 +52,18 @@ TABLE = {
         ("nnU-Net: other endings name a converter", 'how = _converter(file.suffix) or "convert it"',
          'how = "convert it"'),
     ],
+    "test_disks.py": [
+        ("shared memory: full where workers are started", "    with limits.sharing():\n        queue = context.Queue()\n    processes",
+         "    if True:\n        queue = context.Queue()\n    processes"),
+        ("shared memory: full where cases are preprocessed", "with limits.sharing():\n            made", "if True:\n            made"),
+        ("shared memory: a file's disk is another", "if error.filename is not None:\n            raise",
+         "if False:\n            raise"),
+        ("shared memory: NCCL's", "if str(limits.SHARED) in str(error):", "if False:"),
+        ("shared memory: no tensors are sent", "partial(_load_same, file, make_encoder, digest)",
+         "partial(dict, weights)"),
+        ("encoders: what is drawn for names alone changes no other number",
+         "with torch.random.fork_rng(devices=[]):", "if True:"),
+    ],
     "test_terminals.py": [
         ("terminals: who stops reading ends it quietly", "return 128 + signal.SIGPIPE", "return 1"),
         ("terminals: letters that are lacking", 'stream.reconfigure(errors="backslashreplace")', "pass"),

@@ -241,8 +241,10 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
     def pooled(rest: Sequence[Source]) -> Any:
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
-        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
-                                 initializer=_begin, initargs=(os.getpid(),)) as pool:
+        with limits.sharing():
+            made = ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
+                                       initializer=_begin, initargs=(os.getpid(),))
+        with made as pool:
             waiting: list[Future[Prepared]] = []
             for source in rest:
                 with _deaf():

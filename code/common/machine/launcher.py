@@ -16,6 +16,7 @@ import torch
 from torch import distributed as dist
 
 from common.errors import RunFailed, end_with
+from common.machine import limits
 from common.machine.parallel import leads
 
 TIMEOUT = timedelta(hours=1)  # of a wait for other ranks: longer than a validation takes
@@ -41,7 +42,8 @@ def launch(devices: Sequence[torch.device], job: Callable[[torch.device, Report]
     are ended: RunFailed with its reason, or RuntimeError with its traceback for a defect.
     """
     context = get_context("spawn")
-    queue = context.Queue()
+    with limits.sharing():
+        queue = context.Queue()
     with TemporaryDirectory(prefix="ranks-") as folder:
         processes = [context.Process(
             target=_member, daemon=True,

@@ -78,7 +78,8 @@ def _share(study: Study, jobs_of: Jobs, places: Sequence[torch.device], workers:
         Worker(study, jobs_of, places[0], progress.put).work()
         return
     context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
-    queue = context.Queue()
+    with limits.sharing():
+        queue = context.Queue()
     processes = [context.Process(
         target=_in_process,
         daemon=study.settings.RANKS_PER_RUN == 1,  # daemons may not have the ranks as children
@@ -269,5 +270,7 @@ def _reason(run: Run, error: Exception) -> str | None:
         problem = disk_problem(error)
         return f"{run.name}: {problem}" if problem else None
     if isinstance(error, RuntimeError):
+        if str(limits.SHARED) in str(error):  # NCCL's, of ranks on cards
+            return f"{run.name}: {limits.shared_problem('No space left for NCCL')}"
         return f"{run.name}: out of memory; {remedy}" if "allocate memory" in str(error) else None
     return str(error).splitlines()[0]
