@@ -21,6 +21,7 @@ from scipy.ndimage import zoom
 from common.data import layouts, scans
 from common.data.cache import Cache, Prepared, Preprocessing, Source, build
 from common.data.layouts import case_id as case_id
+from common.data.opening import PHOTOGRAPHS, holds, is_there
 from common.data.splits import terciles
 from common.data.values import Value
 from common.errors import InputError, few
@@ -50,6 +51,10 @@ def open_dataset(folder: Path, *, unlabelled: bool = True) -> Dataset:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data TaskNN_Name downloads one, or "
                          "give --data a folder with dataset.json, imagesTr and labelsTr")
+    if not is_there(folder / "dataset.json") and holds(folder, PHOTOGRAPHS) and not holds(
+            folder, scans.KINDS):
+        raise InputError(f"{folder}: photographs, and no dataset.json; 2D images go with code/2d: "
+                         f"python code/2d/exp.py --data {folder}")
     content = Value(folder / "dataset.json", read_json(folder / "dataset.json"))
     content.mapping("an object with a list 'training' (MSD layout)")
     name = re.sub(r"^(task|dataset)\d+_", "", folder.resolve().name.lower())

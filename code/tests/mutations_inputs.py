@@ -36,7 +36,13 @@ TABLE = {
         ("series: on the side of a labelled scan that is one of its volumes", "    if not same:", "    if True:"),
         ("series: a volume is named", 'f"{self.image.name}, volume {self.frame}"', "self.image.name"),
     ],
+    "test_inputs_3d.py::test_photographs_go_with_the_other_tree": [
+        ("scans: photographs go with the other tree", "and holds(folder, PHOTOGRAPHS) and not holds(",
+         "and False and not holds("),
+    ],
     "test_inputs_2d.py": [
+        ("photographs: scans go with the other tree",
+         "if not holds(folder, SUFFIXES) and (", "if False and ("),
         ("tables: a decimal comma is no field more", "if any(fields[len(header):]):", "if False:"),
         ("tables: quotes that swallow rows", "if any(line.count(separator) >= max(1, width - 1)",
          "if any(False"),
@@ -51,6 +57,21 @@ TABLE = {
     "test_layouts.py": [
         ("nnU-Net: other endings name a converter", 'how = _converter(file.suffix) or "convert it"',
          'how = "convert it"'),
+    ],
+    "test_interrupts.py::test_told_again_while_it_ends_it_says_no_more": [
+        ("interrupts: a second one while it cleans up", "if last - before > AGAIN:", "if True:"),
+        ("interrupts: a second one while Python ends", "        ending()\n        where =", "        where ="),
+    ],
+    "test_interrupts.py::test_it_goes_on_where_a_shell_has_it_not_hear_ctrl_c": [
+        ("interrupts: not heard where a shell says so",
+         "if signal.getsignal(signal.SIGINT) is signal.default_int_handler:", "if True:"),
+    ],
+    "test_interrupts.py::test_a_deaf_process_does_not_hear_it_and_its_starter_does": [
+        ("interrupts: workers do not hear them", "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})",
+         "signal.pthread_sigmask(signal.SIG_BLOCK, [])"),
+    ],
+    "test_interrupts.py::test_ctrl_c_to_all_processes_that_preprocess": [
+        ("interrupts: processes that preprocess are begun deaf", "with deaf():\n                    waiting", "if True:\n                    waiting"),
     ],
     "test_disks.py": [
         ("shared memory: full where workers are started", "    with limits.sharing():\n        queue = context.Queue()\n    processes",

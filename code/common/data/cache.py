@@ -12,17 +12,14 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context, resource_tracker
+from multiprocessing import current_process, get_context
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -32,7 +29,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from common.data.opening import decoding
-from common.errors import InputError, end_with
+from common.errors import InputError, deaf, end_with
 from common.files import digest, file_lock, read_json, write_json
 from common.machine import limits
 
@@ -242,32 +239,20 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
         with limits.sharing():
-            made = ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
+            pool = ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
                                        initializer=_begin, initargs=(os.getpid(),))
-        with made as pool:
+        try:
             waiting: list[Future[Prepared]] = []
             for source in rest:
-                with _deaf():
+                with deaf():
                     waiting.append(pool.submit(prepare, source))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()
             for future in waiting:
                 yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C no case is begun
     return progress(results(), len(sources), "preprocess")
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Let processes started meanwhile not hear Ctrl-C: this one does, and ends them."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    resource_tracker.ensure_running()  # it would listen again, for all
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: int) -> None:

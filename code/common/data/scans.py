@@ -16,10 +16,10 @@ from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import aff2axcodes
 
-from common.data.opening import check_kind, check_there, decoding
+from common.data.opening import SCANS, check_kind, check_there, decoding
 from common.errors import InputError
 
-KINDS = (".nii", ".nii.gz")
+KINDS = SCANS
 SMALLEST_AXIS = 2  # voxels; a single slice is no volume
 FILL = 1e30        # a float of this size was not measured: it codes that nothing was
 HEAD = 540         # bytes of the longer header, of NIfTI-2

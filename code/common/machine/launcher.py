@@ -1,7 +1,6 @@
 """New processes that train one run together, each a rank of a group."""
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed as dist
 
-from common.errors import RunFailed, end_with
+from common.errors import RunFailed, deaf, end_with
 from common.machine import limits
 from common.machine.parallel import leads
 
@@ -51,8 +50,9 @@ def launch(devices: Sequence[torch.device], job: Callable[[torch.device, Report]
                   queue))
             for number, device in enumerate(devices)]
         try:
-            for process in processes:
-                process.start()
+            with deaf():
+                for process in processes:
+                    process.start()
             return _follow(processes, queue, report)
         finally:
             for process in processes:
@@ -103,8 +103,6 @@ def _member(self: Member, job: Callable[[torch.device, Report], str], queue: Any
         dist.destroy_process_group()
     except RunFailed as error:
         queue.put(("failed", str(error)))
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception:
         queue.put(("broken", traceback.format_exc()))
         queue.close()
