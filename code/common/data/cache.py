@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context
+from multiprocessing import active_children, current_process, get_context
 from pathlib import Path
 from typing import Any
 
@@ -238,20 +238,24 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
     def pooled(rest: Sequence[Source]) -> Any:
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
+        others = set(active_children())
         with limits.sharing():
             pool = ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
                                        initializer=_begin, initargs=(os.getpid(),))
+        waiting: list[Future[Prepared]] = []
         try:
-            waiting: list[Future[Prepared]] = []
             for source in rest:
                 with deaf():
                     waiting.append(pool.submit(prepare, source))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
+            while waiting:
+                yield waiting.pop(0).result()
         finally:
-            pool.shutdown(cancel_futures=True)  # after Ctrl-C no case is begun
+            if waiting:  # after Ctrl-C, which they do not hear: nothing more is wanted of them
+                for process in set(active_children()) - others:
+                    process.terminate()
+            pool.shutdown(cancel_futures=True)
     return progress(results(), len(sources), "preprocess")
 
 
