@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.data.cache import Cache, Facts, Prepared, Preprocessing, Source, build
-from common.data.opening import check_there, say_left_out
+from common.data.opening import SCANS, check_there, holds, say_left_out
 from common.data.photographs import SUFFIXES as SUFFIXES
 from common.data.photographs import read_image as read_image
 from common.data.values import read_table
@@ -77,6 +77,10 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data fundus downloads APTOS 2019, "
                          "or give --data a folder of images and a CSV")
+    if not holds(folder, SUFFIXES) and ((folder / "dataset.json").exists()
+                                        or holds(folder, SCANS)):
+        raise InputError(f"{folder}: scans, and no photographs; volumes go with code/3d: "
+                         f"python code/3d/exp.py --data {folder}")
     table: Path = folder
     images = next((folder / name for name in ("train_images", "images")
                    if (folder / name).is_dir()), folder)

@@ -3,7 +3,8 @@
     <folder>/dataset.json  imagesTr/*.nii.gz  labelsTr/*.nii.gz  [imagesTs/*.nii.gz]
 
 dataset.json gives classes, their names and the channels; unlabelled imagesTs join the
-pretraining pool. Nothing is skipped silently: what cannot be used is an InputError.
+pretraining pool, time series volume by volume. Nothing is skipped silently: what cannot be used
+is an InputError.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from scipy.ndimage import zoom
 from common.data import layouts, scans
 from common.data.cache import Cache, Prepared, Preprocessing, Source, build
 from common.data.layouts import case_id as case_id
+from common.data.opening import PHOTOGRAPHS, holds, is_there
 from common.data.splits import terciles
 from common.data.values import Value
 from common.errors import InputError, few
@@ -28,6 +30,7 @@ from common.files import read_json
 BODY = 0.05       # scaled intensity above which a voxel belongs to the body; official code
 PERCENTILES = (0.5, 99.5)  # of a volume's voxels, clipped to; "minmax" is (0, 100)
 LISTED = "dataset.json lists {} under 'modality'; correct one of them"
+SERIES = ", or, if it is a time series, save the volume that is labelled as a scan of its own"
 VERSION = 4       # raise when preprocessing changes: caches are then made anew
 
 
@@ -48,6 +51,10 @@ def open_dataset(folder: Path, *, unlabelled: bool = True) -> Dataset:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data TaskNN_Name downloads one, or "
                          "give --data a folder with dataset.json, imagesTr and labelsTr")
+    if not is_there(folder / "dataset.json") and holds(folder, PHOTOGRAPHS) and not holds(
+            folder, scans.KINDS):
+        raise InputError(f"{folder}: photographs, and no dataset.json; 2D images go with code/2d: "
+                         f"python code/2d/exp.py --data {folder}")
     content = Value(folder / "dataset.json", read_json(folder / "dataset.json"))
     content.mapping("an object with a list 'training' (MSD layout)")
     name = re.sub(r"^(task|dataset)\d+_", "", folder.resolve().name.lower())
@@ -70,6 +77,7 @@ def build_cache(dataset: Dataset, root: Path, *, resolution: int, intensity: str
     how = Preprocessing(prepare, settings, shape=(len(dataset.channels), *(resolution,) * 3),
                         image_type=np.float16, label_maps=True)
     cache = build(dataset.sources, root / dataset.name / "cache", how, workers=workers)
+    scans.unpacked.cache_clear()  # a series may be large, and is not needed any more
     if not any(max(fact["contains"]) for fact in cache.facts.values() if "contains" in fact):
         raise InputError(f"{dataset.folder}: no label map has any foreground; nothing to segment")
     if out := [case for case, fact in cache.facts.items() if fact.get("outside")]:
@@ -86,20 +94,23 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
     Canonical orientation, percentile intensities per channel, box of the body, linear resize for
     the image, nearest for labels: linear would invent class 1 at every border of 0 and 2.
     Facts: spacing (mm), shape and box (voxels), pixels and truth (digests of image and labels),
-    contains (classes present), foreground (mm^3).
+    contains (classes present), foreground (mm^3), series (of a volume of a time series).
     """
-    scan = scans.read(source.images)
+    scan = scans.read(source.images, source.frame)
     volume = scan.voxels[..., None] if scan.voxels.ndim == 3 else scan.voxels
-    scans.check_voxels(source.image, volume, channels, LISTED)
+    scans.check_voxels(source.place, volume, channels,
+                       LISTED + (SERIES if volume.shape[3] > channels else ""))
     facts: dict[str, Any] = {"shape": list(volume.shape[:3]), "spacing": scan.spacing,
                              "pixels": digest(volume)}
+    if source.frame is not None:
+        facts["series"] = source.id.rpartition("@")[0]
     label = None
     if source.label is not None:
         label = _read_label(source, scan, classes)
         facts["truth"] = digest(label)
         facts["contains"] = [number for number in range(classes) if (label == number).any()]
         facts["foreground"] = float(np.count_nonzero(label) * np.prod(scan.spacing))
-    image, box = seen(volume, source.image, resolution=resolution, intensity=intensity)
+    image, box = seen(volume, source.place, resolution=resolution, intensity=intensity)
     facts["box"] = [[side.start, side.stop] for side in box]
     if label is not None and (outside := _outside(source, label, box)):
         facts["outside"] = outside

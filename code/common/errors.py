@@ -7,9 +7,10 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from threading import Thread
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from threading import Thread, current_thread, main_thread
 
 
 class InputError(Exception):
@@ -30,6 +31,7 @@ def few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+AGAIN = 3.0  # seconds within which a second Ctrl-C means the same; ending the workers takes less
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 NO_ENTRY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -54,10 +56,13 @@ def exit_status(main: Callable[[], int | None]) -> int:
     """Run ``main`` and translate how it ended into an exit status.
 
     0 (or what main returns) as usual, 2 after one line on stderr for an InputError or a disk that
-    cannot be written, 130 for Ctrl-C, 141 without a word where nobody reads on (| head), 143 for
-    SIGTERM.
+    cannot be written, 130 for Ctrl-C, however often, 141 without a word where nobody reads on
+    (| head), 143 for SIGTERM.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    stop = stopper()
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has it ignored
+        signal.signal(signal.SIGINT, stop)
     _use_any_terminal()
     try:
         status = main() or 0
@@ -78,10 +83,24 @@ def exit_status(main: Callable[[], int | None]) -> int:
             raise
         print(f"error: {problem}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stop:
-        where = f" at {stop}" if stop.args else ""
+    except KeyboardInterrupt as end:
+        ending()
+        where = f" at {end}" if end.args else ""
         print(f"stopped{where}; the same command goes on from here", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+        return 143 if isinstance(end, Terminated) else 130
+
+
+def stopper() -> Callable[[int, object], None]:
+    """What is done on Ctrl-C and SIGTERM: clean up and end. Told again meanwhile, go on with that.
+    """
+    last = float("-inf")
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > AGAIN:  # not for ever: an interrupt may get lost in a destructor
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    return stop
 
 
 def _use_any_terminal() -> None:
@@ -105,6 +124,29 @@ def _unread(descriptor: int) -> bool:
     return any(found & (select.POLLERR | select.POLLNVAL) for _, found in poll.poll(0))
 
 
+def ending() -> None:
+    """Hear no Ctrl-C any more, and end at once on SIGTERM: this process is at its end.
+
+    A second Ctrl-C would be a traceback of whatever torch and multiprocessing clean up meanwhile.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Let processes started meanwhile not hear Ctrl-C: this one does, and ends them."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # it would listen again, for all
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_with(parent: int) -> None:
     """Let this worker end when its parent is gone; one that is killed cannot tell its workers."""
     def watch() -> None:
@@ -112,7 +154,3 @@ def end_with(parent: int) -> None:
             time.sleep(1)
         os._exit(1)
     Thread(target=watch, daemon=True).start()
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated

@@ -107,12 +107,14 @@ def loaded(folder: str, name: str) -> ModuleType:
 @contextmanager
 def _as_found() -> Iterator[None]:
     """Leave the process as it was; freed memory stays kept, which changes nothing."""
-    handler, argv, threads = signal.getsignal(signal.SIGTERM), sys.argv, torch.get_num_threads()
+    argv, threads = sys.argv, torch.get_num_threads()
+    heard = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     state, benchmark = torch.get_rng_state(), torch.backends.cudnn.benchmark
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in heard.items():
+            signal.signal(number, handler)
         sys.argv = argv
         torch.set_num_threads(threads)
         torch.set_rng_state(state)

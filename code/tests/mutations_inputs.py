@@ -21,7 +21,28 @@ TABLE = {
         ("files changed with their time set back are read again",
          "found.st_mtime_ns, found.st_ctime_ns]", "found.st_mtime_ns, 0]"),
     ],
+    "test_series.py": [
+        ("series: as many volumes as channels are channels", "if count == 1 else rest", "if True else rest"),
+        ("series: an axis in Hz is none", "NO_TIME = (32, 40, 48)", "NO_TIME = ()"),
+        ("series: its volumes differ", "image.slicer[:, :, :, frame]", "image.slicer[:, :, :, 0]"),
+        ("series: its volumes have contents of their own",
+         "*([] if source.frame is None else [source.frame])", "*[]"),
+        ("series: unpacked once", "@lru_cache(maxsize=1)\ndef unpacked", "@lru_cache(maxsize=0)\ndef unpacked"),
+        ("series: a file that changed is read again", "return unpacked(file, found.st_size, found.st_mtime_ns)",
+         "return unpacked(file, 0, 0)"),
+        ("series: not kept in memory", "scans.unpacked.cache_clear()", "pass"),
+        ("series: the pattern is sought in its name",
+         "list(dict.fromkeys(series.get(case, case) for case in ids))", "list(ids)"),
+        ("series: on the side of a labelled scan that is one of its volumes", "    if not same:", "    if True:"),
+        ("series: a volume is named", 'f"{self.image.name}, volume {self.frame}"', "self.image.name"),
+    ],
+    "test_inputs_3d.py::test_photographs_go_with_the_other_tree": [
+        ("scans: photographs go with the other tree", "and holds(folder, PHOTOGRAPHS) and not holds(",
+         "and False and not holds("),
+    ],
     "test_inputs_2d.py": [
+        ("photographs: scans go with the other tree",
+         "if not holds(folder, SUFFIXES) and (", "if False and ("),
         ("tables: a decimal comma is no field more", "if any(fields[len(header):]):", "if False:"),
         ("tables: quotes that swallow rows", "if any(line.count(separator) >= max(1, width - 1)",
          "if any(False"),
@@ -36,6 +57,33 @@ TABLE = {
     "test_layouts.py": [
         ("nnU-Net: other endings name a converter", 'how = _converter(file.suffix) or "convert it"',
          'how = "convert it"'),
+    ],
+    "test_interrupts.py::test_told_again_while_it_ends_it_says_no_more": [
+        ("interrupts: a second one while it cleans up", "if last - before > AGAIN:", "if True:"),
+        ("interrupts: a second one while Python ends", "        ending()\n        where =", "        where ="),
+    ],
+    "test_interrupts.py::test_it_goes_on_where_a_shell_has_it_not_hear_ctrl_c": [
+        ("interrupts: not heard where a shell says so",
+         "if signal.getsignal(signal.SIGINT) is signal.default_int_handler:", "if True:"),
+    ],
+    "test_interrupts.py::test_a_deaf_process_does_not_hear_it_and_its_starter_does": [
+        ("interrupts: workers do not hear them", "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})",
+         "signal.pthread_sigmask(signal.SIG_BLOCK, [])"),
+    ],
+    "test_interrupts.py::test_ctrl_c_to_all_processes_that_preprocess": [
+        ("interrupts: processes that preprocess are begun deaf", "with deaf():\n                    waiting", "if True:\n                    waiting"),
+    ],
+    "test_disks.py": [
+        ("shared memory: full where workers are started", "    with limits.sharing():\n        queue = context.Queue()\n    processes",
+         "    if True:\n        queue = context.Queue()\n    processes"),
+        ("shared memory: full where cases are preprocessed", "with limits.sharing():\n            made", "if True:\n            made"),
+        ("shared memory: a file's disk is another", "if error.filename is not None:\n            raise",
+         "if False:\n            raise"),
+        ("shared memory: NCCL's", "if str(limits.SHARED) in str(error):", "if False:"),
+        ("shared memory: no tensors are sent", "partial(_load_same, file, make_encoder, digest)",
+         "partial(dict, weights)"),
+        ("encoders: what is drawn for names alone changes no other number",
+         "with torch.random.fork_rng(devices=[]):", "if True:"),
     ],
     "test_terminals.py": [
         ("terminals: who stops reading ends it quietly", "return 128 + signal.SIGPIPE", "return 1"),

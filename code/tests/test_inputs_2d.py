@@ -213,3 +213,17 @@ def test_a_csv_wins_over_folders_whose_names_are_numbers(folder: Path) -> None:
     before = targets(folder)
     (folder / "2019").mkdir()
     assert targets(folder) == before
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "imagesTr/a.nii.gz", "a.NII"])
+def test_scans_go_with_the_other_tree(name: str, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "scans"
+    (other / name).parent.mkdir(parents=True)
+    (other / name).touch()
+    (other / "train.csv").write_text("id_code,diagnosis\na,0\n")
+    with pytest.raises(InputError, match=f"no photographs; .* code/3d/exp.py --data {other}$"):
+        loader.open_dataset(other)
+    right = targets(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()  # beside photographs
+    assert targets(folder) == right

@@ -279,3 +279,19 @@ def test_the_affine_counts_where_the_header_has_another_spacing(folder: Path) ->
 def test_a_set_without_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no name behind its number"):
         loader.open_dataset(make(tmp_path / "Task99_"))
+
+
+def test_photographs_go_with_the_other_tree(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "photographs"
+    (other / "train_images").mkdir(parents=True)
+    (other / "train.csv").write_text("id_code,diagnosis\na,0\n")
+    with pytest.raises(InputError, match="dataset.json: no such file"):
+        loader.open_dataset(other)
+    (other / "train_images/a.JPG").touch()
+    with pytest.raises(InputError, match=f"no dataset.json; .* code/2d/exp.py --data {other}$"):
+        loader.open_dataset(other)
+    (folder / "picture.png").touch()  # beside scans
+    assert len(loader.open_dataset(folder).sources) == 5
+    (folder / "dataset.json").unlink()
+    with pytest.raises(InputError, match="dataset.json: no such file"):
+        loader.open_dataset(folder)

@@ -12,17 +12,14 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import current_process, get_context, resource_tracker
+from multiprocessing import active_children, current_process, get_context
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -32,7 +29,7 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from common.data.opening import decoding
-from common.errors import InputError, end_with
+from common.errors import InputError, deaf, end_with
 from common.files import digest, file_lock, read_json, write_json
 from common.machine import limits
 
@@ -52,11 +49,18 @@ class Source:
     label: Path | None = None
     target: int | None = None
     more: tuple[Path, ...] = ()  # files of further channels, where each has its own
+    frame: int | None = None     # of a time series, from 0: the case is this volume of it
 
     @property
     def labelled(self) -> bool:
         """Whether the case has a label of either kind."""
         return self.label is not None or self.target is not None
+
+    @property
+    def place(self) -> Path:
+        """The image as messages name it."""
+        return self.image if self.frame is None else self.image.with_name(
+            f"{self.image.name}, volume {self.frame}")
 
     @property
     def images(self) -> list[Path]:
@@ -234,31 +238,25 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
     def pooled(rest: Sequence[Source]) -> Any:
         # Spawned, not forked: the parent has torch's threads. At most a few cases in flight, so
         # that memory stays flat however many there are.
-        with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
-                                 initializer=_begin, initargs=(os.getpid(),)) as pool:
-            waiting: list[Future[Prepared]] = []
+        others = set(active_children())
+        with limits.sharing():
+            pool = ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"),
+                                       initializer=_begin, initargs=(os.getpid(),))
+        waiting: list[Future[Prepared]] = []
+        try:
             for source in rest:
-                with _deaf():
+                with deaf():
                     waiting.append(pool.submit(prepare, source))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            if waiting:  # after Ctrl-C, which they do not hear: nothing more is wanted of them
+                for process in set(active_children()) - others:
+                    process.terminate()
+            pool.shutdown(cancel_futures=True)
     return progress(results(), len(sources), "preprocess")
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Let processes started meanwhile not hear Ctrl-C: this one does, and ends them."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    resource_tracker.ensure_running()  # it would listen again, for all
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: int) -> None:
@@ -289,7 +287,8 @@ def _contents(sources: Sequence[Source], index: Path, workers: int) -> dict[str,
                                  strict=True):
                 known[str(file)] = [*stamps[str(file)], sha]
         write_json(index, known)
-    return {source.id: digest([source.target, *(known[str(file)][3] for file in source.files)])
+    return {source.id: digest([source.target, *(known[str(file)][3] for file in source.files),
+                               *([] if source.frame is None else [source.frame])])
             for source in sources}
 
 

@@ -1,15 +1,18 @@
 """Folders of scans as others lay them out -> cases, classes, channels; no voxel is read.
 
+A time series among the unlabelled scans is a case for each of its volumes.
+
     dataset.json with "training"        Medical Segmentation Decathlon, MONAI's lists, nnU-Net v1
     dataset.json with "channel_names"   nnU-Net v2: imagesTr/case_0000.nii.gz, labelsTr/case.nii.gz
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from common.data.cache import Source
 from common.data.opening import check_kind, check_there, is_there, say_left_out
-from common.data.scans import KINDS
+from common.data.scans import KINDS, volumes
 from common.data.values import Value
 from common.errors import InputError, few
 
@@ -67,11 +70,31 @@ def cases(content: Value, count: int, *, unlabelled: bool) -> list[Source]:
     labelled, rest = (_nnunet if nnunet else _listed)(content, count, unlabelled)
     if not labelled:
         raise InputError(f"{path}: lists no labelled scan; expected some under 'training'")
+    rest = _frames(sorted(rest, key=lambda s: s.id)) if count == 1 else rest
     sources = sorted(labelled, key=lambda s: s.id) + sorted(rest, key=lambda s: s.id)
     check_ids(path, sources)
     say_left_out(path.parent, [file for source in sources for file in source.files],
                  f"{path.name} does not list them" if unlabelled else "no label")
     return sources
+
+
+def _frames(rest: list[Source]) -> list[Source]:
+    """Unlabelled cases of one channel, a time series as one for each of its volumes; says how many.
+    """
+    made, series = list[Source](), dict[str, int]()
+    for source in rest:
+        count = volumes(source.image)
+        if count == 1:
+            made.append(source)
+            continue
+        series[source.id] = count
+        digits = max(3, len(str(count - 1)))  # so that their order is that of time
+        made += [replace(source, id=f"{source.id}@{frame:0{digits}d}", frame=frame)
+                 for frame in range(count)]
+    if series:
+        print(f"note      {len(series)} unlabelled scans are time series ({few([*series], 3)}): "
+              f"{sum(series.values())} volumes of the pool, each series of one patient")
+    return made
 
 
 def check_ids(path: Path, sources: list[Source]) -> None:

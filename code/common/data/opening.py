@@ -8,6 +8,7 @@ import logging
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from common.errors import InputError, few
@@ -16,6 +17,9 @@ IMAGES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".
           ".heic", ".avif", ".svs", ".dcm", ".ppm", ".pgm", ".nii", ".nii.gz", ".hdr", ".img",
           ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".mnc")
 """Ends of names that may be images; one that is not read is said."""
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
+SCANS = (".nii", ".nii.gz")
+LOOKED_AT = 10000  # files of a folder, at most, to tell what is in it
 CONVERTERS = {
     (".mha", ".mhd", ".nrrd", ".nhdr"): "convert it: SimpleITK.WriteImage(SimpleITK.ReadImage("
                                         "file), \"case.nii.gz\") keeps the geometry",
@@ -79,6 +83,12 @@ def check_kind(file: Path, kinds: Sequence[str]) -> None:
     if not file.name.lower().endswith(tuple(kinds)):
         how = _converter(file.suffix) or "convert it"
         raise InputError(f"{file}: expected {' or '.join(kinds)}; {how}, then name the new file")
+
+
+def holds(folder: Path, kinds: Sequence[str]) -> bool:
+    """Whether a file below ``folder`` has one of these ends; of the first LOOKED_AT."""
+    return any(file.name.lower().endswith(tuple(kinds)) and not file.name.startswith(".")
+               for file in islice(folder.rglob("*"), LOOKED_AT))
 
 
 @contextmanager

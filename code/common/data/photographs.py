@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from common.data.opening import check_there, decoding
+from common.data.opening import PHOTOGRAPHS, check_there, decoding
 from common.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".webp")  # in any case
+SUFFIXES = PHOTOGRAPHS  # in any case
 FILLED = 128      # of all colours: what a decoder of JPEG puts where data end
 NEAR = 8          # of that grey: still the grey surround of a picture
 Array = NDArray[Any]

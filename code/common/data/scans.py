@@ -5,6 +5,7 @@ What a header says is believed only where the file agrees with it.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +16,16 @@ from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import aff2axcodes
 
-from common.data.opening import check_kind, check_there, decoding
+from common.data.opening import SCANS, check_kind, check_there, decoding
 from common.errors import InputError
 
-KINDS = (".nii", ".nii.gz")
+KINDS = SCANS
 SMALLEST_AXIS = 2  # voxels; a single slice is no volume
 FILL = 1e30        # a float of this size was not measured: it codes that nothing was
 HEAD = 540         # bytes of the longer header, of NIfTI-2
+PACKED = b"\x1f\x8b"  # how a gzip file begins
 UNITS = {1: 1000.0, 3: 0.001}  # mm in a metre and in a micrometre, by their codes
+NO_TIME = (32, 40, 48)  # codes of a fourth axis in Hz, ppm or radians a second
 APART = 0.5        # voxels between the corners of an image and of its label map, at most
 
 
@@ -35,12 +38,35 @@ class Scan(NamedTuple):
     affine: np.ndarray     # (4, 4), of the voxels as they are here
 
 
-def read(files: Sequence[Path]) -> Scan:
+def volumes(file: Path) -> int:
+    """How many volumes a time series (X, Y, Z, T) has, by its header alone; 1 of what is none.
+
+    That T has a unit of time is not asked for: many writers give none, or give seconds to channels.
+    A unit of frequency or angle is none of time. What cannot be read is said when it is read whole.
+    """
+    try:
+        with decoding(file, "NIfTI file"):
+            with file.open("rb") as stream:
+                head = stream.read(HEAD)
+            if head[:2] == PACKED:
+                with igzip.open(file) as stream:
+                    head = stream.read(HEAD)
+            kind = _kind(head).header_class
+            header = kind(head[:kind.sizeof_hdr], check=False)
+            sides = [*header.get_data_shape()[3:], 1]
+            timed = int(header["xyzt_units"]) & 56 not in NO_TIME and set(sides[1:]) == {1}
+            return max(1, sides[0]) if timed else 1
+    except InputError:
+        return 1
+
+
+def read(files: Sequence[Path], frame: int | None = None) -> Scan:
     """Read a volume from its file, or from one file a channel; (X, Y, Z, C) if several.
 
-    InputError if channels differ in grid or type of voxel.
+    ``frame``: of a time series, the volume of that number. InputError if channels differ in grid or
+    type of voxel.
     """
-    first, *rest = [read_file(file) for file in files]
+    first, *rest = [read_file(file, frame) for file in files]
     if not rest:
         return first
     for file, other in zip(files[1:], rest, strict=True):
@@ -49,19 +75,23 @@ def read(files: Sequence[Path]) -> Scan:
     return first._replace(voxels=np.asfortranarray(voxels))
 
 
-def read_file(file: Path) -> Scan:
+def read_file(file: Path, frame: int | None = None) -> Scan:
     """Read one NIfTI file in canonical (RAS+) orientation; InputError if it cannot be meant.
+
+    ``frame``: only the volume of that number of a time series.
 
     The first axis runs fastest, as in the file: a reoriented view with mixed strides made every
     later pass over the voxels 3 to 15 times slower (measured).
     """
     check_kind(check_there(file), KINDS)
     with decoding(file, "NIfTI file"):
-        image, head, length = opened(file)
+        image, head, length = opened(file) if frame is None else _series(file)
         if not isinstance(image, nib.Nifti1Image):
             raise ImageFileError(f"{type(image).__name__}, not NIfTI-1 or NIfTI-2")
         _check_header(file, image, head, length)
         axes = "".join(map(str, aff2axcodes(image.affine)))
+        if frame is not None:
+            image = image.slicer[:, :, :, frame]
         image = nib.as_closest_canonical(image)
         volume = np.asfortranarray(image.dataobj)
     if volume.dtype.kind not in "biuf":
@@ -85,14 +115,30 @@ def opened(file: Path) -> tuple[Any, bytes, int]:
     """
     with file.open("rb") as stream:
         head = stream.read(HEAD)
-    packed = head[:2] == b"\x1f\x8b"
+    packed = head[:2] == PACKED
     if not packed and file.suffix != ".gz":
         return nib.load(file), head, file.stat().st_size
     content = file.read_bytes()
     content = igzip.decompress(content) if packed else content
+    return _kind(content).from_bytes(content), content[:HEAD], len(content)
+
+
+def _kind(content: bytes) -> Any:
+    """NIfTI-1 or NIfTI-2, by its first bytes, not packed."""
     second = content[:4] in [(540).to_bytes(4, order) for order in ("little", "big")]
-    kind = nib.Nifti2Image if second else nib.Nifti1Image
-    return kind.from_bytes(content), content[:HEAD], len(content)
+    return nib.Nifti2Image if second else nib.Nifti1Image
+
+
+def _series(file: Path) -> tuple[Any, bytes, int]:
+    """A time series as opened() gives it; the last one is kept, for its next volume."""
+    found = file.stat()
+    return unpacked(file, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def unpacked(file: Path, size: int, changed: int) -> tuple[Any, bytes, int]:
+    """A file as opened() gives it, unpacked once for all its volumes as long as it is the same."""
+    return opened(file)
 
 
 def _check_header(file: Path, image: Any, head: bytes, length: int) -> None:

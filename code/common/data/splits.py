@@ -175,13 +175,33 @@ def divide(cache: Cache, strata: Mapping[str, Any], folder: Path, *, generated: 
     ``groups``: case id -> patient, as a column says; others by GROUP_PATTERN. Raises InputError if
     any fold would leak.
     """
-    patients = of_patients(list(cache.facts), groups or {}, settings.GROUP_PATTERN)
+    series = {case: str(fact["series"]) for case, fact in cache.facts.items() if "series" in fact}
+    patients = with_series(cache, series, of_patients(list(cache.facts), groups or {},
+                                                      settings.GROUP_PATTERN, series))
     made = make_splits(cache, strata, folder, generated=generated, settings=settings,
                        patients=patients)
     free = unlabelled(cache)
     for part in made.every():
         pool_of(part, free)
     return made, free
+
+
+def with_series(cache: Cache, series: Mapping[str, str], patients: Mapping[str, str]
+                ) -> dict[str, str]:
+    """Patients, where a labelled image that is a volume of a time series is of its patient.
+
+    ``series``: case id -> the time series it is a volume of. Without such an image nothing changes.
+    """
+    pixels = {case: fact["pixels"] for case, fact in cache.facts.items()}
+    labelled = list(cache.facts)[:cache.labelled]
+    same = {pixels[case] for case in labelled} & {pixels[case] for case in series}
+    if not same:
+        return dict(patients)
+    known = {name for case, name in series.items() if pixels[case] in same}
+    print(f"note      {len(known)} time series have volumes that are labelled scans too "
+          f"({few(sorted(known), 3)}); each lies on the side of these")
+    return joined(patients, {case: name for case, name in series.items() if name in known},
+                  {case: pixels[case] for case in [*labelled, *series] if pixels[case] in same})
 
 
 def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,

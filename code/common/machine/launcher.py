@@ -1,7 +1,6 @@
 """New processes that train one run together, each a rank of a group."""
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -15,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed as dist
 
-from common.errors import RunFailed, end_with
+from common.errors import RunFailed, deaf, end_with
+from common.machine import limits
 from common.machine.parallel import leads
 
 TIMEOUT = timedelta(hours=1)  # of a wait for other ranks: longer than a validation takes
@@ -41,7 +41,8 @@ def launch(devices: Sequence[torch.device], job: Callable[[torch.device, Report]
     are ended: RunFailed with its reason, or RuntimeError with its traceback for a defect.
     """
     context = get_context("spawn")
-    queue = context.Queue()
+    with limits.sharing():
+        queue = context.Queue()
     with TemporaryDirectory(prefix="ranks-") as folder:
         processes = [context.Process(
             target=_member, daemon=True,
@@ -49,8 +50,9 @@ def launch(devices: Sequence[torch.device], job: Callable[[torch.device, Report]
                   queue))
             for number, device in enumerate(devices)]
         try:
-            for process in processes:
-                process.start()
+            with deaf():
+                for process in processes:
+                    process.start()
             return _follow(processes, queue, report)
         finally:
             for process in processes:
@@ -101,8 +103,6 @@ def _member(self: Member, job: Callable[[torch.device, Report], str], queue: Any
         dist.destroy_process_group()
     except RunFailed as error:
         queue.put(("failed", str(error)))
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception:
         queue.put(("broken", traceback.format_exc()))
         queue.close()

@@ -9,11 +9,16 @@ import ctypes
 import math
 import os
 import platform
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from common.errors import InputError
 
 OWN = Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
+SHARED = Path("/dev/shm")  # where Linux keeps what processes share
 # Parameters of mallopt(3): freed memory is kept, and no large block is mapped apart.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 NEVER, AHEAD, NONE = -1, 64 << 20, 0
@@ -68,6 +73,32 @@ def _read(file: Path) -> str:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Make what processes meet by, semaphores; InputError where there is no room for one.
+
+    They are all that this code has in shared memory: arrays go through pipes and files. NCCL has
+    more there, of the ranks of a run on cards.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise InputError(shared_problem(str(error.strerror))) from None
+
+
+def shared_problem(found: str) -> str:
+    """One line on shared memory that is full or not there, with the remedy."""
+    try:
+        room = shutil.disk_usage(SHARED)
+        found += f"; {room.free / 1e6:.1f} of {room.total / 1e6:.1f} MB are free"
+    except OSError:
+        found += "; it is not there"
+    return (f"{SHARED}: {found}, and processes that work together need some; remove what ended "
+            "programs left there, or give the container more (docker run --shm-size=1g)")
 
 
 def keep_memory() -> None:

@@ -201,7 +201,7 @@ def from_files(files: Mapping[str, Path], make_encoder: Callable[[], nn.Module],
         weights, said = elsewhere.taken(state, own, file)
         print(f"encoder   {name}: {said}")
         digest = checkpoint.weights_digest(weights)
-        found[name] = External({"file": digest}, partial(_load_same, file, own, digest))
+        found[name] = External({"file": digest}, partial(_load_same, file, make_encoder, digest))
     return found
 
 
@@ -259,8 +259,14 @@ def check_origins(files: Mapping[str, Path], pixels: Mapping[str, str], *, val: 
                                  "without them, or leave it out")
 
 
-def _load_same(file: Path, own: Mapping[str, Tensor], digest: str) -> Mapping[str, Tensor]:
-    """The weights that the run's identity names; InputError if the file has other ones by now."""
+def _load_same(file: Path, make_encoder: Callable[[], nn.Module], digest: str
+               ) -> Mapping[str, Tensor]:
+    """The weights that the run's identity names; InputError if the file has other ones by now.
+
+    Not handed a tensor: torch sends those to other processes by shared memory, a file each.
+    """
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are not used
+        own = make_encoder().state_dict()
     state, _ = elsewhere.taken(checkpoint.load(file), own, file)
     if checkpoint.weights_digest(state) != digest:
         raise InputError(f"{file}: has other weights than when the command was started; start it "

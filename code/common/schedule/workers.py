@@ -7,6 +7,7 @@ shells may start exp.py as often as they like; what a killed one has begun, anot
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,7 +18,15 @@ from typing import Any
 
 import torch
 
-from common.errors import InputError, RunFailed, disk_problem
+from common.errors import (
+    InputError,
+    RunFailed,
+    Terminated,
+    deaf,
+    disk_problem,
+    ending,
+    stopper,
+)
 from common.files import read_json, write_json
 from common.machine import devices, limits, parallel
 from common.machine.launcher import Report, launch
@@ -78,15 +87,17 @@ def _share(study: Study, jobs_of: Jobs, places: Sequence[torch.device], workers:
         Worker(study, jobs_of, places[0], progress.put).work()
         return
     context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
-    queue = context.Queue()
+    with limits.sharing():
+        queue = context.Queue()
     processes = [context.Process(
         target=_in_process,
         daemon=study.settings.RANKS_PER_RUN == 1,  # daemons may not have the ranks as children
         args=(study, jobs_of, places[index % len(places)], queue.put, os.getpid()))
         for index in range(workers)]
     try:
-        for process in processes:
-            process.start()
+        with deaf():
+            for process in processes:
+                process.start()
         progress.follow(queue, processes)
     finally:
         for process in processes:
@@ -101,10 +112,13 @@ def _in_process(study: Study, jobs_of: Jobs, device: torch.device, put: Callable
         if os.getppid() != parent:
             sys.exit(1)
         put(event)
+    if study.settings.RANKS_PER_RUN > 1:  # else it ends at once, in the middle of a step
+        signal.signal(signal.SIGTERM, stopper())
     try:
         Worker(study, jobs_of, device, put_or_end).work()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except Terminated:
+        ending()
+        sys.exit(143)
 
 
 class Worker:
@@ -269,5 +283,7 @@ def _reason(run: Run, error: Exception) -> str | None:
         problem = disk_problem(error)
         return f"{run.name}: {problem}" if problem else None
     if isinstance(error, RuntimeError):
+        if str(limits.SHARED) in str(error):  # NCCL's, of ranks on cards
+            return f"{run.name}: {limits.shared_problem('No space left for NCCL')}"
         return f"{run.name}: out of memory; {remedy}" if "allocate memory" in str(error) else None
     return str(error).splitlines()[0]
