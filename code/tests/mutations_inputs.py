@@ -76,7 +76,7 @@ TABLE = {
     "test_disks.py": [
         ("shared memory: full where workers are started", "    with limits.sharing():\n        queue = context.Queue()\n    processes",
          "    if True:\n        queue = context.Queue()\n    processes"),
-        ("shared memory: full where cases are preprocessed", "with limits.sharing():\n            made", "if True:\n            made"),
+        ("shared memory: full where cases are preprocessed", "with limits.sharing():\n            pool", "if True:\n            pool"),
         ("shared memory: a file's disk is another", "if error.filename is not None:\n            raise",
          "if False:\n            raise"),
         ("shared memory: NCCL's", "if str(limits.SHARED) in str(error):", "if False:"),

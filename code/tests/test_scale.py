@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from commands import Trial, alone, call
 
-from bench import scale, trees
+from bench import trees
+from bench.grid import scale
 from common.runs import records
 from common.settings import from_flags
 
@@ -45,7 +46,7 @@ def test_made_up_runs_are_records_that_are_read_as_any(trial: Trial, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("tree", ["2d", "3d"])
 def test_counts_are_measured_step_by_step(tree: str, tmp_path: Path) -> None:
-    said = call("bench/scale.py", tree, "--counts", 40, 80, "--out", tmp_path)
+    said = call("bench/grid/scale.py", tree, "--counts", 40, 80, "--out", tmp_path)
     assert said.returncode == 0, said.stderr
     assert said.stdout.count("times as long a case at 80 as at 40") == len(scale.STEPS)
     assert (tmp_path / f"scale-{tree}.md").read_text() == said.stdout

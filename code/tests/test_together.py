@@ -6,7 +6,7 @@ import pytest
 import torch
 from commands import alone
 
-from bench import together
+from bench.grid import together
 
 
 @pytest.mark.parametrize("tree", ["2d", "3d"])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from commands import Trial, call
 
-from bench import where
-from bench.where import Busy
+from bench.grid import where
+from bench.grid.where import Busy
 from common.runs.records import read_log
 
 
@@ -51,7 +51,7 @@ def test_table_says_shares_of_all_the_workers_time(tmp_path: Path) -> None:
 
 def test_a_study_tells_where_its_time_went(trial: Trial) -> None:
     home = trial.runs(trial.folder)
-    said = call("bench/where.py", home)
+    said = call("bench/grid/where.py", home)
     assert said.returncode == 0, said.stderr
     found, busy, silent = where.measured(home)
     runs = sorted(home.glob("*/**/scores.json"))
@@ -61,5 +61,5 @@ def test_a_study_tells_where_its_time_went(trial: Trial) -> None:
         first, *_, last = read_log(path.parent, "time")
         assert first["starting"] > 0 and last["finishing"] > 0
         assert any(line.get("validating", 0) > 0 for line in read_log(path.parent, "time"))
-    said = call("bench/where.py", home / "nothing")
+    said = call("bench/grid/where.py", home / "nothing")
     assert said.returncode == 2 and "no finished run whose time.jsonl has clocks" in said.lines[-1]

@@ -1,6 +1,6 @@
 """Where does a study's time go? From the clocks in its runs' time.jsonl; nothing is trained.
 
-    python code/bench/where.py results/3d/<dataset> ...
+    python code/bench/grid/where.py results/3d/<dataset> ...
 
 A row a kind of run. Steps: forward, backward, the optimiser, augmentation. Start: the network and
 what it starts from, the log of a run that goes on. Finish: tests with the chosen and the last
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from common.errors import InputError, exit_status
 from common.files import Json, read_json

@@ -1,6 +1,6 @@
 """Do ten thousand cases take ten times as long as a thousand, and no more memory?
 
-    python code/bench/scale.py 2d --counts 100 1000 10000 --out FOLDER
+    python code/bench/grid/scale.py 2d --counts 100 1000 10000 --out FOLDER
 
 Generated cases as small as they can be, so that what is measured is the handling of cases and not
 of voxels. A row a count, each step in a fresh process:
@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
@@ -43,7 +43,8 @@ OPEN = """
 import sys, json, time
 from pathlib import Path
 sys.path.insert(0, ".")
-from bench import scale, trees
+from bench import trees
+from bench.grid import scale
 from bench.measure import Anonymous, high_water
 from common.schedule.plan import plan
 from common.settings import from_flags

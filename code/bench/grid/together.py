@@ -1,6 +1,6 @@
 """Would several runs of one shape train faster as one network with stacked weights?
 
-    python code/bench/together.py            two rounds on one CPU thread; --device cuda on a card
+    python code/bench/grid/together.py       two rounds on one CPU thread; --device cuda on a card
 
 A step (forward, backward, Adam) of one small network, S times, beside one step of S networks whose
 weights are stacked (torch.func: functional_call under vmap, BatchNorm without running statistics in
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from torch import Tensor, nn
