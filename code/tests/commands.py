@@ -30,7 +30,8 @@ from common.runs import training
 from common.runs.training import Fit, State
 
 CODE = Path(__file__).resolve().parents[1]
-FOLDERS = ("2d", "3d", "bench", "bench/choose", "bench/grid")  # scripts import neighbours by bare names
+# Scripts import neighbours by their bare names.
+FOLDERS = ("2d", "3d", "bench", "bench/choose", "bench/grid")
 NAMES = {file.stem for folder in FOLDERS for file in (CODE / folder).glob("*.py")}
 TINY = {"3d": ["--resolution", "16", "--levels", "1", "--filters", "2", "--folds", "3"],
         "2d": ["--resolution", "32", "--blocks", "1", "1", "1", "1", "--growth", "4",
