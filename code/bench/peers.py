@@ -35,8 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.measure import machine
 from bench.peers_rows import fresh, table
+from bench.peers_rows.alike import STEPS, plans
 from bench.peers_rows.fresh import WAYS, Way
-from bench.peers_rows.plan import STEPS, Plan, plans
+from bench.peers_rows.plan import Plan
 from common.errors import InputError, exit_status
 from common.files import write_text
 from common.machine import limits

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -51,12 +52,12 @@ WAYS = {"3d": [OURS, Way("monai", "MONAI", "monai_way", needs="monai"),
 def measured(way: Way, part: str, plan: Plan) -> Figures:
     """Do ``part`` of a way ("prepare" or "run") in a fresh process, by the figures of child().
 
-    Beside them "command", seconds from its start to its end, and "memory", MiB at the most.
-    InputError with its last words if it fails.
+    Beside them "command", seconds from its start to its end, "cpu", those of all its cores and
+    children, and "memory", MiB at the most. InputError with its last words if it fails.
     """
     file = plan.write(Path(plan.folder) / f"{part}.json")
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        begun, most = time.perf_counter(), 0.0
+        begun, spent, most = time.perf_counter(), _cpu(), 0.0
         with subprocess.Popen([sys.executable, "-c", PROGRAM, f"{way.module}.{part}", str(file),
                                str(plan.cores)], cwd=CODE, stdout=out,
                               stderr=errors) as process:
@@ -72,7 +73,13 @@ def measured(way: Way, part: str, plan: Plan) -> Figures:
     if process.returncode:
         raise InputError(f"{way.heading}, {part}, in {plan.folder}: ended with "
                          f"{process.returncode}\n" + "\n".join(wrong[-LAST:]))
-    return {**json.loads(said[-1]), "command": taken, "memory": most}
+    return {**json.loads(said[-1]), "command": taken, "cpu": _cpu() - spent, "memory": most}
+
+
+def _cpu() -> float:
+    """Processor seconds of all children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _read(stream: IO[bytes]) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from bench import trees
-from bench.peers_rows.plan import Plan, opened
+from bench.peers_rows.alike import opened
+from bench.peers_rows.plan import Plan
 from bench.peers_rows.usual import Watch
 from common.arms import BASELINE
 from common.machine import devices, limits

@@ -72,6 +72,7 @@ def score(loaders: dict[str, DataLoader[tuple[Tensor, int]]], grades: int, model
 
 
 def kappa(truth: list[int], predicted: list[int], grades: int) -> float:
-    """Kappa as scikit-learn has it, 0 where it is not a number: one grade in both."""
-    found = float(cohen_kappa_score(truth, predicted, labels=range(grades), weights="quadratic"))
-    return 0.0 if found != found else found
+    """Kappa as scikit-learn has it; 0 where that has none, since there is one grade in all."""
+    if len({*truth, *predicted}) == 1:
+        return 0.0
+    return float(cohen_kappa_score(truth, predicted, labels=range(grades), weights="quadratic"))
