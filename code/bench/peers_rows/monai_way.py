@@ -10,6 +10,7 @@ Chosen in its favour, or so that the task is the same:
 - DiceCELoss(batch=True) sums over the batch, which is the project's loss
 - RandAffined turns and scales a share of the volumes at once, where the project draws for each
   apart, so fewer are resampled; its grid is cached, since all volumes are of one size
+- workers that stay, for training alone: in validation all that could be done is cached
 - validation in batches, where the tutorials take one case at a time
 - no sliding window: the network sees the whole volume
 """
@@ -51,11 +52,11 @@ def run(plan: Plan, watch: Watch) -> float:
     with watch("data"):
         sets = datasets(plan)
     workers = plan.cores if plan.cores > 1 else 0
-    loading = partial(DataLoader, num_workers=workers, persistent_workers=workers > 0)
     # The last batch of a pass is short, as in the tutorials; of one case it is left out.
-    batches = loading(sets["train"], batch_size=plan.batch, shuffle=True,
-                      drop_last=len(sets["train"]) % plan.batch == 1)
-    loaders = {part: loading(sets[part], batch_size=plan.batch) for part in ("val", "test")}
+    batches = DataLoader(sets["train"], batch_size=plan.batch, shuffle=True, num_workers=workers,
+                         persistent_workers=workers > 0,
+                         drop_last=len(sets["train"]) % plan.batch == 1)
+    loaders = {part: DataLoader(sets[part], batch_size=plan.batch) for part in ("val", "test")}
     loss = DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
     return train(plan, Loop(_Pairs(batches), loss, partial(score, loaders, plan.classes)), watch)
 
@@ -74,13 +75,13 @@ def datasets(plan: Plan) -> dict[str, Any]:
     """Training, validation and test cases, each cached up to its first random transform."""
     made = {}
     for part, cases in plan.cases.items():
-        steps = [*loading(plan.side), *(changing(plan) if part == "train" else [])]
+        steps = [*placing(plan.side), *(changing(plan) if part == "train" else [])]
         made[part] = CacheDataset([{"image": case.image, "label": case.label} for case in cases],
                                   t.Compose(steps), num_workers=plan.cores, progress=False)
     return made
 
 
-def loading(side: int) -> list[Any]:
+def placing(side: int) -> list[Any]:
     """From the files to the network's grid."""
     return [
         t.LoadImaged(keys=BOTH), t.EnsureChannelFirstd(keys=BOTH),

@@ -1,7 +1,8 @@
 """The project's own way: what exp.py does for one run of the baseline on all labels, all of it.
 
 Left out are the scores in each scan's own grid, which the others do not have. Not left out are
-those of the last weights, records and checkpoints, which they do not have either.
+those of the last weights, records and checkpoints, which they do not have either. It takes all
+cores it is given for the one run, where exp.py gives each run one and trains several at a time.
 """
 
 from collections.abc import Callable

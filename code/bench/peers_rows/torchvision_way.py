@@ -2,7 +2,8 @@
 
 A Dataset that opens each image with PIL whenever it is asked for, transforms of torchvision's
 second version, a DataLoader whose workers are as many as there are cores and stay (none with one
-core). Images are resized to a square: no retina is looked for, nothing is kept between epochs.
+core). Images are resized to a square: no retina is looked for, nothing is kept between epochs. One
+zoom for both axes, where the project has one for each.
 """
 
 from functools import partial
