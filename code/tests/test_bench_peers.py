@@ -20,6 +20,7 @@ from bench.peers_rows import alike, fresh, plan, table
 from bench.peers_rows.alike import ALIKE
 from bench.peers_rows.fresh import WAYS, Way
 from bench.peers_rows.plan import Plan
+from bench.peers_rows.usual import Watch
 from common.downstream.grading import Grading
 from common.downstream.segmentation import Segmentation
 from common.errors import InputError
@@ -179,7 +180,7 @@ def test_the_earlier_way_prepares_what_the_project_does(opened: Opened, tmp_path
     if opened.plan.tree == "2d":
         pytest.skip("there no retina is looked for")
     way = importlib.import_module("bench.peers_rows.earlier_3d")
-    way.prepare(replace(opened.plan, folder=str(tmp_path)))
+    way.prepare(replace(opened.plan, folder=str(tmp_path)), Watch())
     images, labels = opened.arrays("val")
     stored = np.load(tmp_path / "val_images.npy")
     assert stored.dtype == np.float64 and np.abs(stored - images[:, 0].numpy()).max() < 0.01

@@ -23,13 +23,14 @@ from bench.rows import plain
 Arrays = tuple[np.ndarray, np.ndarray]  # images (N, H, W, 3) float64 in 0..1, grades (N,)
 
 
-def prepare(plan: Plan) -> None:
+def prepare(plan: Plan, watch: Watch) -> None:
     """Resize image after image to a square, into files of float64."""
-    size = (plan.side, plan.side)
-    for part, cases in plan.cases.items():
-        images = [np.asarray(Image.open(case.image).convert("RGB").resize(size), float) / 255
-                  for case in cases]
-        np.save(Path(plan.folder) / f"{part}.npy", np.stack(images))
+    with watch("seconds"):
+        size = (plan.side, plan.side)
+        for part, cases in plan.cases.items():
+            images = [np.asarray(Image.open(case.image).convert("RGB").resize(size), float) / 255
+                      for case in cases]
+            np.save(Path(plan.folder) / f"{part}.npy", np.stack(images))
 
 
 def run(plan: Plan, watch: Watch) -> float:

@@ -28,12 +28,13 @@ BODY, LOW, HIGH = 0.05, 0.5, 99.5  # as in the project's loader
 Arrays = tuple[np.ndarray, np.ndarray]  # images and label maps, of a case or of all
 
 
-def prepare(plan: Plan) -> None:
+def prepare(plan: Plan, watch: Watch) -> None:
     """Preprocess case after case into files of float64."""
-    for part, cases in plan.cases.items():
-        images, labels = zip(*(preprocess(case, plan.side) for case in cases), strict=True)
-        for name, arrays in (("images", images), ("labels", labels)):
-            np.save(Path(plan.folder) / f"{part}_{name}.npy", np.stack(arrays))
+    with watch("seconds"):
+        for part, cases in plan.cases.items():
+            images, labels = zip(*(preprocess(case, plan.side) for case in cases), strict=True)
+            for name, arrays in (("images", images), ("labels", labels)):
+                np.save(Path(plan.folder) / f"{part}_{name}.npy", np.stack(arrays))
 
 
 def preprocess(case: Case, side: int) -> Arrays:

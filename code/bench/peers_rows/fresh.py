@@ -101,8 +101,7 @@ def done(module: str, part: str, plan: Plan) -> Figures:
     if part == "run":
         score = way.run(plan, watch)
         return {**dict.fromkeys(("data", "validation"), 0.0), **watch.seconds, "score": score}
-    with watch("seconds"):
-        way.prepare(plan)
+    way.prepare(plan, watch)
     return watch.seconds
 
 

@@ -41,9 +41,10 @@ BRIGHTNESS, CONTRAST = 0.1, 0.25  # as in 3d/exp.py: added, and times 1 - this t
 GAMMA, NOISE = (0.7, 1.5), 0.1
 
 
-def prepare(plan: Plan) -> None:
+def prepare(plan: Plan, watch: Watch) -> None:
     """Fill the caches, which are gone with the process."""
-    datasets(plan)
+    with watch("seconds"):
+        datasets(plan)
 
 
 def run(plan: Plan, watch: Watch) -> float:

@@ -22,16 +22,18 @@ from common.runs import records
 from common.runs.stages import finetuning, finish_finetuning, load_cases
 
 
-def prepare(plan: Plan) -> None:
+def prepare(plan: Plan, watch: Watch) -> None:
     """Check, preprocess and split the cases, as exp.py does first."""
-    opened(trees.script(plan.tree), plan.flags, Path(plan.folder))
+    exp = trees.script(plan.tree)
+    with watch("seconds"):
+        opened(exp, plan.flags, Path(plan.folder))
 
 
 def run(plan: Plan, watch: Watch) -> float:
     """Train and test the run from what is cached; returns its test score."""
-    device = torch.device("cpu")
+    device, exp = torch.device("cpu"), trees.script(plan.tree)
     with watch("data"):
-        study = opened(trees.script(plan.tree), plan.flags, Path(plan.folder))
+        study = opened(exp, plan.flags, Path(plan.folder))
         study = replace(study, native=None)
         limits.keep_memory()  # as every run of exp.py on the CPU
         cases = load_cases(study, device)
