@@ -2,11 +2,13 @@
 
 import gc
 import json
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -14,6 +16,8 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from common.machine import limits
 
 MIB = 2**20
 MATRIX = {"cpu": 2048, "cuda": 8192}  # rows and columns of the product that rates a device
@@ -51,6 +55,16 @@ class Row:
     def ratio(self) -> float | None:
         """How many times less the project takes than the plain way."""
         return None if self.plain is None or not self.ours else self.plain / self.ours
+
+
+def machine(packages: Sequence[str]) -> str:
+    """Processor and versions: what numbers measured here hold for."""
+    info = Path("/proc/cpuinfo")
+    models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
+              if line.startswith("model name")] if info.exists() else []
+    processor = models[0] if models else platform.machine()
+    return (f"{limits.cores()} cores of {processor}; Python {platform.python_version()}, "
+            + ", ".join(f"{name} {version(name)}" for name in packages))
 
 
 def wait(device: torch.device) -> None:

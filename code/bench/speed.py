@@ -10,13 +10,11 @@ The plain way is in plain.py; sizes and targets stand beside each row. Everythin
 
 import argparse
 import json
-import platform
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from bench import trees
-from bench.measure import Row, Sizes
+from bench.measure import Row, Sizes, machine
 from bench.rows import data_rows, options, step_rows, task_rows
 from common.errors import InputError, exit_status
 from common.files import ROOT, write_text
@@ -138,15 +136,8 @@ def _options(folder: Path, device: torch.device, rounds: int, sizes: Sizes,
 
 
 def _machine(device: torch.device, rounds: int) -> str:
-    """Device, processor and versions: what the numbers hold for."""
-    info = Path("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
-              if line.startswith("model name")] if info.exists() else []
-    processor = models[0] if models else platform.machine()
     card = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return (f"{card}{limits.cores()} cores of {processor}; Python {platform.python_version()}, "
-            f"{packages}; medians of {rounds} rounds")
+    return f"{card}{machine(PACKAGES)}; medians of {rounds} rounds"
 
 
 def _cells(row: Row) -> list[str]:
@@ -161,13 +152,13 @@ def _cells(row: Row) -> list[str]:
 
 def _save(folder: Path, device: torch.device, rounds: int, rows: list[Row]) -> None:
     """Write the JSON and the Markdown table."""
-    machine = _machine(device, rounds)
+    where = _machine(device, rounds)
     table = [COLUMNS, ("---",) * len(COLUMNS), *map(_cells, rows)]
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / f"speed-{device.type}.md", f"{machine}.\n\n{text}\n\nMade by "
+    write_text(folder / f"speed-{device.type}.md", f"{where}.\n\n{text}\n\nMade by "
                "code/bench/speed.py; *ratio*: plain over ours; *target*: for two idle CPU cores.\n")
-    content = {"machine": machine, "device": device.type, "rounds": rounds,
+    content = {"machine": where, "device": device.type, "rounds": rounds,
                "rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}
     write_text(folder / f"speed-{device.type}.json", json.dumps(content, indent=1) + "\n")
 
