@@ -6,6 +6,7 @@ For test_wiring.py, which checks each sentence of the protocol on what stands he
 import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -115,7 +116,9 @@ def changed(state: dict[str, Tensor], what: str) -> dict[str, Tensor]:
 
 def trained(state: State, **given: Any) -> Any:
     """A Fit that has nothing left to do."""
-    return SimpleNamespace(state=state, start=lambda: None, due=lambda: False, **given)
+    return SimpleNamespace(state=state, start=lambda: None, due=lambda: False, spent={},
+                           timed=lambda what: nullcontext(), log_time=lambda seconds: None,
+                           **given)
 
 
 class Doubles:
