@@ -23,6 +23,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 from PIL import Image
-from test_inputs_3d import make
+from test_inputs_3d import make, put, volume
 
 from common.errors import InputError
 
@@ -41,11 +42,32 @@ ODD: list[Any] = [None, True, 0, -1, 1e309, 10**30, "", " ", "\x00", "a\nb", "..
                   "x" * 300]
 CELLS = ["", " ", "0", "5", "-1", "1.0", "2,5", "nan", "NULL", '"', '""', "'", ";", "\t", "p,0",
          "é", "\x00", "=1+1", "1e9", "x" * 300, "\u2028", "id_code"]
+SCANS = "*T[rs]/*.nii.gz"
 HEADER = 348  # bytes of NIfTI-1's
 
 
 class SlowError(Exception):
     """An input took longer than LIMIT."""
+
+
+def scans(folder: Path) -> Path:
+    """Four small scans with label maps, one without, and a time series of three volumes."""
+    make(folder)
+    series = np.stack([volume(number)[0] for number in (97, 98, 99)], axis=-1)
+    put(folder / "imagesTs/u_1.nii.gz", series)
+    content = json.loads((folder / "dataset.json").read_text())
+    content["test"].append("./imagesTs/u_1.nii.gz")
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def named(folder: Path) -> Path:
+    """The photographs, with names of three classes in the place of grades."""
+    table = photographs(folder) / "train.csv"
+    head, *rows = table.read_text().splitlines()
+    rows = [f"{row[:-1]}{('benign', 'malignant', 'é 3')[int(row[-1])]}" for row in rows]
+    table.write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    return folder
 
 
 def photographs(folder: Path) -> Path:
@@ -69,10 +91,10 @@ def read_3d(folder: Path, cache: Path) -> dict[str, list[str]]:
     return dict(made.digests)
 
 
-def read_2d(folder: Path, cache: Path) -> dict[str, list[str]]:
+def read_2d(folder: Path, cache: Path, classes: int = 0) -> dict[str, list[str]]:
     """The same of photographs."""
     loader = importlib.import_module("2d.loader")
-    data = loader.open_dataset(folder, unlabelled=True, id_column="id_code",
+    data = loader.open_dataset(folder, unlabelled=True, id_column="id_code", classes=classes,
                                grade_column="diagnosis", grades=5, group_column="")
     made = loader.build_cache(data, cache, resolution=32, workers=1)
     loader.strata(made)
@@ -104,14 +126,14 @@ def pick(folder: Path, pattern: str, draw: random.Random) -> Path:
 
 def bytes_of_a_scan(folder: Path, draw: random.Random) -> str:
     """Change the packed bytes of a scan or label map."""
-    file = pick(folder, "*Tr/*.nii.gz", draw)
+    file = pick(folder, SCANS, draw)
     file.write_bytes(spoilt(file.read_bytes(), draw))
     return file.name
 
 
 def header_of_a_scan(folder: Path, draw: random.Random) -> str:
     """Change some bytes of the header, and pack it again."""
-    file = pick(folder, "*Tr/*.nii.gz", draw)
+    file = pick(folder, SCANS, draw)
     content = bytearray(gzip.decompress(file.read_bytes()))
     for _ in range(draw.choice((1, 2, 8))):
         content[draw.randrange(HEADER)] = draw.choice((0, 1, 127, 128, 255, draw.randrange(256)))
@@ -165,7 +187,7 @@ def bytes_of_a_photograph(folder: Path, draw: random.Random) -> str:
 def cell_of_a_table(folder: Path, draw: random.Random) -> str:
     """Put an odd value into a cell of the CSV, or another separator, quote or line end."""
     file = folder / "train.csv"
-    rows = [line.split(",") for line in file.read_text().splitlines()]
+    rows = [line.split(",") for line in file.read_text(encoding="utf-8").splitlines()]
     row = draw.choice(rows)
     row[draw.randrange(len(row))] = draw.choice(CELLS)
     if draw.random() < 0.3:
@@ -187,8 +209,9 @@ Change = Callable[[Path, random.Random], str]
 KINDS: dict[str, list[tuple[Change, bool]]] = {  # change, whether the file's format has a checksum
     "3d": [(bytes_of_a_scan, True), (header_of_a_scan, False), (value_of_json, False),
            (bytes_of_json, False)],
-    "2d": [(bytes_of_a_photograph, False), (cell_of_a_table, False), (bytes_of_a_table, False)]}
-READ = {"3d": read_3d, "2d": read_2d}
+    "2d": [(bytes_of_a_photograph, False), (cell_of_a_table, False), (bytes_of_a_table, False)],
+    "classes": [(cell_of_a_table, False), (bytes_of_a_table, False)]}
+READ = {"3d": read_3d, "2d": read_2d, "classes": partial(read_2d, classes=3)}
 
 
 def outcome(number: int, bases: dict[str, Path], good: dict[str, dict[str, list[str]]],
@@ -231,8 +254,9 @@ def main() -> int:
     signal.signal(signal.SIGALRM, _too_slow)
     counts: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as top:
-        bases = {"3d": make(Path(top, "base/Task99_Fuzz")),
-                 "2d": photographs(Path(top, "base/fuzz"))}
+        bases = {"3d": scans(Path(top, "base/Task99_Fuzz")),
+                 "2d": photographs(Path(top, "base/fuzz")),
+                 "classes": named(Path(top, "base/classes"))}
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             good = {tree: READ[tree](folder, Path(top, "good")) for tree, folder in bases.items()}
         for number in range(asked.first, asked.first + asked.count):
