@@ -115,7 +115,9 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
     strata = loader.strata(cache)
     parts, free = splits.divide(cache, strata, results_folder(settings) / "2d" / dataset.name,
                                 generated=dataset.generated, settings=settings,
-                                groups=dataset.groups)
+                                groups=dataset.groups,  # of folders, the class is in an id too
+                                names={one.id: one.image.stem for one in dataset.sources
+                                       if one.id != one.image.stem})
     networks = networks_of(settings)
     change = partial(augmented, zoom=settings.AUGMENT_ZOOM, flips=settings.AUGMENT_FLIPS,
                      degrees=settings.AUGMENT_DEGREES, intensity=settings.AUGMENT_INTENSITY)

@@ -10,6 +10,7 @@ skipped silently: what cannot be used is an InputError naming the file, or the r
 """
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ DARK = 15         # brightest channel, of 255, of the surround; up to 13 in IDRi
 SPECKS = 0.02     # of a row or column: fewer bright pixels are noise of the surround, not retina
 NO_CLASSES = ("train_images", "test_images", "images", "train", "val", "valid", "validation",
               "test")  # folders beside which there is no train/: parts of a set, never its classes
+NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:[.,]0+)?")  # of a class; 001 and 1_1 are names
 VERSION = 1       # raise when preprocessing changes: caches are then made anew
 Bytes = NDArray[np.uint8]
 
@@ -77,17 +79,17 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; ./setup.sh data fundus downloads APTOS 2019, "
                          "or give --data a folder of images and a CSV")
-    if not holds(folder, SUFFIXES) and ((folder / "dataset.json").exists()
-                                        or holds(folder, SCANS)):
-        raise InputError(f"{folder}: scans, and no photographs; volumes go with code/3d: "
-                         f"python code/3d/exp.py --data {folder}")
     table: Path = folder
     images = next((folder / name for name in ("train_images", "images")
                    if (folder / name).is_dir()), folder)
     parts = [] if _tables(folder) else _folders(folder, named=bool(classes))  # a CSV wins
-    files, groups, labels = list[Path](), dict[str, str](), Labels(grades, classes)
+    files = [] if parts else _images(images)
+    if not parts and not files and ((folder / "dataset.json").exists() or holds(folder, SCANS)):
+        raise InputError(f"{folder}: scans, and no photographs; volumes go with code/3d: "
+                         f"python code/3d/exp.py --data {folder}")
+    groups, labels = dict[str, str](), Labels(grades, classes)
     if not parts:
-        table, files = _find_csv(folder), _images(images)
+        table = _find_csv(folder)
         columns = [(id_column, "--id-column"), (grade_column, "--grade-column"),
                    *([(group_column, "--group-column")] if group_column else [])]
         rows = _rows(table, columns)
@@ -108,6 +110,8 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
             if unlabelled and file not in listed]
     _check_sources(table, labelled, rest)
     _check_several(table, labelled)
+    if absent := sorted({*range(0 if classes else grades)} - {one.target for one in labelled}):
+        print(f"note      no image has grade {few(list(map(str, absent)))}; --grades says how many")
     say_left_out(folder, [source.image for source in [*labelled, *rest]],
                  f"they lie neither in {images.name} nor in test_images" if unlabelled else
                  "no label")
@@ -227,7 +231,7 @@ def _classes(said: Sequence[str], table: Path, classes: int) -> tuple[list[int],
 
     InputError unless there are ``classes`` of them.
     """
-    whole = [_whole(text) for text in said]
+    whole = [_whole(text) if NUMBER.fullmatch(text) else None for text in said]
     keys: list[Any] = [*said] if None in whole else whole
     count = Counter(keys)
     names = sorted(count)

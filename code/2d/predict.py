@@ -128,6 +128,8 @@ def rows_of(table: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
         rows, found = list(reader), reader.fieldnames
     except (OSError, UnicodeDecodeError, csv.Error):
         rows, found = [], None
+    if found == [column for column in columns if column != "at_least_0"]:
+        raise InputError(f"{table}: of an earlier version, without at_least_0; give another --to")
     if found != list(columns) or not all((row["note"] or "").startswith(command.NOTE)
                                          for row in rows):
         raise InputError(f"{table}: is there and was not made by predict.py; give another --to")

@@ -31,6 +31,7 @@ BODY = 0.05       # scaled intensity above which a voxel belongs to the body; of
 PERCENTILES = (0.5, 99.5)  # of a volume's voxels, clipped to; "minmax" is (0, 100)
 LISTED = "dataset.json lists {} under 'modality'; correct one of them"
 SERIES = ", or, if it is a time series, save the volume that is labelled as a scan of its own"
+TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.float32)  # that scans are saved as
 VERSION = 4       # raise when preprocessing changes: caches are then made anew
 
 
@@ -94,7 +95,8 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
     Canonical orientation, percentile intensities per channel, box of the body, linear resize for
     the image, nearest for labels: linear would invent class 1 at every border of 0 and 2.
     Facts: spacing (mm), shape and box (voxels), pixels and truth (digests of image and labels),
-    contains (classes present), foreground (mm^3), series (of a volume of a time series).
+    contains (classes present), foreground (mm^3), series (of a volume of a time series), alike (its
+    digests in other types of voxel).
     """
     scan = scans.read(source.images, source.frame)
     volume = scan.voxels[..., None] if scan.voxels.ndim == 3 else scan.voxels
@@ -104,6 +106,7 @@ def preprocess(source: Source, *, classes: int, channels: int, resolution: int,
                              "pixels": digest(volume)}
     if source.frame is not None:
         facts["series"] = source.id.rpartition("@")[0]
+        facts["alike"] = _digests(volume)
     label = None
     if source.label is not None:
         label = _read_label(source, scan, classes)
@@ -151,7 +154,8 @@ def read_scan(file: Path, channels: int) -> tuple[np.ndarray, list[float]]:
     scan = scans.read_file(file)
     volume = scan.voxels[..., None] if scan.voxels.ndim == 3 else scan.voxels
     scans.check_voxels(file, volume, channels,
-                       "the network has {}; give it scans like those it saw")
+                       "the network has {}; give it scans like those it saw, of several "
+                       "channels as one file (X, Y, Z, channels), a time series volume by volume")
     return volume, scan.spacing
 
 
@@ -182,6 +186,16 @@ def in_its_grid(canonical: np.ndarray, file: Path, note: str) -> nib.Nifti1Image
 def digest(voxels: np.ndarray) -> str:
     """SHA-256 of voxels in the order of memory, 16 hex digits, without a copy of them."""
     return hashlib.sha256(voxels.T.data).hexdigest()[:16]
+
+
+def _digests(voxels: np.ndarray) -> list[str]:
+    """Digests of the same values in every type of voxel that holds them all: a volume of a series
+    is often cut out and saved as another.
+    """
+    with np.errstate(invalid="ignore"):  # what does not hold them is not equal
+        copies = [voxels.astype(kind) for kind in TYPES]
+    return sorted({digest(voxels), *(digest(copy) for copy in copies
+                                     if np.array_equal(copy, voxels))})
 
 
 def _read_label(source: Source, image: scans.Scan, classes: int) -> np.ndarray:

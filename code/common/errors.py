@@ -97,8 +97,8 @@ def stopper() -> Callable[[int, object], None]:
 
     def stop(number: int, frame: object) -> None:
         nonlocal last
-        before, last = last, time.monotonic()
-        if last - before > AGAIN:  # not for ever: an interrupt may get lost in a destructor
+        if time.monotonic() - last > AGAIN:  # an interrupt may get lost in a destructor
+            last = time.monotonic()  # of the last one heard: who presses on and on is heard again
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
     return stop
 

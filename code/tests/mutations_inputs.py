@@ -32,7 +32,7 @@ TABLE = {
          "return unpacked(file, 0, 0)"),
         ("series: not kept in memory", "scans.unpacked.cache_clear()", "pass"),
         ("series: the pattern is sought in its name",
-         "list(dict.fromkeys(series.get(case, case) for case in ids))", "list(ids)"),
+         "list(dict.fromkeys(names.get(case, case) for case in ids))", "list(ids)"),
         ("series: on the side of a labelled scan that is one of its volumes", "    if not same:", "    if True:"),
         ("series: a volume is named", 'f"{self.image.name}, volume {self.frame}"', "self.image.name"),
     ],
@@ -42,7 +42,7 @@ TABLE = {
     ],
     "test_inputs_2d.py": [
         ("photographs: scans go with the other tree",
-         "if not holds(folder, SUFFIXES) and (", "if False and ("),
+         "if not parts and not files and (", "if False and ("),
         ("tables: a decimal comma is no field more", "if any(fields[len(header):]):", "if False:"),
         ("tables: quotes that swallow rows", "if any(line.count(separator) >= max(1, width - 1)",
          "if any(False"),
@@ -59,8 +59,26 @@ TABLE = {
          'how = "convert it"'),
     ],
     "test_interrupts.py::test_told_again_while_it_ends_it_says_no_more": [
-        ("interrupts: a second one while it cleans up", "if last - before > AGAIN:", "if True:"),
+        ("interrupts: a second one while it cleans up", "if time.monotonic() - last > AGAIN:", "if True:"),
         ("interrupts: a second one while Python ends", "        ending()\n        where =", "        where ="),
+    ],
+    "test_interrupts.py::test_who_presses_on_and_on_is_heard_again": [
+        ("interrupts: an unheard one does not put the next off",
+         "last = time.monotonic()  # of the last one heard", "pass  # of the last one heard"),
+    ],
+    "test_interrupts.py::test_an_interrupt_while_the_last_case_is_waited_for_ends_its_worker": [
+        ("interrupts: the last case is waited for", "yield waiting[0].result()\n                waiting.pop(0)\n        finally",
+         "yield waiting.pop(0).result()\n        finally"),
+    ],
+    "test_patients.py::test_in_folders_of_classes_the_file_s_own_name_says_the_patient": [
+        ("patients: of folders, the file's own name", "names={one.id: one.image.stem for one in dataset.sources",
+         "names={one.id: one.id for one in dataset.sources"),
+    ],
+    "test_series.py::test_a_volume_that_was_cut_out_and_saved_as_another_type_is_known": [
+        ("series: a volume saved as another type", "{digest(voxels), *(digest(copy)", "{digest(voxels), *(digest(voxels)"),
+    ],
+    "test_classes.py::test_labels_of_a_table_are_names_or_numbers": [
+        ("classes: 001 is a name", "if NUMBER.fullmatch(text) else None", "if True else None"),
     ],
     "test_interrupts.py::test_it_goes_on_where_a_shell_has_it_not_hear_ctrl_c": [
         ("interrupts: not heard where a shell says so",

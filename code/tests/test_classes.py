@@ -134,6 +134,8 @@ def rows(folder: Path, texts: list[str]) -> Path:
     (["b", "a", "b", "A"], ["A", "a", "b"], [2, 1, 2, 0]),
     (["10", "2.0", "2", "0"], ["0", "2", "10"], [2, 1, 1, 0]),  # by size, not by letters
     (["10", "2", "x", "2"], ["10", "2", "x"], [0, 1, 2, 1]),
+    (["1_1", "1_2", "11"], ["11", "1_1", "1_2"], [1, 2, 0]),  # names, though Python reads numbers
+    (["001", "1", "002"], ["001", "002", "1"], [0, 2, 1]),
     ([" scho\u0308n", "sch\u00f6n", "a  b", "a b"], ["a b", "sch\u00f6n"], [1, 1, 0, 0])])
 def test_labels_of_a_table_are_names_or_numbers(texts: list[str], names: list[str],
                                                 numbers: list[int], tmp_path: Path) -> None:

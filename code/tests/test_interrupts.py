@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from commands import CODE, TINY, until
 
+from common import errors
 from common.data import cache
 from common.errors import deaf
 
@@ -69,6 +70,43 @@ def test_told_again_while_it_ends_it_says_no_more(numbers: list[str], status: in
                           capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (status, "cleaned up\n"), done.stderr
     assert done.stderr == "stopped; the same command goes on from here\n"
+
+
+def test_who_presses_on_and_on_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first may get lost in a destructor; what is not heard must not put the next one off."""
+    now = 100.0
+    monkeypatch.setattr(errors.time, "monotonic", lambda: now)
+    stop = errors.stopper()
+    with pytest.raises(KeyboardInterrupt):
+        stop(signal.SIGINT, None)
+    heard = 0
+    for _ in range(8):
+        now += errors.AGAIN / 2
+        try:
+            stop(signal.SIGINT, None)
+        except KeyboardInterrupt:
+            heard += 1
+    assert heard == 2  # of eight: every third is late enough
+
+
+def test_an_interrupt_while_the_last_case_is_waited_for_ends_its_worker(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for what is not wanted any more."""
+    def pressed(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+    monkeypatch.setattr(cache, "POOL_FROM", -1.0)
+    before = signal.signal(signal.SIGALRM, pressed)
+    results = iter(cache._pooled(time.sleep, [0.0, 0.01, 60.0], 1))  # type: ignore[arg-type,list-item]
+    begun = 0.0
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            for place, _ in enumerate(results):
+                if place == 1:  # the last one is left
+                    begun = time.monotonic()
+                    signal.setitimer(signal.ITIMER_REAL, 0.5)
+        assert begun and time.monotonic() - begun < 30
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_it_goes_on_where_a_shell_has_it_not_hear_ctrl_c() -> None:

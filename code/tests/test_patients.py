@@ -1,10 +1,12 @@
 """All cases of a patient stay on one side: validation, test folds, training, and every pool."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import alone
 from PIL import Image
 from test_inputs_2d import picture
 
@@ -12,7 +14,7 @@ from common.data import splits
 from common.data.cache import Cache
 from common.data.groups import joined, of_patients, suggestion
 from common.errors import InputError
-from common.settings import Settings
+from common.settings import Settings, from_flags
 
 loader = importlib.import_module("2d.loader")
 SIDES = ("left", "right")
@@ -98,3 +100,29 @@ def test_the_column_of_a_table_names_patients(tmp_path: Path) -> None:
     table.write_text("id_code,diagnosis,who\na0,0,p\na1,1,\n")
     with pytest.raises(InputError, match="line 3: no patient in who"):
         loader.open_dataset(tmp_path, group_column="who")
+
+
+def test_in_folders_of_classes_the_file_s_own_name_says_the_patient(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, side = tmp_path / "set", 0
+    for number in range(20):  # the left eye is well, the right one ill; a third image has no label
+        for part in ("train/well/{}_left", "train/ill/{}_right", "test_images/{}_later"):
+            file = folder / f"{part.format(f'p{number:02d}')}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture(side := side + 1)).save(file)
+    with alone("2d"):
+        import exp
+        flags = ["--data", folder, "--results", tmp_path / "results", "--cache", tmp_path,
+                 "--classes", 2, "--resolution", 32, "--tasks", "baseline", "--seeds", 0, 1]
+        plain = from_flags(vars(exp), [str(flag) for flag in flags])
+        exp.make_study(plain, "float32", {})
+        assert "several cases of one patient" in capsys.readouterr().out
+        asked = from_flags(vars(exp), [*map(str, flags), "--group-pattern", "^(p[0-9]+)_",
+                                       "--results", str(tmp_path / "other")])
+        study = exp.make_study(asked, "float32", {})
+    assert len(set(study.splits.groups.values())) == 20 and len(study.splits.groups) == 60
+    for seed in (0, 1):
+        part = study.part(seed)
+        held = {case.split("_")[1] for case in [*part.test, *part.val]}
+        pool = {re.search("p[0-9]+", case)[0] for case in study.pool(seed)}  # type: ignore[index]
+        assert held and not held & pool

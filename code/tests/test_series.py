@@ -49,8 +49,9 @@ def test_each_volume_is_a_case_as_if_it_were_saved_alone(
         put(alone / f"imagesTs/p01_cine@00{frame}.nii.gz", series()[..., frame])
     other = build(alone)
     assert cache.digests == other.digests and len({*map(tuple, cache.digests.values())}) == 18
-    assert {case: {**fact, "series": "p01_cine"} if case in frames(cache) else fact
-            for case, fact in other.facts.items()} == cache.facts
+    assert {case: {**fact, "series": "p01_cine", "alike": cache.facts[case]["alike"]}
+            if case in frames(cache) else fact for case, fact in other.facts.items()} == cache.facts
+    assert all(cache.facts[case]["pixels"] in cache.facts[case]["alike"] for case in frames(cache))
     assert len({cache.contents[case] for case in frames(cache)}) == LENGTH
 
 
@@ -100,7 +101,7 @@ def test_the_channels_of_dataset_json_decide_not_the_unit_of_time(folder: Path) 
         assert scans.volumes(file) == LENGTH
     header(file, xyzt_units=2 + HERTZ)  # a spectrum
     assert scans.volumes(file) == 1
-    with pytest.raises(InputError, match=r"p01_cine.nii.gz: \(5,\) channels, but dataset.json"):
+    with pytest.raises(InputError, match=r"p01_cine.nii.gz: 5 channels, but dataset.json"):
         build(folder)
 
 
@@ -115,13 +116,13 @@ def test_as_many_volumes_as_channels_are_channels(tmp_path: Path) -> None:
     assert list(cache.facts) == ["c_0", "c_1", "c_2", "u_0"] and not frames(cache)
     assert cache.images().shape[1] == 2
     put(folder / "imagesTs/p01_cine.nii.gz", series())
-    with pytest.raises(InputError, match=r"p01_cine.nii.gz: \(5,\) channels, .* lists 2 under"):
+    with pytest.raises(InputError, match=r"p01_cine.nii.gz: 5 channels, .* lists 2 under"):
         build(folder)
 
 
 def test_a_labelled_series_is_refused_and_says_what_to_do(folder: Path) -> None:
     put(folder / "imagesTr/c_3.nii.gz", series())
-    with pytest.raises(InputError, match=r"c_3.nii.gz: \(5,\) channels.*save the volume that is "
+    with pytest.raises(InputError, match=r"c_3.nii.gz: 5 channels.*save the volume that is "
                                          "labelled as a scan of its own") as caught:
         build(folder)
     assert "\n" not in str(caught.value)
@@ -177,6 +178,19 @@ def test_all_volumes_are_of_the_patient_that_the_name_of_the_series_says(folder:
     for part in made.every():
         inside = set(frames(cache)) & set(splits.pool_of(part, free))
         assert len(inside) == (LENGTH if "p01_rest" in part.train else 0)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
+def test_a_volume_that_was_cut_out_and_saved_as_another_type_is_known(
+        kind: type, folder: Path) -> None:
+    case = "c_3"
+    voxels = scans.read_file(folder / f"imagesTr/{case}.nii.gz").voxels
+    assert voxels.dtype != kind
+    put(folder / "imagesTs/p01_cine.nii.gz", np.stack([series()[..., 0], voxels], axis=-1))
+    put(folder / f"imagesTr/{case}.nii.gz", voxels.astype(kind))
+    made, _ = divided(folder.parent / "set", build(folder), FOLDS=3)
+    assert set(made.groups) == {case, "p01_cine@000", "p01_cine@001"}
+    assert len(set(made.groups.values())) == 1
 
 
 @pytest.mark.parametrize("held_out", [False, True])

@@ -18,7 +18,7 @@ from bench.peers_rows.usual import Watch
 from common.errors import InputError
 
 CODE = Path(__file__).resolve().parents[2]
-LOOK = 0.1     # seconds between two looks at the memory
+LOOK = 1.0     # seconds between two looks at the memory: one takes 12 ms a process or so
 LAST = 15      # lines of a process's errors that are told
 Figures = dict[str, float]
 

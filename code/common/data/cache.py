@@ -248,9 +248,11 @@ def _pooled(prepare: Callable[[Source], Prepared], sources: Sequence[Source],
                 with deaf():
                     waiting.append(pool.submit(prepare, source))
                 if len(waiting) > 2 * workers:
-                    yield waiting.pop(0).result()
+                    yield waiting[0].result()  # still waited for, if this is interrupted
+                    waiting.pop(0)
             while waiting:
-                yield waiting.pop(0).result()
+                yield waiting[0].result()
+                waiting.pop(0)
         finally:
             if waiting:  # after Ctrl-C, which they do not hear: nothing more is wanted of them
                 for process in set(active_children()) - others:

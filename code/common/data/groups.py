@@ -11,17 +11,18 @@ SHARE = 0.5  # of the cases have to look so
 
 
 def of_patients(ids: Sequence[str], given: Mapping[str, str], pattern: str,
-                series: Mapping[str, str] | None = None) -> dict[str, str]:
+                names: Mapping[str, str] | None = None) -> dict[str, str]:
     """Case id -> patient: as ``given`` (of a column), else what ``pattern`` finds in the id.
 
-    ``series``: case id -> time series it is a volume of, whose name counts in its place.
+    ``names``: case id -> the name that counts in its place: of the time series it is a volume of,
+    of its file where the id holds the class too.
     Says how many there are, or what to give where names look like several of one patient. Empty if
     nothing is asked for. InputError for a pattern without one group, or that an id does not match.
     """
-    if series:
-        found = of_patients(list(dict.fromkeys(series.get(case, case) for case in ids)), given,
+    if names:
+        found = of_patients(list(dict.fromkeys(names.get(case, case) for case in ids)), given,
                             pattern)
-        return {case: found[name] for case in ids if (name := series.get(case, case)) in found}
+        return {case: found[name] for case in ids if (name := names.get(case, case)) in found}
     found = {**_of_names([case for case in ids if case not in given], pattern), **given}
     if found:
         print(f"patients  {len(set(found.values()))} of {len(found)} cases, each patient on one "

@@ -202,7 +202,8 @@ def _origin(scan: Scan) -> str:
 def check_voxels(file: Path, volume: np.ndarray, channels: int, wanted: str) -> None:
     """Right number of axes and channels, every voxel a number that was measured; (X, Y, Z, C)."""
     if volume.ndim != 4 or volume.shape[3] != channels:
-        raise InputError(f"{file}: {volume.shape[3:] or (1,)} channels, but "
+        given = " x ".join(map(str, volume.shape[3:])) or "1"
+        raise InputError(f"{file}: {given} channel{'s' * (given != '1')}, but "
                          f"{wanted.format(channels)}")
     if min(volume.shape[:3]) < SMALLEST_AXIS:
         raise InputError(f"{file}: {' x '.join(map(str, volume.shape[:3]))} voxels; every axis "

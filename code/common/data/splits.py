@@ -168,16 +168,18 @@ def _number(text: str) -> int:
 
 
 def divide(cache: Cache, strata: Mapping[str, Any], folder: Path, *, generated: bool,
-           settings: Settings, groups: Mapping[str, str] | None = None
-           ) -> tuple[Splits, list[str]]:
+           settings: Settings, groups: Mapping[str, str] | None = None,
+           names: Mapping[str, str] | None = None) -> tuple[Splits, list[str]]:
     """Read or make the splits of a data set, kept in ``folder``; and the unlabelled ids to use.
 
-    ``groups``: case id -> patient, as a column says; others by GROUP_PATTERN. Raises InputError if
-    any fold would leak.
+    ``groups``: case id -> patient, as a column says; others by GROUP_PATTERN, which is sought in
+    ``names``: case id -> the file's own name, where the id is another. Raises InputError if any
+    fold would leak.
     """
     series = {case: str(fact["series"]) for case, fact in cache.facts.items() if "series" in fact}
     patients = with_series(cache, series, of_patients(list(cache.facts), groups or {},
-                                                      settings.GROUP_PATTERN, series))
+                                                      settings.GROUP_PATTERN,
+                                                      {**series, **(names or {})}))
     made = make_splits(cache, strata, folder, generated=generated, settings=settings,
                        patients=patients)
     free = unlabelled(cache)
@@ -192,16 +194,16 @@ def with_series(cache: Cache, series: Mapping[str, str], patients: Mapping[str, 
 
     ``series``: case id -> the time series it is a volume of. Without such an image nothing changes.
     """
-    pixels = {case: fact["pixels"] for case, fact in cache.facts.items()}
-    labelled = list(cache.facts)[:cache.labelled]
-    same = {pixels[case] for case in labelled} & {pixels[case] for case in series}
+    labelled = {cache.facts[case]["pixels"]: case for case in list(cache.facts)[:cache.labelled]}
+    same = {case: labelled[digest] for case in series for digest in cache.facts[case]["alike"]
+            if digest in labelled}
     if not same:
         return dict(patients)
-    known = {name for case, name in series.items() if pixels[case] in same}
+    known = {series[case] for case in same}
     print(f"note      {len(known)} time series have volumes that are labelled scans too "
           f"({few(sorted(known), 3)}); each lies on the side of these")
     return joined(patients, {case: name for case, name in series.items() if name in known},
-                  {case: pixels[case] for case in [*labelled, *series] if pixels[case] in same})
+                  same | {case: case for case in same.values()})
 
 
 def make_splits(cache: Cache, strata: Mapping[str, Any], folder: Path, *,

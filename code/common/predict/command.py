@@ -181,8 +181,8 @@ def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], wha
 def ended(count: int, wrong: Sequence[str], what: str, known: Sequence[str]) -> int:
     """Say how many files were predicted, and which were ``known`` before; the exit status."""
     if known:
-        print(f"note      {len(known)} of {count} {what}s are among those that the network has "
-              f"learnt from or was chosen on ({few(known)}): they say nothing about new ones")
+        print(f"note      {len(known)} of {count} {what}s are among those that the network may "
+              f"have learnt from or was chosen on ({few(known)}): they say nothing about new ones")
     print(f"done      {count - len(wrong)} of {count} {what}s. {NOTE}.")
     if wrong:
         print(f"error: {len(wrong)} of {count} {what}s could not be predicted: {few(wrong)}; see "
