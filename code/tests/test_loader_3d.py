@@ -131,7 +131,7 @@ def broken_scans() -> dict[str, tuple[Callable[[Path], Any], str]]:
         "missing label": (lambda f: label(f).unlink(), "ct_001.nii.gz: no such file"),
         "listed twice": (edit(lambda c: c["training"].append(c["training"][0])), "listed twice"),
         "two channels declared": (edit(lambda c: c.update(modality={"0": "CT", "1": "PET"})),
-                                  "channels"),
+                                  "1 channel, but dataset.json lists 2"),
         "truncated": (lambda f: image(f).write_bytes(image(f).read_bytes()[:2000]),
                       "not a readable NIfTI"),
         "empty file": (lambda f: image(f).write_bytes(b""), "not a readable NIfTI"),
