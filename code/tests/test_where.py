@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from commands import Trial, call
 
 from bench.grid import where
@@ -18,6 +19,17 @@ def test_waiting_is_what_workers_could_have_done_and_pauses_are_not() -> None:
     assert idle == 2 + 4                     # one worker from 4 to 6, one from 1000 to 1004
     near = [Busy(0, 10), Busy(10 + where.PAUSE, 20 + where.PAUSE)]
     assert where.waiting(near) == (where.PAUSE, 20 + where.PAUSE, 1)
+
+
+def test_a_run_is_one_stretch_unless_it_was_stopped() -> None:
+    lines = [{"seconds": 4.0, "starting": 1.0, "ended": 105.0}, {"seconds": 5.0, "ended": 109.999},
+             {"seconds": 5.0, "starting": 1.0, "ended": 900.0},
+             {"seconds": 0.0, "finishing": 2.0, "ended": 902.0}]
+    first, second = where.stretches([{"epoch": 1, **line} for line in lines])
+    assert (first.start, first.end) == (pytest.approx(100.0, abs=0.02), 109.999)
+    assert (second.start, second.end) == (pytest.approx(894.0, abs=0.02), 902.0)
+    one_after_another = [first, Busy(109.9995, 120.0)]  # never two at once
+    assert where.waiting(one_after_another)[2] == 1
 
 
 def test_parts_of_a_line_hold_an_epoch_once() -> None:

@@ -23,6 +23,8 @@ from common.files import Json, read_json
 from common.runs.records import read_log
 
 PAUSE = 120.0  # seconds; the longest that a worker takes to read a data set, with room
+APART = 1.0    # seconds between two lines of a run; more, and it was stopped
+ROUNDED = 0.01  # seconds by which a start may be reckoned too early: lines are rounded
 PARTS = ("steps", "validating", "saving", "starting", "finishing")
 KINDS = {"pretrain": "pretraining", "finetune": "finetuning", "tune": "trials of --tune"}
 
@@ -67,14 +69,26 @@ def measured(folder: Path) -> tuple[dict[str, Spent], list[Busy], int]:
             continue
         kind = found[read_json(path)["stage"]]
         kind.runs += 1
+        busy += stretches(lines)
         for line in lines:
             for name, seconds in parts_of(line).items():
                 kind.parts[name] += seconds
-            busy.append(Busy(line["ended"] - sum(parts_of(line).values()), line["ended"]))
     if not busy:
         raise InputError(f"{folder}: no finished run whose time.jsonl has clocks; give a folder as "
                          "results/3d/<dataset>, made by this version")
     return found, busy, silent
+
+
+def stretches(lines: Sequence[Json]) -> list[Busy]:
+    """When a run was worked on: one stretch, or several if it was stopped and went on."""
+    found: list[Busy] = []
+    for line in lines:
+        start, end = line["ended"] - sum(parts_of(line).values()), line["ended"]
+        if found and start - found[-1].end < APART:
+            found[-1] = Busy(found[-1].start, end)
+        else:
+            found.append(Busy(start + ROUNDED, end))
+    return found
 
 
 def parts_of(line: Json) -> dict[str, float]:
