@@ -105,6 +105,9 @@ def scale(panel: Axes, points: int, *, most: int, below: bool = False) -> int:
     return length
 
 
+LETTERS = 130  # of 8.5 points that fit into WIDTH; of a longer line they are smaller
+
+
 def heading(figure: Figure, text: str, curves: Curves, *lines: str) -> None:
     """Write a title, and lines below it, at the top of a figure."""
     height = figure.get_size_inches()[1]
@@ -113,9 +116,10 @@ def heading(figure: Figure, text: str, curves: Curves, *lines: str) -> None:
     if curves.missing:
         text += " (partial)"
     figure.text(0.012, 1 - 0.24 / height, text, fontsize=11, fontweight="bold")
+    fits = LETTERS * figure.get_size_inches()[0] / WIDTH
     for number, line in enumerate(lines):
-        figure.text(0.012, 1 - (0.43 + 0.17 * number) / height, line, fontsize=8.5,
-                    color="#333333")
+        figure.text(0.012, 1 - (0.43 + 0.17 * number) / height, line, color="#333333",
+                    fontsize=8.5 * min(1.0, fits / max(1, len(line))))
 
 
 def footing(figure: Figure, *lines: str) -> None:
