@@ -108,7 +108,7 @@ def measure(tree: str, folder: Path, count: int) -> dict[str, float]:
              "--tasks", "baseline", "rotation", "jigsaw", "--fractions", "5", "100"]
     first, later = (in_new_process(OPEN, tree, *map(str, given)) for _ in range(2))
     drawn = in_new_process(DRAW, tree, str(folder / "results"))
-    cached = sum(file.stat().st_size for file in folder.glob("*/cache/*"))
+    cached = sum(file.stat().st_size for file in folder.glob("*/cache/**/*") if file.is_file())
     return {"first start": first["open"], "later start": later["open"], "plan": later["plan"],
             "draw": drawn["draw"], "own": max(first["own"], later["own"]),
             "drawing": drawn["own"], "cache": cached / count}
