@@ -287,3 +287,7 @@ def test_scans_that_a_network_has_learnt_from_are_said(trial: Trial, tmp_path: P
     said = call(script, "--run", tmp_path / "best.pt", folder, "--to", tmp_path / "alone",
                 "--device", "cpu")
     assert said.returncode == 0 and "learnt from" not in said.stdout
+    (tmp_path / "best.json").write_text("[]")
+    said = call(script, "--run", tmp_path / "best.pt", folder, "--to", tmp_path / "odd",
+                "--device", "cpu")
+    assert said.returncode == 2 and "best.json: not the record" in said.lines[-1]

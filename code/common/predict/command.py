@@ -31,7 +31,8 @@ class Ensemble:
     runs: list[Trained]
     networks: list[nn.Module]  # in evaluation, on the device
     device: torch.device
-    known: list[str] = field(default_factory=list)  # files that some of them have learnt from
+    seen: frozenset[str] = frozenset()  # digests of the images they may have learnt from
+    known: list[str] = field(default_factory=list)  # files whose images are among those
 
     @property
     def first(self) -> Trained:
@@ -45,13 +46,8 @@ class Ensemble:
 
     def look(self, name: str, pixels: str) -> None:
         """Remember a file, by the digest of its image, that one of the networks has seen."""
-        if pixels in self._seen:
+        if pixels in self.seen:
             self.known.append(name)
-
-    @cached_property
-    def _seen(self) -> frozenset[str]:
-        """Digests of all images that the networks have learnt from or were chosen on."""
-        return frozenset[str]().union(*(encoders.seen_by(run.file) for run in self.runs))
 
     @cached_property
     def digest(self) -> str:
@@ -157,7 +153,8 @@ def ensemble(asked: argparse.Namespace, tree: str, make: Callable[[Trained], nn.
         checkpoint.fit(network, run.weights, run.file)
         networks.append(network.to(device).eval())
         print(f"network   {run.name} ({run.file})")
-    return Ensemble(runs, networks, device)
+    seen = frozenset[str]().union(*(encoders.seen_by(run.file) for run in runs))
+    return Ensemble(runs, networks, device, seen)
 
 
 def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], what: str,

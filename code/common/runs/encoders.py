@@ -219,11 +219,17 @@ def _origin(encoder: Path) -> Path:
 def seen_by(weights: Path) -> frozenset[str]:
     """Digests of the images that a network has learnt from or was chosen on; none if not known."""
     origin = _origin(weights)
-    if not origin.exists():
-        return frozenset()
-    known = read_json(origin)
-    return frozenset(digest for part in ("learnt from", "chosen on")
-                     for digest in known.get(part, []))
+    return frozenset[str]().union(*_images(origin)) if origin.exists() else frozenset()
+
+
+def _images(origin: Path) -> tuple[set[str], set[str]]:
+    """Digests of the images that were learnt from, and of those chosen on; InputError."""
+    seen = read_json(origin)
+    try:
+        return set(seen["learnt from"]), set(seen["chosen on"])
+    except (TypeError, KeyError):
+        raise InputError(f"{origin}: not the record of an encoder's images; restore it, or "
+                         "move it away if you know that no test case was seen") from None
 
 
 def check_origins(files: Mapping[str, Path], pixels: Mapping[str, str], *, val: Sequence[str],
@@ -245,12 +251,7 @@ def check_origins(files: Mapping[str, Path], pixels: Mapping[str, str], *, val: 
             print(f"warning: {name}: no {origin.name} beside {file}, so nobody knows whether it "
                   "has seen the test cases; the arm's scores are honest only if it has not")
             continue
-        seen = read_json(origin)
-        try:
-            learnt_from, chosen_on = set(seen["learnt from"]), set(seen["chosen on"])
-        except (TypeError, KeyError):
-            raise InputError(f"{origin}: not the record of an encoder's images; restore it, or "
-                             "move it away if you know that no test case was seen") from None
+        learnt_from, chosen_on = _images(origin)
         for cases, known, what in ((test, learnt_from | chosen_on, "test"),
                                    (val, learnt_from, "validation")):
             if leaked := [case for case in cases if pixels[case] in known]:
