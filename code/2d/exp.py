@@ -33,7 +33,7 @@ from common.errors import InputError, exit_status
 from common.files import ROOT
 from common.machine import limits
 from common.runs import encoders
-from common.runs.study import Networks, Study, Tree, results_folder
+from common.runs.study import Networks, Study, Tree, home_of
 from common.schedule import grid
 from common.settings import Settings
 from common.stats.measures import kappa_of
@@ -110,11 +110,12 @@ def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) ->
                                   id_column=settings.ID_COLUMN, grades=settings.GRADES,
                                   grade_column=settings.GRADE_COLUMN, classes=settings.CLASSES,
                                   group_column=settings.GROUP_COLUMN)
+    home = home_of(settings, "2d", dataset.name)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
                                workers=limits.cores())
     strata = loader.strata(cache)
-    parts, free = splits.divide(cache, strata, results_folder(settings) / "2d" / dataset.name,
-                                generated=dataset.generated, settings=settings,
+    parts, free = splits.divide(cache, strata, home, generated=dataset.generated,
+                                settings=settings,
                                 groups=dataset.groups,  # of folders, the class is in an id too
                                 names={one.id: one.image.stem for one in dataset.sources
                                        if one.id != one.image.stem})

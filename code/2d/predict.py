@@ -49,7 +49,7 @@ def main() -> int:
                         help="also OUT/<image>.png: the image as the network sees it, and Grad-CAM")
     asked = parser.parse_args()
     files = command.found(asked.files, lambda file: file.name if file.suffix.lower()
-                          in loader.SUFFIXES else None)
+                          in loader.SUFFIXES else None, loader.SUFFIXES)
     networks = command.ensemble(asked, "2d", network, ALIKE)
     table, columns = command.make_out(asked) / TABLE, columns_of(networks)
     there = rows_of(table, columns)

@@ -33,7 +33,7 @@ from common.errors import InputError, exit_status
 from common.files import ROOT
 from common.machine import limits
 from common.runs import encoders
-from common.runs.study import Networks, Study, Tree, results_folder
+from common.runs.study import Networks, Study, Tree, home_of
 from common.schedule import grid
 from common.settings import Settings
 from common.stats.measures import mean_of
@@ -105,11 +105,12 @@ def check(settings: Settings) -> None:
 def make_study(settings: Settings, precision: str, files: Mapping[str, Path]) -> Study:
     """Read and preprocess the scans, split them, and say what is trained on them."""
     dataset = loader.open_dataset(ROOT / settings.DATA, unlabelled=settings.UNLABELLED)
+    home = home_of(settings, "3d", dataset.name)
     cache = loader.build_cache(dataset, ROOT / settings.CACHE, resolution=settings.RESOLUTION,
                                intensity=settings.INTENSITY, workers=limits.cores())
     strata = loader.strata(cache)
-    parts, free = splits.divide(cache, strata, results_folder(settings) / "3d" / dataset.name,
-                                generated=dataset.generated, settings=settings)
+    parts, free = splits.divide(cache, strata, home, generated=dataset.generated,
+                                settings=settings)
     networks = networks_of(settings, channels=len(dataset.channels), classes=len(dataset.classes))
     return Study(settings, "3d", dataset.name, dataset.generated, cache, parts, strata, free,
                  pretexts=pretext.PRETEXTS,

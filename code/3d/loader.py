@@ -9,6 +9,7 @@ is an InputError.
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,13 +150,15 @@ def read_truth(source: Source) -> np.ndarray:
     return scans.read_file(source.label).voxels.astype(np.uint8)
 
 
-def read_scan(file: Path, channels: int) -> tuple[np.ndarray, list[float]]:
-    """A scan to predict, checked: voxels (X, Y, Z, C) in RAS+, spacing in mm."""
-    scan = scans.read_file(file)
+def read_scan(files: Sequence[Path], channels: int) -> tuple[np.ndarray, list[float]]:
+    """A scan to predict, of one file or one a channel: voxels (X, Y, Z, C) in RAS+, spacing in mm.
+    """
+    scan = scans.read(files)
     volume = scan.voxels[..., None] if scan.voxels.ndim == 3 else scan.voxels
-    scans.check_voxels(file, volume, channels,
-                       "the network has {}; give it scans like those it saw, of several "
-                       "channels as one file (X, Y, Z, channels), a time series volume by volume")
+    scans.check_voxels(files[0], volume, channels,
+                       "the network has {}; give it scans like those it saw, of several channels "
+                       "as one file (X, Y, Z, channels) or as nnU-Net's _0000, _0001, ..., a time "
+                       "series volume by volume")
     return volume, scan.spacing
 
 

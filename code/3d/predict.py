@@ -5,13 +5,15 @@
     ... --run .../seed0 --run .../seed1          several runs: the mean of their probabilities
     ... --probabilities --overlays               also each class's probability, and pictures
 
-SCANS: NIfTI files or folders of them, any orientation, with the channels of the training data.
+SCANS: NIfTI files or folders of them, any orientation, with the channels of the training data: in
+one file, or in nnU-Net's <scan>_0000.nii.gz, <scan>_0001.nii.gz.
 OUT/<scan>.nii.gz has the scan's grid, orientation and affine. Scans that OUT has already are left
 out, so that the same command goes on after a stop. Not for clinical use.
 """
 
 import argparse
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.data import layouts, opening
 from common.downstream import native
 from common.errors import InputError, exit_status
 from common.predict import command, overlay
@@ -43,20 +46,22 @@ def main() -> int:
     parser.add_argument("--overlays", action="store_true",
                         help="also OUT/<scan>.png: outlines in three planes")
     asked = parser.parse_args()
-    scans = command.found(asked.files, lambda file: loader.case_id(file) if file.name.endswith(
-        (".nii", ".nii.gz")) else None)
+    files = command.found(asked.files, lambda file: loader.case_id(file) if file.name.endswith(
+        opening.SCANS) else None, opening.SCANS)
     with_networks = command.ensemble(asked, "3d", network, ALIKE)
+    scans = layouts.joined(files, len(with_networks.first.about["channels"]))
     named = [path for name in scans for path in outputs(name, asked)]
     if twice := sorted({path.name for path in named if named.count(path) > 1}):
         raise InputError(f"{twice[0]}: would be written for two scans; predict them into two "
                          "folders")
     command.make_out(asked)
-    left = {name: file for name, file in scans.items()
-            if not done(name, file, asked, with_networks)}
+    left = {name: channels[0] for name, channels in scans.items()
+            if not done(name, channels, asked, with_networks)}
     if len(left) < len(scans):
         print(f"kept      {len(scans) - len(left)} of {len(scans)} scans are in {asked.to} "
               "already, from these weights")
-    return command.each(left, partial(predict, with_networks, asked), "scan", with_networks.known)
+    return command.each(left, partial(predict, with_networks, asked, scans), "scan",
+                        with_networks.known)
 
 
 def network(trained: Trained) -> model.UNet:
@@ -72,11 +77,11 @@ def outputs(name: str, asked: argparse.Namespace) -> list[Path]:
             *[asked.to / f"{name}.png"] * asked.overlays, asked.to / f"{name}.nii.gz"]
 
 
-def done(name: str, scan: Path, asked: argparse.Namespace, networks: Ensemble) -> bool:
+def done(name: str, scan: list[Path], asked: argparse.Namespace, networks: Ensemble) -> bool:
     """Whether all that is asked of a scan is there; InputError if another's has its name."""
     if not any(path.exists() for path in outputs(name, asked)):
         return False  # and the scan need not be read
-    note = networks.note(scan)
+    note = networks.note(*scan)
     there = [command.ours(path, note, overlay.note_of if path.suffix == ".png" else said_by)
              for path in outputs(name, asked)]  # each is looked at
     return all(there)
@@ -88,10 +93,11 @@ def said_by(path: Path) -> str:
     return bytes(made.header["descrip"].item()).decode()
 
 
-def predict(networks: Ensemble, asked: argparse.Namespace, name: str, scan: Path) -> str:
+def predict(networks: Ensemble, asked: argparse.Namespace, scans: Mapping[str, list[Path]],
+            name: str, scan: Path) -> str:
     """Write what is asked of a scan; returns the volume of every class."""
-    first, note = networks.first, networks.note(scan)
-    volume, spacing = loader.read_scan(scan, len(first.about["channels"]))
+    first, note = networks.first, networks.note(*scans[name])
+    volume, spacing = loader.read_scan(scans[name], len(first.about["channels"]))
     networks.look(name, loader.digest(volume))
     image, box = loader.seen(volume, scan, resolution=first.settings["RESOLUTION"],
                              intensity=first.settings["INTENSITY"])

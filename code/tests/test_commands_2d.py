@@ -15,6 +15,16 @@ def test_the_command_says_what_it_will_do(trial_2d: Trial) -> None:
         assert said in trial_2d.said.stdout
 
 
+def test_a_data_set_of_the_other_tree_with_the_same_name_is_not_drawn_over(
+        trial_2d: Trial, tmp_path: Path) -> None:
+    other = tmp_path / "results/3d/fundusphantom"
+    other.mkdir(parents=True)
+    result = trial_2d.run(tmp_path)
+    assert result.returncode == 2 and len(result.lines) == 1, result
+    assert f"{other}: a data set of code/3d with the name of this one" in result.stderr
+    assert not (tmp_path / "results/2d").exists()
+
+
 @pytest.mark.slow  # 3D does the same in the fast suite
 def test_from_a_shell_two_workers_give_the_numbers_of_one(trial_2d: Trial, tmp_path: Path) -> None:
     result = shell("2d/exp.py", *trial_2d.flags(tmp_path, "--workers", 2, "--tasks", "baseline"))

@@ -17,7 +17,8 @@ def test_the_command_says_what_it_will_do(trial_3d: Trial) -> None:
                  "device    cpu, float32", "2 validation, 8 in 3 folds of 2 to 3: each "
                  "seed is tested on one, trains on the others (5 to 6); these seeds test 1 of the "
                  "folds\n", "pool      8 cases to pretrain on; ",
-                 "steps     6 optimiser steps a finetuning run: too few to learn much; 100 and "
+                 "note      2 validation cases: which epoch is best is partly chance",
+                "steps     6 optimiser steps a finetuning run: too few to learn much; 100 and "
                  "more take FINETUNE_EPOCHS = 50"):
         assert said in trial_3d.said.stdout
 

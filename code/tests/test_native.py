@@ -104,7 +104,7 @@ def test_a_run_scores_its_test_cases_in_their_own_grid(trial_3d: Trial) -> None:
         networks = Ensemble([one], [network.eval()], torch.device("cpu"))
         for case, figures in scores["cases"].items():
             file = trial_3d.data / f"imagesTr/{case}.nii.gz"
-            volume, spacing = loader.read_scan(file, 1)
+            volume, spacing = loader.read_scan([file], 1)
             image, box = loader.seen(volume, file, resolution=16, intensity="percentile")
             predicted = native.in_box(predict.answer(networks, image), volume.shape[:3], box)
             label = nib.as_closest_canonical(nib.load(trial_3d.data / f"labelsTr/{case}.nii.gz"))

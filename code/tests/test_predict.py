@@ -261,7 +261,7 @@ def test_runs_and_paths_that_do_not_fit_are_named_in_one_line(
             (["--run", best, "--run", tmp_path / "wide.pt", scan], "INTENSITY minmax, but"),
             (["--run", best, runs / RUN, scan], "give each run with its own --run"),
             (["--run", best, tmp_path / "none.nii.gz"], "no such file or folder"),
-            (["--run", best, tmp_path / "empty"], "no file of the kind"),
+            (["--run", best, tmp_path / "empty"], "no file that ends in .nii .nii.gz;"),
             (["--run", best, scan, twin], f"{twin}: has the name of {scan}")):
         said = predict(*arguments, "--to", tmp_path / "out")
         assert said.returncode == 2 and len(said.lines) == 1, said

@@ -7,12 +7,13 @@ A time series among the unlabelled scans is a case for each of its volumes.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from common.data.cache import Source
 from common.data.opening import check_kind, check_there, is_there, say_left_out
-from common.data.scans import KINDS, volumes
+from common.data.scans import KINDS, single, volumes
 from common.data.values import Value
 from common.errors import InputError, few
 
@@ -203,18 +204,43 @@ def _numbered(folder: Path, end: str, count: int) -> list[Source]:
     return made
 
 
+def joined(scans: Mapping[str, Path], count: int) -> dict[str, list[Path]]:
+    """Files by their ids as cases: those that nnU-Net numbers by channel are one; all its files.
+
+    ``count``: of channels. InputError for a channel too few or too many, or a name twice.
+    """
+    cases: dict[str, list[Path]] = {}
+    parts = {(file.parent, NUMBERED.sub("", name)) for name, file in scans.items()
+             if count > 1 and NUMBERED.search(name) and single(file)}
+    for name, file in scans.items():
+        whole = NUMBERED.sub("", name)
+        if (file.parent, whole) not in parts or not NUMBERED.search(name):
+            whole, files = name, [file]
+        else:
+            files = _channels(file.parent, whole, file.name[len(case_id(file)):], count,
+                              "the network")
+        if cases.setdefault(whole, files) != files:
+            raise InputError(f"{file}: would be case {whole} like {cases[whole][0]}; predict them "
+                             "into two folders")
+    return cases
+
+
 def _ending(folder: Path, end: str) -> list[Path]:
     """Files of a folder with this end, sorted; none without the folder."""
     return sorted(file for file in folder.glob(f"*{end}") if not file.name.startswith("."))
 
 
-def _channels(folder: Path, name: str, end: str, count: int) -> list[Path]:
-    """A case's files, one a channel; none if there are none; InputError for too few or too many."""
+def _channels(folder: Path, name: str, end: str, count: int,
+              counted: str = "dataset.json") -> list[Path]:
+    """A case's files, one a channel; none if there are none; InputError for too few or too many.
+
+    ``counted``: what has so many channels.
+    """
     there = [file for file in _ending(folder, end)
              if NUMBERED.sub("", file.name.removesuffix(end)) == name]
     wanted = [folder / f"{name}_{channel:04d}{end}" for channel in range(count)]
     if there and there != wanted:
         raise InputError(f"{folder}: case {name} has {few([file.name for file in there])}; expected"
-                         f" {few([file.name for file in wanted])}, as dataset.json has {count} "
+                         f" {few([file.name for file in wanted])}, as {counted} has {count} "
                          "channels")
     return [check_there(file) for file in there]

@@ -45,19 +45,32 @@ def volumes(file: Path) -> int:
     A unit of frequency or angle is none of time. What cannot be read is said when it is read whole.
     """
     try:
-        with decoding(file, "NIfTI file"):
-            with file.open("rb") as stream:
-                head = stream.read(HEAD)
-            if head[:2] == PACKED:
-                with igzip.open(file) as stream:
-                    head = stream.read(HEAD)
-            kind = _kind(head).header_class
-            header = kind(head[:kind.sizeof_hdr], check=False)
-            sides = [*header.get_data_shape()[3:], 1]
-            timed = int(header["xyzt_units"]) & 56 not in NO_TIME and set(sides[1:]) == {1}
-            return max(1, sides[0]) if timed else 1
+        sides, units = _sides(file)
     except InputError:
         return 1
+    timed = units & 56 not in NO_TIME and set(sides[4:]) <= {1}
+    return max(1, sides[3]) if timed and len(sides) > 3 else 1
+
+
+def single(file: Path) -> bool:
+    """Whether a file has one volume (X, Y, Z) by its header; False for what cannot be read."""
+    try:
+        return set(_sides(file)[0][3:]) <= {1}
+    except InputError:
+        return False
+
+
+def _sides(file: Path) -> tuple[list[int], int]:
+    """Sides and code of the units of a NIfTI file, of its header alone; InputError."""
+    with decoding(file, "NIfTI file"):
+        with file.open("rb") as stream:
+            head = stream.read(HEAD)
+        if head[:2] == PACKED:
+            with igzip.open(file) as stream:
+                head = stream.read(HEAD)
+        kind = _kind(head).header_class
+        header = kind(head[:kind.sizeof_hdr], check=False)
+        return list(header.get_data_shape()), int(header["xyzt_units"])
 
 
 def read(files: Sequence[Path], frame: int | None = None) -> Scan:

@@ -39,9 +39,10 @@ class Ensemble:
         """One of the runs; all have its classes, channels and way of preprocessing."""
         return self.runs[0]
 
-    def note(self, file: Path) -> str:
-        """What the output of a file says of itself: under 80 letters, as NIfTI has them."""
-        tree, content = self.first.about["tree"], hashlib.sha256(file.read_bytes()).hexdigest()
+    def note(self, *files: Path) -> str:
+        """What the output of files says of itself: under 80 letters, as NIfTI has them."""
+        tree = self.first.about["tree"]
+        content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         return f"{NOTE}; code/{tree}/predict.py, weights {self.digest} of {content[:8]}"
 
     def look(self, name: str, pixels: str) -> None:
@@ -68,7 +69,8 @@ def parser(doc: str | None, files: str) -> argparse.ArgumentParser:
     return made
 
 
-def found(paths: Iterable[Path], of_name: Callable[[Path], str | None]) -> dict[str, Path]:
+def found(paths: Iterable[Path], of_name: Callable[[Path], str | None], kinds: Iterable[str]
+          ) -> dict[str, Path]:
     """Files by their ids, folders searched; ``of_name`` gives a file's id, None for another kind.
 
     InputError for a path that is not there, a folder without such files, an id twice.
@@ -82,7 +84,7 @@ def found(paths: Iterable[Path], of_name: Callable[[Path], str | None]) -> dict[
         some = [(name, file) for file in inside if not file.name.startswith(".")
                 and file.is_file() and (name := of_name(file)) is not None]
         if not some:
-            what = ("no file of the kind that is read here" if path.exists() else
+            what = (f"no file that ends in {' '.join(sorted(kinds))}" if path.exists() else
                     "no such file or folder")
             raise InputError(f"{path}: {what}; give files or a folder of them")
         for name, file in some:

@@ -18,6 +18,7 @@ from common.arms import BASELINE
 from common.data.cache import Cache
 from common.data.splits import Part, Splits, pool_of, stratified_order, subset
 from common.downstream.supervised import Supervised
+from common.errors import InputError
 from common.files import ROOT, Json, digest
 from common.runs import rates, records
 from common.runs.encoders import External
@@ -335,3 +336,14 @@ def _weights(pretrain: Run, how: Json) -> str:
 def results_folder(settings: Settings) -> Path:
     """RESULTS; relative paths count from the repository, never from the working directory."""
     return ROOT / settings.RESULTS
+
+
+def home_of(settings: Settings, tree: str, dataset: str) -> Path:
+    """Where a data set's runs lie; InputError if the other tree has one of that name there."""
+    for other in sorted({"2d", "3d"} - {tree}):
+        there = results_folder(settings) / other / dataset
+        if there.is_dir():
+            raise InputError(f"{there}: a data set of code/{other} with the name of this one; both "
+                             f"would draw train_{dataset}.png; rename the folder of images, or give"
+                             " --results OTHER")
+    return results_folder(settings) / tree / dataset

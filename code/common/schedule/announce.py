@@ -21,6 +21,7 @@ from common.stats import power
 from common.stats.estimates import MIN_BLOCKS, Design
 from common.stats.measures import Measure
 
+FEW_VALIDATION = 10  # cases; below, the best epoch on them says little
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
 
 
@@ -73,6 +74,9 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
     if arms.BASELINE not in s.TASKS:
         print(f"note      no {arms.BASELINE} among the tasks: unless one lies there already, "
               "nothing is compared")
+    if (val := len(study.splits.val)) < FEW_VALIDATION:
+        print(f"note      {val} validation cases: which epoch is best is partly chance with so "
+              f"few; the scores of the last weights stand in train_{study.dataset}.md too")
     if s.PROTOCOL:
         print(f"protocol  of finetuning: {s.PROTOCOL}; its runs lie in {study.folder}, encoders "
               f"and splits in {study.home}")
