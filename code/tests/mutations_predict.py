@@ -1,6 +1,7 @@
 """Mutations of prediction: what code, by its text; what replaces it; which tests should fail."""
 
 TESTS = "test_predict.py::test_"
+CHANNELS = "test_predict_channels.py::test_"
 GRADES = "test_predict_2d.py::test_"
 NATIVE = "test_native.py::test_"
 TABLE = {
@@ -101,8 +102,8 @@ TABLE = {
     ],
     TESTS + "a_scan_that_cannot_be_used_is_named_and_the_others_are_done": [
         ("predict: the status says that some failed", "return 2 if wrong else 0", "return 0"),
-        ("predict: channels are checked", "scans.check_voxels(file, volume, channels,\n",
-         "0 and scans.check_voxels(file, volume, channels,\n"),
+        ("predict: channels are checked", "scans.check_voxels(files[0], volume, channels,\n",
+         "0 and scans.check_voxels(files[0], volume, channels,\n"),
     ],
     TESTS + "runs_and_paths_that_do_not_fit_are_named_in_one_line": [
         ("predict: of the other tree", 'if about["tree"] != tree:', "if False:"),
@@ -132,5 +133,21 @@ TABLE = {
          ".sum(1, keepdim=True).abs().detach()"),
         ("predict: heat is of the expected grade",
          "(logits[:, 1:].sigmoid().sum() if", "(logits[:, :1].sigmoid().sum() if"),
+    ],
+    CHANNELS + "channels_in_files_of_their_own_are_joined_as_nnunet_numbers_them": [
+        ("predict: a file a channel is one scan", "if count > 1 and NUMBERED.search(name) and",
+         "if count > 9 and NUMBERED.search(name) and"),
+        ("predict: what an output is of is all its files", "note = networks.note(*scan)",
+         "note = networks.note(*scan[:1])"),
+    ],
+    CHANNELS + "numbered_scans_of_several_channels_each_are_not_joined": [
+        ("predict: numbered files with channels of their own",
+         "return set(_sides(file)[0][3:]) <= {1}", "return True"),
+        ("predict: two scans that would have one name",
+         "if cases.setdefault(whole, files) != files:", "if False:"),
+    ],
+    "test_commands_2d.py::test_a_data_set_of_the_other_tree_with_the_same_name_is_not_drawn_over": [
+        ("a name is one tree's", 'for other in sorted({"2d", "3d"} - {tree}):',
+         "for other in []:"),
     ],
 }
