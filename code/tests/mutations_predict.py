@@ -150,4 +150,15 @@ TABLE = {
         ("a name is one tree's", 'for other in sorted({"2d", "3d"} - {tree}):',
          "for other in []:"),
     ],
+    "test_guide.py::test_what_is_read_follows_the_interval": [
+        ("guide: a gain has to lie above its shuffled start's",
+         'if said == "above" and undone is not None:', "if False:"),
+    ],
+    "test_guide.py::test_a_task_is_solved_learnt_or_not": [
+        ("guide: what is not learnt is said", '"learnt" if value >= chance + LEARNT * (1 - chance)',
+         '"learnt" if value >= chance'),
+    ],
+    "test_guide.py::test_the_table_in_the_readme_is_that_of_the_records": [
+        ("guide: today's recipe alone", "if one.folds > 1 and not one.generated]", "if True]"),
+    ],
 }

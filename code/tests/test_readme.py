@@ -16,7 +16,8 @@ from common.schedule import grid
 from common.settings import from_flags
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "code/README.md", "code/bench/README.md", "results/published/README.md"]
+PAGES = ["README.md", "code/README.md", "code/bench/README.md", "results/published/README.md",
+         "results/published/earlier.md"]
 LINES = 160
 
 

@@ -93,9 +93,9 @@ def _undone(points: list[Point], curves: Curves) -> list[str]:
                        and other.task == f"{point.task}@{SHUFFLED}" and other.interval), None)
         if undone and not is_control(point.task) and verdict(point) == "above" and (
                 verdict(undone) != "above"):
-            apart = _apart(curves, point, undone)
-            if apart.interval and apart.interval[0] <= 0:
-                between = _between(apart.mean, apart.interval)
+            less = apart(curves, point, undone)
+            if less.interval and less.interval[0] <= 0:
+                between = _between(less.mean, less.interval)
                 lines.append(f"But {undone.task}, whose start has lost all it had learnt, stands "
                              f"at {_ends(undone)} there, and {point.task} at {point.fraction} % is "
                              f"not shown to lie above it: {between}. So its gain need not come "
@@ -103,7 +103,7 @@ def _undone(points: list[Point], curves: Curves) -> list[str]:
     return lines
 
 
-def _apart(curves: Curves, point: Point, other: Point) -> Estimate:
+def apart(curves: Curves, point: Point, other: Point) -> Estimate:
     """An arm less another at the same fraction, paired by seed and test case."""
     cases = cases_of(curves.runs)
     two = {one.task: cases[one.task, one.fraction] for one in (point, other)}

@@ -1,0 +1,69 @@
+"""The guide of results/published/README.md is what the records say, and says no more."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench import guide
+from common.report.curves import Curves
+
+
+@pytest.fixture(scope="module")
+def nodules() -> Curves:
+    return next(one for one in guide.studies() if one.dataset == "lidcnodule")
+
+
+def row_of(study: Curves, arm: str, fraction: int) -> list[str]:
+    point = next(one for one in study.points if (one.task, one.fraction) == (arm, fraction))
+    return next(row for _, row in guide.rows(study) if row[0] == study.labelled(point.fraction)
+                and row[3].startswith(arm))
+
+
+def test_the_table_in_the_readme_is_that_of_the_records() -> None:
+    text = guide.README.read_text(encoding="utf-8")
+    part = text.partition(guide.HEADING)[2].partition(guide.END)[0]
+    assert guide.table() in part and part.count("\n| --- ") == 1
+    assert all(study.folds > 1 and not study.generated and study.protocol == ""
+               for study in guide.studies())
+
+
+def test_a_row_has_the_numbers_of_the_study(nodules: Curves) -> None:
+    labelled, data, pool, arm, task, base, gain, undone, oracle, said = row_of(nodules, "rpl", 1)
+    at = {(one.task, one.fraction): one for one in nodules.points}
+    assert (labelled, data, arm) == ("3", "lidcnodule (dice)", "rpl (primary)")
+    assert {run["pool"] for run in nodules.pretraining if run["task"] == "rpl"} == {int(pool)}
+    assert task.startswith("learnt (accuracy 0.1") and task.endswith("chance 0.04)")
+    assert float(base) == round(at["baseline", 1].means["dice"].mean, 3)
+    for cell, name in ((gain, "rpl"), (undone, "rpl@shuffled"), (oracle, "oracle")):
+        point = at[name, 1]
+        assert point.difference is not None and point.interval is not None
+        low, high = point.interval
+        assert cell == f"{point.difference.mean:+.3f} ({low:+.3f} to {high:+.3f})"
+    assert said == "**shown**, but not to be more than of the shuffled start"
+
+
+def test_what_is_read_follows_the_interval(nodules: Curves) -> None:
+    at = {(one.task, one.fraction): one for one in nodules.points}
+    shown, undone = at["rpl", 1], at["rpl@shuffled", 1]
+    assert shown.difference is not None
+    assert guide.read_as(nodules, shown, None) == "**gain shown**"
+    assert guide.read_as(nodules, shown, undone).startswith("**shown**, but not")
+    lost = replace(shown, difference=replace(shown.difference, mean=-0.1))
+    assert guide.read_as(nodules, lost, undone) == "**loss shown**"
+    could = at["rpl", 2].could_show
+    assert could and guide.read_as(nodules, at["rpl", 2], None) == (
+        f"not shown (from {could[1]:.3f} on it is, in four of five)")
+    bare = replace(shown, difference=replace(shown.difference, spread=None))
+    assert guide.read_as(nodules, bare, undone) == "no interval yet"
+
+
+def test_a_task_is_solved_learnt_or_not(nodules: Curves) -> None:
+    def scored(value: float, epoch: int | None) -> str:
+        runs = [{**run, "score": {"accuracy": value}} for run in nodules.pretraining
+                if run["task"] == "rpl"]
+        return guide.pretext(replace(nodules, pretraining=runs,
+                                     solved=[{"accuracy": epoch}] * len(runs)), "rpl")
+    assert scored(0.99, 7).startswith("solved (accuracy 0.99")
+    assert scored(0.99, None).startswith("learnt (")
+    assert scored(0.13, None).startswith("not learnt (") and scored(0.14, None).startswith("learnt")
+    assert guide.pretext(nodules, "meanteacher") == "-" == guide.pool(nodules, "meanteacher")
