@@ -192,14 +192,18 @@ def answered(networks: Ensemble, asked: argparse.Namespace, named: Sequence[tupl
     if not shares.isfinite().all():
         raise InputError(f"{networks.first.file}: its network answers with what is no number; "
                          "train the run again")
+    answer = of_grades if grades else partial(of_classes, networks.first.classes)
+    rows = [{"image": name, **answer(row), "note": note}
+            for (name, note), row in zip(named, shares, strict=True)]
     if asked.heat:
         heats = heat_maps(networks, shown, None if grades else shares.argmax(1))
-        for (name, note), image, heat in zip(named, images, heats, strict=True):
-            overlay.save(overlay.warm(image.permute(1, 2, 0).numpy(), heat.numpy()),
-                         heat_file(asked, name), note)
-    answer = of_grades if grades else partial(of_classes, networks.first.classes)
-    return [{"image": name, **answer(row), "note": note}
-            for (name, note), row in zip(named, shares, strict=True)]
+        for row, image, heat in zip(rows, images, heats, strict=True):
+            said = f"grade {row['grade']}, expected {row['expected']}" if grades else row["class"]
+            overlay.save(overlay.captioned(
+                overlay.warm(image.permute(1, 2, 0).numpy(), heat.numpy()),
+                [(f"{said}; warm: what raises it", overlay.WHITE)]),
+                heat_file(asked, str(row["image"])), str(row["note"]))
+    return rows
 
 
 def heat_maps(networks: Ensemble, images: Tensor, classes: Tensor | None = None) -> Tensor:

@@ -113,8 +113,12 @@ def predict(networks: Ensemble, asked: argparse.Namespace, scans: Mapping[str, l
               asked.to / f"{name}_probabilities.nii.gz")
         del whole
     if asked.overlays:
-        overlay.save(overlay.planes(volume[..., 0], labels, spacing, colours(len(first.classes))),
-                     asked.to / f"{name}.png", note)
+        tints = colours(len(first.classes))
+        overlay.save(overlay.captioned(
+            overlay.planes(volume[..., 0], labels, spacing, tints),
+            [*zip(first.classes, tints, strict=True), ("right of the subject on the right",
+                                                       overlay.WHITE)]),
+            asked.to / f"{name}.png", note)
     write(loader.in_its_grid(labels, scan, note), asked.to / f"{name}.nii.gz")
     millilitres = np.bincount(labels.ravel(), minlength=len(probabilities)) * np.prod(spacing) / 1e3
     return ", ".join(f"{one} {amount:.4g} ml" for one, amount

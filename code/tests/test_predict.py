@@ -113,6 +113,18 @@ def test_probabilities_add_up_and_labels_are_the_most_likely(best: Path, trial_3
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 50
 
 
+def test_a_caption_names_every_class_in_its_colour() -> None:
+    from common.predict import overlay
+
+    picture = Image.new("RGB", (40, 30), (9, 9, 9))
+    tints = [(1.0, 0.0, 0.0), (0.0, 0.5, 1.0)]
+    made = np.asarray(overlay.captioned(picture, [("anterior", tints[0]), ("posterior", tints[1])]))
+    assert (made[:30, :40] == 9).all() and made.shape[1] > 100
+    strip = made[30:].reshape(-1, 3).astype(float)
+    for tint in tints:  # pure somewhere, and shades of it at the edges of letters
+        assert (np.abs(strip - 255 * np.array(tint)).max(1) < 2).any()
+
+
 def test_outside_of_the_body_is_background(best: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     volume = np.zeros((24, 20, 18), np.float32)

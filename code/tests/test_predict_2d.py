@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commands import Result, Trial, alone, call
@@ -85,7 +86,8 @@ def test_heat_is_grad_cam_of_the_expected_grade(trial_2d: Trial, tmp_path: Path)
     image = sorted((trial_2d.data / "train_images").glob("[!.]*"))[0]
     assert grade("--run", run, image, "--to", tmp_path, "--heat").returncode == 0
     with Image.open(tmp_path / f"{image.name}.png") as picture:
-        assert picture.size == (320 + 6 + 320, 320)
+        assert picture.size == (320 + 6 + 320, 320 + 28)
+        assert np.asarray(picture)[320:].max() > 200  # the grade, in white
     with alone("2d"):
         import predict as script
 

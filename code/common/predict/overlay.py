@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from scipy.ndimage import binary_erosion
 
 SIDE = 320  # pixels a panel's longer side is enlarged to
 GAP = 6     # pixels between panels
+LETTERS = 14  # pixels of a caption
+WHITE = (1.0, 1.0, 1.0)
 WARMTH = 0.45  # of a heat map, at its warmest
 
 Bytes = NDArray[np.uint8]
@@ -74,6 +76,23 @@ def warm(photograph: Bytes, heat: NDArray[np.float32]) -> Image.Image:
     factor = max(1, -(-SIDE // max(photograph.shape[:2])))  # whole pixels, as the network has them
     return beside([Image.fromarray(np.kron(one, np.ones((factor, factor, 1), np.uint8)))
                    for one in (photograph, mixed)])
+
+
+def captioned(image: Image.Image, words: Sequence[tuple[str, tuple[float, float, float]]]
+              ) -> Image.Image:
+    """A picture with a line of words below it, each in its colour (0 to 1); wider if it has to be.
+    """
+    font = ImageFont.load_default(LETTERS)
+    widths = [round(font.getlength(word)) for word, _ in words]
+    width = max(image.width, sum(widths) + 2 * GAP * (len(words) + 1))
+    made = Image.new("RGB", (width, image.height + 2 * LETTERS))
+    made.paste(image, (0, 0))
+    drawing, left = ImageDraw.Draw(made), 2 * GAP
+    for (word, colour), long in zip(words, widths, strict=True):
+        red, green, blue = (round(255 * part) for part in colour)
+        drawing.text((left, image.height + LETTERS // 3), word, (red, green, blue), font)
+        left += long + 2 * GAP
+    return made
 
 
 def note_of(path: Path) -> str:
