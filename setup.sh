@@ -225,7 +225,7 @@ checks() {  # all three run, whatever fails; types beside the tests, some of whi
 
 types() {
     local tree status=0
-    MYPYPATH=. "$python" -m mypy --explicit-package-bases common || status=1
+    MYPYPATH=. "$python" -m mypy --explicit-package-bases common bench || status=1
     for tree in 3d 2d; do
         (cd "$tree" && MYPYPATH=.. "$python" -m mypy --config-file ../pyproject.toml \
             --cache-dir ../.mypy_cache ./*.py) || status=1

@@ -18,6 +18,7 @@ a minute an encoder. (Linear probes: Alain and Bengio 2016, arXiv 1610.01644.)
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -86,7 +87,7 @@ def probe(study: Study, cases: Cases, task: str, seed: int) -> tuple[float, floa
         raise InputError(f"{study.pretrain_run(task, seed).folder}: no encoder trained with these "
                          "settings; train it with exp.py and the same flags")
     place(study, encoder.eval(), cases.device)
-    fit = {"dice": volumes, "kappa": photographs}[study.downstream().monitor]
+    fit: Any = {"dice": volumes, "kappa": photographs}[study.downstream().monitor]
     return fit(study, cases, encoder, seed), moved(first, encoder)
 
 
@@ -111,7 +112,8 @@ def photographs(study: Study, cases: Cases, encoder: Callable[[Tensor], Tensor],
     rows = cases.rows([*part.train, *part.val])
     batches = [cases.batch(chunk, labelled=True) for chunk in even_chunks(rows, BATCH)]
     codes = torch.cat([encoder(batch.images) for batch in batches]).cpu().numpy()
-    grades = torch.cat([batch.labels for batch in batches]).cpu().numpy()
+    grades = torch.cat([batch.labels for batch in batches if batch.labels is not None]
+                       ).cpu().numpy()
     severity = cross_val_predict(make_pipeline(StandardScaler(), RidgeCV(ALPHAS)), codes, grades,
                                  cv=KFold(FOLDS, shuffle=True, random_state=0))
     # A ridge shrinks to the mean grade, so its order is taken: each grade gets its share of cases.
@@ -146,8 +148,10 @@ def voxels(cases: Cases, encoder: nn.Module, row: int) -> tuple[Tensor, Tensor]:
     """Features (voxels, channels of all levels) and labels (voxels,) of a volume."""
     batch = cases.batch([row], labelled=True)
     space = batch.images.shape[2:]
+    stages: Any = encoder.stages
     maps = [F.interpolate(part, size=space, mode="trilinear")
-            for part in encoder.stages(batch.images)[:-1]]  # the code is the last map, pooled
+            for part in stages(batch.images)[:-1]]  # the code is the last map, pooled
+    assert batch.labels is not None
     return torch.cat(maps, dim=1).movedim(1, -1).flatten(0, -2), batch.labels.flatten()
 
 

@@ -114,7 +114,7 @@ def plain_step(tree: Tree, name: str) -> Callable[[], None]:
         targets = _coded(tree, task, targets)
     else:
         model = Siamese(encoder, task.head, views)
-        other = {"exemplar": (plain.triplet, plain.triplet_score),
+        other: dict[str, Any] = {"exemplar": (plain.triplet, plain.triplet_score),
                  "cpc": (task.loss, partial(plain.mean_score, task))}
         loss, score = other.get(name, (F.cross_entropy, plain.accuracy))
     step = plain.stepper(model.to(device), loss, score, recipe.lr)
