@@ -303,7 +303,7 @@ def test_all_checks_run_and_arguments_go_to_pytest(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize(("fails", "failed"), [
-    ("-m ruff*", "ruff"), ("-m mypy*", "mypy"), ("-m mypy*common", "mypy"),
+    ("-m ruff*", "ruff"), ("-m mypy*", "mypy"), ("-m mypy*common*", "mypy"),
     ("-m pytest*", "pytest"), ("-m [rmp][uy]*", "ruff mypy pytest")])
 def test_all_checks_run_and_what_failed_is_the_last_line(
         clone: Clone, fails: str, failed: str) -> None:
