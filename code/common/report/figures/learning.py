@@ -152,7 +152,7 @@ def _words(curves: Curves, fraction: int, *, pretext: bool) -> list[str]:
     shades = (f"; baseline alone: light grey {curves.fractions[0]} % to black "
               f"{curves.fractions[-1]} %" if len(curves.fractions) > 1 else "")
     lines = [f"Arms (colour) and baseline (grey) at {fraction} % of the labels: thick, means over "
-             f"seeds as far as all go; thin, seeds{shades}."]
+             f"runs as far as all go; thin, runs{shades}."]
     if pretext:
         lines.append(f"Below: the pretext tasks while pretraining; thick, mean over seeds and "
                      f"{SMOOTH} epochs; thin, seeds.")
