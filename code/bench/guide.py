@@ -7,6 +7,7 @@ row an arm and a fraction; nothing in it is worded by hand. A test compares both
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,7 +25,8 @@ README = ROOT / "results/published/README.md"
 HEADING = "## Which arm for my data?"
 END = "\n## "       # where the next part begins
 COLUMNS = ["labelled cases", "data", "pretrained on", "arm", "pretext task", "baseline",
-           "gain", "of its shuffled start", "of the oracle", "read as"]
+           "on all labels", "gain", "its shuffled start's", "the oracle's", "seeds", "read as"]
+NOT_RUN = "not run"
 
 
 def studies() -> list[Curves]:
@@ -59,7 +61,7 @@ def pool(study: Curves, arm: str) -> str:
 def gain(point: Point | None) -> str:
     """A difference with the interval that a claim rests on."""
     if point is None or point.difference is None:
-        return ""
+        return NOT_RUN
     said = f"{point.difference.mean:+.3f}"
     low, high = point.interval or (0, 0)
     return f"{said} ({low:+.3f} to {high:+.3f})" if point.interval else said
@@ -71,11 +73,13 @@ def read_as(study: Curves, point: Point, undone: Point | None) -> str:
     if said == "above" and undone is not None:
         between = apart(study, point, undone)
         if between.interval and between.interval[0] <= 0:
-            return "**shown**, but not to be more than of the shuffled start"
-    could = f" (from {point.could_show[1]:.3f} on it is, in four of five)" if point.could_show \
-        else ""
-    return {"above": "**gain shown**", "below": "**loss shown**", "": "no interval yet"}.get(
-        said, f"not shown{could}")
+            return "**gain shown**, but not over the shuffled start"
+    could = f" (80 % power needs {point.could_show[1]:.3f})" if point.could_show else ""
+    last = study.lasts[point.fraction].differences.get(point.task)
+    other = verdict(replace(point, difference=last)) if last else said
+    more = "" if other == said else "; not with the last weights"
+    return {"above": f"**gain shown**{more}", "below": f"**loss shown**{more}",
+            "": "no interval yet"}.get(said, f"not shown{could}")
 
 
 def rows(study: Curves) -> list[tuple[int, list[str]]]:
@@ -87,12 +91,15 @@ def rows(study: Curves) -> list[tuple[int, list[str]]]:
             continue
         base, undone = (at.get((arm, point.fraction)) for arm in (
             BASELINE, f"{point.task}@{SHUFFLED}"))
-        oracle = at.get((ORACLE, point.fraction))
-        score = f"{base.means[study.measures[0].name].mean:.3f}" if base else ""
+        decoder = "@decoder" * point.task.endswith("@decoder")  # what is handed on, as the arm
+        oracle = at.get((ORACLE + decoder, point.fraction))
+        name, whole = study.measures[0].name, at.get((BASELINE, 100))
         found.append((point.labelled[0], [
             study.labelled(point.fraction), f"{study.dataset} ({study.runs[0]['metric']})",
             pool(study, point.task), point.task + " (primary)" * point.primary,
-            pretext(study, point.task), score, gain(point), gain(undone), gain(oracle),
+            pretext(study, point.task), *(f"{one.means[name].mean:.3f}" if one else NOT_RUN
+                                          for one in (base, whole)),
+            gain(point), gain(undone), gain(oracle), str(len(point.difference.seeds)),
             read_as(study, point, undone)]))
     return found
 

@@ -28,31 +28,36 @@ def test_the_table_in_the_readme_is_that_of_the_records() -> None:
 
 
 def test_a_row_has_the_numbers_of_the_study(nodules: Curves) -> None:
-    labelled, data, pool, arm, task, base, gain, undone, oracle, said = row_of(nodules, "rpl", 1)
+    labelled, data, pool, arm, task, base, whole, gain, undone, oracle, seeds, said = row_of(
+        nodules, "rpl", 1)
     at = {(one.task, one.fraction): one for one in nodules.points}
     assert (labelled, data, arm) == ("3", "lidcnodule (dice)", "rpl (primary)")
     assert {run["pool"] for run in nodules.pretraining if run["task"] == "rpl"} == {int(pool)}
     assert task.startswith("learnt (accuracy 0.1") and task.endswith("chance 0.04)")
     assert float(base) == round(at["baseline", 1].means["dice"].mean, 3)
+    assert float(whole) == round(at["baseline", 100].means["dice"].mean, 3) and seeds == "5"
     for cell, name in ((gain, "rpl"), (undone, "rpl@shuffled"), (oracle, "oracle")):
         point = at[name, 1]
         assert point.difference is not None and point.interval is not None
         low, high = point.interval
         assert cell == f"{point.difference.mean:+.3f} ({low:+.3f} to {high:+.3f})"
-    assert said == "**shown**, but not to be more than of the shuffled start"
+    assert said == "**gain shown**, but not over the shuffled start"
 
 
 def test_what_is_read_follows_the_interval(nodules: Curves) -> None:
     at = {(one.task, one.fraction): one for one in nodules.points}
     shown, undone = at["rpl", 1], at["rpl@shuffled", 1]
     assert shown.difference is not None
-    assert guide.read_as(nodules, shown, None) == "**gain shown**"
-    assert guide.read_as(nodules, shown, undone).startswith("**shown**, but not")
+    assert guide.read_as(nodules, shown, None) == "**gain shown**; not with the last weights"
+    assert guide.read_as(nodules, shown, undone).startswith("**gain shown**, but not")
     lost = replace(shown, difference=replace(shown.difference, mean=-0.1))
-    assert guide.read_as(nodules, lost, undone) == "**loss shown**"
+    assert guide.read_as(nodules, lost, undone) == "**loss shown**; not with the last weights"
+    last = replace(nodules.lasts[1], differences={"rpl": lost.difference})
+    assert guide.read_as(replace(nodules, lasts={1: last}), lost, None) == "**loss shown**"
     could = at["rpl", 2].could_show
     assert could and guide.read_as(nodules, at["rpl", 2], None) == (
-        f"not shown (from {could[1]:.3f} on it is, in four of five)")
+        f"not shown (80 % power needs {could[1]:.3f})")
+    assert guide.gain(None) == "not run"
     bare = replace(shown, difference=replace(shown.difference, spread=None))
     assert guide.read_as(nodules, bare, undone) == "no interval yet"
 
