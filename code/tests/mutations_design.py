@@ -178,4 +178,26 @@ TABLE = {
     "test_pool.py::test_the_parts_are_said_beforehand": [
         ("pool: what is made of none is said", '"" if found else', '"" if True else'),
     ],
+    "test_looks.py::test_a_look_before_all_seeds_are_done_is_said": [
+        ("looks: a study on the way is said", "    left = {seed for seed in planned if any(seed not in",
+         "    left = {seed for seed in [] if any(seed not in"),
+        ("looks: the page says it too", '("baseline", "seeds", "last")', '("baseline", "last")'),
+    ],
+    "test_looks.py::test_seeds_that_were_added_after_scores_are_said": [
+        ("looks: seeds that were added", "for one in asked[1:] if", "for one in asked[9:] if"),
+    ],
+    "test_looks.py::test_every_step_of_asking_is_kept_once": [
+        ("looks: test scores at the time", '"scores_then": len(scores)}]})', '"scores_then": 0}]})'),
+    ],
+    "test_looks.py::test_seeds_from_before_they_were_kept_were_asked_for_first": [
+        ("looks: older seeds", "if old and not asked:", "if False:"),
+    ],
+    "test_published.py::test_what_was_said_before_training_is_published_and_kept": [
+        ("published: seeds asked for since", 'if len(later) > len(plan.get("seeds", [])):',
+         "if False:"),
+    ],
+    "test_commands_3d.py::test_the_command_says_what_it_will_do": [
+        ("few validation cases are said", "(val := len(study.splits.val)) < FEW_VALIDATION",
+         "(val := len(study.splits.val)) < 0"),
+    ],
 }

@@ -117,8 +117,13 @@ def test_what_was_said_before_training_is_published_and_kept(trial_2d: Trial,
     published.publish(replace(whole, plan=plan), path)
     assert published.read(path).plan == plan
     assert published.publish(replace(whole, plan={}), path).plan == plan  # not lost
-    assert published.publish(whole, tmp_path / "other.json").plan == whole.plan == {}
-    assert '"plan"' not in (tmp_path / "other.json").read_text()
+    seeds = whole.plan["seeds"]
+    assert published.publish(whole, tmp_path / "other.json").plan == whole.plan == {"seeds": seeds}
+    more = {"seeds": [*seeds, {"seeds": [5], "scores_then": 4}]}  # asked for since
+    assert published.publish(replace(whole, plan=more), path).plan == {**plan, **more}
+    assert published.publish(whole, path).plan == {**plan, **more}  # not lost
+    published.publish(replace(whole, plan={}), tmp_path / "none.json")
+    assert '"plan"' not in (tmp_path / "none.json").read_text()
 
 
 def damaged(change: Callable[[Any], Any]) -> Callable[[str], str]:

@@ -69,8 +69,11 @@ def joined(old: Records, new: Records, path: Path) -> Records:
         stages.append(list(runs.values()))
     if odd := unlike(stages[0]):
         raise InputError(f"{path}: {odd}; publish under another NOTE")
+    plan, later = old.plan or new.plan, new.plan.get("seeds", [])
+    if len(later) > len(plan.get("seeds", [])):  # more were asked for since
+        plan = {**plan, "seeds": later}
     return Records(old.folder, old.dataset, old.splits or new.splits, stages[0], stages[1],
-                   plan=old.plan or new.plan)
+                   plan=plan)
 
 
 def _place(run: Json) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ Every wording has its condition here and its test; nothing is worded by hand.
 import numpy as np
 
 from common.arms import BASELINE, ORACLE, SHUFFLED, is_control, is_shuffled, parts
-from common.report import rates
+from common.report import looks, rates
 from common.report.curves import Curves, Point
 from common.runs.records import FEW_STEPS, cases_of
 from common.stats.estimates import MIN_BLOCKS, Design, Estimate
@@ -33,7 +33,8 @@ def by_topic(curves: Curves) -> dict[str, list[str]]:
         return {"none": [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} "
                          "there are no intervals: nothing can be claimed."],
                 "learnt": _learnt(curves)}
-    return {"baseline": _short(curves), "primary": _primary(compared, curves),
+    return {"baseline": _short(curves), "seeds": looks.sentences(curves),
+            "primary": _primary(compared, curves),
             "undone": _undone(compared, curves), "oracle": _oracle(compared, curves),
             "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
             "planned": _planned(curves), "saved": _saved(curves), "exchange": _exchange(curves),

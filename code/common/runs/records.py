@@ -294,7 +294,8 @@ def read_plan(folder: Path) -> Json:
 
     "primary": {"arm", "fraction", "scores_then", "commit", "date"}; ``scores_then`` is the number
     of test scores of the data set that existed at the time. "power": what the study was expected to
-    show, a fraction each. "rates": what --tune has chosen for each arm, and of which trials.
+    show, a fraction each. "rates": what --tune has chosen for each arm, of which trials. "seeds":
+    those asked for, step by step, and the test scores that existed at the time ("scores_then").
     InputError if it cannot be read.
     """
     path = folder / "plan.json"
@@ -303,6 +304,7 @@ def read_plan(folder: Path) -> Json:
         known = {"fraction", "half", "source"}
         sound = {"arm", "fraction"} <= {*plan.get("primary", {"arm", "fraction"})} and all(
             known <= {*one} for one in plan.get("power", [])) and all(
+            {"seeds"} <= {*one} for one in plan.get("seeds", [])) and all(
             {"chosen", "trials"} <= {*one} and {*one["chosen"]} == {*Rates.__annotations__}
             for one in plan.get("rates", {"arms": {}})["arms"].values())
     except (AttributeError, KeyError, TypeError):

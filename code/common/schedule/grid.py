@@ -25,6 +25,7 @@ from common.schedule.plan import (
     plan,
     record_power,
     record_primary,
+    record_seeds,
     step_bytes,
 )
 from common.schedule.tuning import tune
@@ -118,6 +119,7 @@ def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
     check_ranks(study)
     with starting(study.folder):
         record_primary(study)
+        record_seeds(study)
         mend(jobs)
         check_stale(jobs, rerun=study.settings.RERUN)
     quiet = devices.place().rank > 0  # one of those started together says it for all

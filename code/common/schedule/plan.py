@@ -145,6 +145,23 @@ def record_primary(study: Study, *, keep: bool = True) -> None:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}})
 
 
+def record_seeds(study: Study) -> None:
+    """Write down which seeds are asked for, and how many test scores existed when they were.
+
+    Seeds with scores from before this was kept count as asked for first. Only one process at a time
+    may do this.
+    """
+    plan = records.read_plan(study.folder)
+    scores = [*(study.folder / "finetune").rglob("scores.json")]
+    asked = plan.get("seeds", [])
+    old = {int(path.parent.name.removeprefix("seed").partition("-")[0]) for path in scores}
+    if old and not asked:
+        asked = [{"seeds": sorted(old)}]
+    if new := sorted({*study.settings.SEEDS}.difference(*(one["seeds"] for one in asked))):
+        write_json(study.folder / "plan.json", {**plan, "seeds": [
+            *asked, {"seeds": new, "scores_then": len(scores)}]})
+
+
 def record_power(study: Study, found: Sequence[power.Expected]) -> None:
     """Write down what the study is expected to show, as long as no test score exists."""
     plan = records.read_plan(study.folder)

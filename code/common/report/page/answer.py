@@ -67,7 +67,7 @@ def tiles(curves: Curves) -> list[Tile]:
 def rest(curves: Curves) -> list[str]:
     """What the reading says besides: of the baseline first, and whether the last weights agree."""
     said = reading.by_topic(curves)
-    return [line for topic in ("baseline", "last") for line in said.get(topic, [])]
+    return [line for topic in ("baseline", "seeds", "last") for line in said.get(topic, [])]
 
 
 def arms(curves: Curves) -> list[str]:
