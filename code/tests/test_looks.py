@@ -54,8 +54,6 @@ def study(scans: Path, tmp_path: Path) -> Study:
 
 
 def with_seeds(study: Study, *seeds: int) -> None:
-    from dataclasses import replace
-
     plan.record_seeds(replace(study, settings=Settings(**{**vars(study.settings),
                                                           "SEEDS": [*seeds]})))
 
