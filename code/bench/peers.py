@@ -11,9 +11,9 @@ tested with the weights best on validation.
 
 What each does, and what was chosen for it, stands in peers_rows/, at the top of its file. All take
 float32 on the CPU: once with all cores for each, once with one core for each (threads 1, no
-workers). Each part runs in a fresh process; the ways take turns, ROUNDS times. A round is a seed
-with its own test fold, weights and order, the same for every way. Files have been read before, so
-that no way waits for the disk.
+workers). Each part runs in a fresh process; the ways take turns, ROUNDS times, each round beginning
+with another. A round is a seed with its own test fold, weights and order, the same for every way.
+Files have been read before, so that no way waits for the disk.
 
 Prints a line for each part, and the tables; writes peers.md and peers.json into --out after every
 round. Two sets, five rounds: some hours on two idle cores; --steps shortens the runs. MONAI is no
@@ -68,7 +68,9 @@ def main() -> int:
         for number in range(asked.rounds):
             for part in found["parts"]:
                 plan = replace(runs[part["tree"]][number], cores=part["cores"])
-                _round(part, ways[part["tree"]], plan, folder)
+                first = number % len(ways[part["tree"]])  # who begins finds the machine coolest
+                turned = ways[part["tree"]][first:] + ways[part["tree"]][:first]
+                _round(part, turned, plan, folder)
             _save(asked.out, found)
     print(f"\n{_text(found)}")
     return 0
