@@ -137,7 +137,8 @@ def seen(volume: np.ndarray, file: Path, *, resolution: int, intensity: str
          ) -> tuple[np.ndarray, tuple[slice, ...]]:
     """What a network sees of a volume (X, Y, Z, C): (C, R, R, R) float16 in 0..1, and its box."""
     channels = range(volume.shape[3])
-    limits = [intensities(volume[..., c], intensity, file) for c in channels]
+    limits = [intensities(volume[..., c], intensity, file if len(channels) == 1 else
+                          file.with_name(f"{file.name}, channel {c}")) for c in channels]
     box = body_box(volume, limits)
     scaled = [scale(volume[..., c][box], *limits[c]) for c in channels]
     return np.stack([resize(one, resolution, order=1) for one in scaled]).astype(np.float16), box

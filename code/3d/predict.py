@@ -46,8 +46,8 @@ def main() -> int:
     parser.add_argument("--overlays", action="store_true",
                         help="also OUT/<scan>.png: outlines in three planes")
     asked = parser.parse_args()
-    files = command.found(asked.files, lambda file: loader.case_id(file) if file.name.endswith(
-        opening.SCANS) else None, opening.SCANS)
+    files = command.found(asked.files, lambda file: loader.case_id(
+        file) if file.name.lower().endswith(opening.SCANS) else None, opening.SCANS)
     with_networks = command.ensemble(asked, "3d", network, ALIKE)
     scans = layouts.joined(files, len(with_networks.first.about["channels"]))
     named = [path for name in scans for path in outputs(name, asked)]

@@ -69,16 +69,16 @@ def gain(point: Point | None) -> str:
 
 def read_as(study: Curves, point: Point, undone: Point | None) -> str:
     """What the interval says, and where nothing is shown how small a gain could have been."""
-    said = verdict(point)
+    said, doubt = verdict(point), ""
     if said == "above" and undone is not None:
         between = apart(study, point, undone)
         if between.interval and between.interval[0] <= 0:
-            return "**gain shown**, but not over the shuffled start"
+            doubt = ", but not over the shuffled start"
     could = f" (80 % power needs {point.could_show[1]:.3f})" if point.could_show else ""
     last = study.lasts[point.fraction].differences.get(point.task)
     other = verdict(replace(point, difference=last)) if last else said
     more = "" if other == said else "; not with the last weights"
-    return {"above": f"**gain shown**{more}", "below": f"**loss shown**{more}",
+    return {"above": f"**gain shown**{doubt}{more}", "below": f"**loss shown**{more}",
             "": "no interval yet"}.get(said, f"not shown{could}")
 
 
@@ -116,11 +116,11 @@ def main() -> None:
     """Write the table where the README has one; InputError if it has no such heading."""
     text = README.read_text(encoding="utf-8")
     before, heading, after = text.partition(HEADING)
-    words, _, rest = after.partition("\n| ")
-    if not heading or END not in rest:
+    part, end, rest = after.partition(END)
+    words, bar, _ = part.partition("\n| ")
+    if not (heading and end and bar):
         raise InputError(f"{README}: no table below '{HEADING}', or nothing behind it")
-    behind = rest.split("\n\n", 1)[1]
-    write_text(README, f"{before}{heading}{words}\n{table()}\n{behind}")
+    write_text(README, f"{before}{heading}{words}\n{table()}{end}{rest}")
     print(table(), end="")
 
 

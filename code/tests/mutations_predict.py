@@ -135,8 +135,8 @@ TABLE = {
          "(logits[:, 1:].sigmoid().sum() if", "(logits[:, :1].sigmoid().sum() if"),
     ],
     CHANNELS + "channels_in_files_of_their_own_are_joined_as_nnunet_numbers_them": [
-        ("predict: a file a channel is one scan", "if count > 1 and NUMBERED.search(name) and",
-         "if count > 9 and NUMBERED.search(name) and"),
+        ("predict: a file a channel is one scan", "if count > 1 and NUMBERED.search(name):",
+         "if count > 9 and NUMBERED.search(name):"),
         ("predict: what an output is of is all its files", "note = networks.note(*scan)",
          "note = networks.note(*scan[:1])"),
     ],

@@ -16,13 +16,14 @@ def test_the_command_says_what_it_will_do(trial_2d: Trial) -> None:
 
 
 def test_a_data_set_of_the_other_tree_with_the_same_name_is_not_drawn_over(
-        trial_2d: Trial, tmp_path: Path) -> None:
-    other = tmp_path / "results/3d/fundusphantom"
+        trial: Trial, tmp_path: Path) -> None:
+    tree = {"3d": "2d", "2d": "3d"}[trial.tree]
+    other = tmp_path / "results" / tree / trial.data.name
     other.mkdir(parents=True)
-    result = trial_2d.run(tmp_path)
+    result = trial.run(tmp_path)
     assert result.returncode == 2 and len(result.lines) == 1, result
-    assert f"{other}: a data set of code/3d with the name of this one" in result.stderr
-    assert not (tmp_path / "results/2d").exists()
+    assert f"{other}: a data set of code/{tree} with the name of this one" in result.stderr
+    assert not (tmp_path / "results" / trial.tree).exists()
 
 
 @pytest.mark.slow  # 3D does the same in the fast suite

@@ -41,7 +41,8 @@ def test_a_row_has_the_numbers_of_the_study(nodules: Curves) -> None:
         assert point.difference is not None and point.interval is not None
         low, high = point.interval
         assert cell == f"{point.difference.mean:+.3f} ({low:+.3f} to {high:+.3f})"
-    assert said == "**gain shown**, but not over the shuffled start"
+    assert said == ("**gain shown**, but not over the shuffled start; not with the last "
+                    "weights")
 
 
 def test_what_is_read_follows_the_interval(nodules: Curves) -> None:

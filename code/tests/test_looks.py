@@ -6,7 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from scipy.stats import t
 from test_reading import TWO, made
 from wiring import study_of
 
@@ -15,7 +18,7 @@ from common.report import looks, reading
 from common.report.page import answer
 from common.runs import records
 from common.runs.study import Study
-from common.schedule import plan
+from common.schedule import grid, plan
 from common.settings import Settings
 
 
@@ -75,12 +78,36 @@ def test_every_step_of_asking_is_kept_once(study: Study) -> None:
         records.read_plan(study.folder)
 
 
-def test_seeds_from_before_they_were_kept_were_asked_for_first(study: Study) -> None:
-    run = study.folder / "finetune/baseline/fraction050/seed7"
-    run.mkdir(parents=True)
-    (run / "scores.json").write_text("{}")
-    with_seeds(study, 7)
-    assert not (study.folder / "plan.json").exists()
+def test_of_scores_from_before_seeds_were_kept_nobody_knows_what_was_asked_for(study: Study
+                                                                              ) -> None:
+    for name in ("seed7", "seed0.old-1"):  # the second was set aside
+        run = study.folder / f"finetune/baseline/fraction050/{name}"
+        run.mkdir(parents=True)
+        (run / "scores.json").write_text("{}")
     with_seeds(study, 7, 8)
-    assert json.loads((study.folder / "plan.json").read_text()) == {
-        "seeds": [{"seeds": [7]}, {"seeds": [8], "scores_then": 1}]}
+    first = {"seeds": [7, 8]}
+    assert json.loads((study.folder / "plan.json").read_text()) == {"seeds": [first]}
+    with_seeds(study, 9)
+    found = records.read_plan(study.folder)
+    assert found == {"seeds": [first, {"seeds": [9], "scores_then": 2}]}
+    assert looks.sentences(made(TWO, seeds=(7, 8, 9), plan={"seeds": [first]})) == []
+
+
+def test_what_is_refused_asks_for_no_seeds(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise InputError("more than a day")
+    monkeypatch.setattr(grid, "announce", refused)
+    with pytest.raises(InputError, match="more than a day"):
+        grid.begin(study, [torch.device("cpu")], 1)
+    assert not (study.folder / "plan.json").exists()
+
+
+def test_looks_at_three_four_and_five_seeds_find_twice_as_much_as_they_claim() -> None:
+    seeds = np.random.default_rng(0).normal(size=(40_000, 5))  # an arm that gains nothing
+
+    def shown(count: int) -> Any:
+        some = seeds[:, :count]
+        half = t.ppf(0.975, count - 1) * some.std(1, ddof=1) / count**0.5
+        return np.abs(some.mean(1)) > half
+    assert shown(5).mean() == pytest.approx(0.05, abs=0.005)
+    assert (shown(3) | shown(4) | shown(5)).mean() == pytest.approx(0.10, abs=0.005)

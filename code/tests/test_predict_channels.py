@@ -61,6 +61,43 @@ def test_channels_in_files_of_their_own_are_joined_as_nnunet_numbers_them(
     assert not (tmp_path / "out/missing").exists()
 
 
+def test_what_is_wrong_with_a_channel_is_said_of_its_file(
+        of_two: Path, trial_3d: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = sorted((trial_3d.data / "imagesTs").glob("[!.]*"))[0]
+    numbered(scan, tmp_path, "case")
+    parts = tmp_path / "parts"
+    parts.joinpath("case_0000.nii.gz").rename(parts / "case_0000.NII.GZ")
+    parts.joinpath("case_0001.nii.gz").rename(parts / "case_0001.NII.GZ")
+    monkeypatch.chdir(tmp_path)  # one by its relative, one by its whole path
+    both = ("parts/case_0000.NII.GZ", parts / "case_0001.NII.GZ")
+    said = predict("--run", of_two, *both, "--to", tmp_path / "out")
+    assert said.returncode == 0 and "note      1 scans have their 2 channels" in said.stdout, said
+    image, volume = nib.load(scan), read(scan).astype(np.float32)
+    volume[2, 2, 2] = np.nan
+    nib.save(nib.Nifti1Image(volume, image.affine), tmp_path / "case_0001.nii.gz")
+    (tmp_path / "case_0001.nii.gz").replace(both[1])
+    said = predict("--run", of_two, *both, "--to", tmp_path / "out")
+    assert said.returncode == 2 and "of another file of that name" in said.lines[-1]  # changed
+    said = predict("--run", of_two, *both, "--to", tmp_path / "new")
+    assert said.returncode == 2 and f"{both[1]}: 1 voxels are NaN" in said.stderr
+    nib.save(nib.Nifti1Image(np.full_like(volume, 3), image.affine), tmp_path / "case_0001.nii.gz")
+    (tmp_path / "case_0001.nii.gz").replace(both[1])
+    said = predict("--run", of_two, *both, "--to", tmp_path / "new")
+    assert said.returncode == 2 and "case_0000.NII.GZ, channel 1: all voxels are 3" in said.stderr
+
+
+def test_one_volume_among_scans_of_several_channels_is_named_alone(
+        of_two: Path, trial_3d: Trial, tmp_path: Path) -> None:
+    scan = sorted((trial_3d.data / "imagesTs").glob("[!.]*"))[0]
+    for year in ("2018", "2019"):
+        numbered(scan, tmp_path, f"case_{year}")
+    (tmp_path / "parts/case_2018_0000.nii.gz").replace(tmp_path / "whole/case_2020.nii.gz")
+    said = predict("--run", of_two, tmp_path / "whole", "--to", tmp_path / "out")
+    assert said.returncode == 2 and "1 of 3 scans could not be predicted: case_2020" in said.stderr
+    assert "case_2020.nii.gz: 1 channel, but the network has 2" in said.stderr
+    assert len([*(tmp_path / "out").iterdir()]) == 2
+
+
 def test_numbered_scans_of_several_channels_each_are_not_joined(
         of_two: Path, trial_3d: Trial, tmp_path: Path) -> None:
     scans = sorted((trial_3d.data / "imagesTs").glob("[!.]*"))[:2]

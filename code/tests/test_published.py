@@ -121,6 +121,10 @@ def test_what_was_said_before_training_is_published_and_kept(trial_2d: Trial,
     assert published.publish(whole, tmp_path / "other.json").plan == whole.plan == {"seeds": seeds}
     more = {"seeds": [*seeds, {"seeds": [5], "scores_then": 4}]}  # asked for since
     assert published.publish(replace(whole, plan=more), path).plan == {**plan, **more}
+    other = {"seeds": [*more["seeds"], {"seeds": [6], "scores_then": 9}]}
+    alone = {"seeds": other["seeds"][2:]}  # of another machine's folder
+    assert published.publish(replace(whole, plan=alone), tmp_path / "other.json").plan == {
+        "seeds": [*seeds, *alone["seeds"]]}
     assert published.publish(whole, path).plan == {**plan, **more}  # not lost
     published.publish(replace(whole, plan={}), tmp_path / "none.json")
     assert '"plan"' not in (tmp_path / "none.json").read_text()

@@ -210,18 +210,24 @@ def joined(scans: Mapping[str, Path], count: int) -> dict[str, list[Path]]:
     ``count``: of channels. InputError for a channel too few or too many, or a name twice.
     """
     cases: dict[str, list[Path]] = {}
-    parts = {(file.parent, NUMBERED.sub("", name)) for name, file in scans.items()
-             if count > 1 and NUMBERED.search(name) and single(file)}
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for name, file in scans.items():
+        if count > 1 and NUMBERED.search(name):
+            groups.setdefault((file.parent.resolve(), NUMBERED.sub("", name)), []).append(file)
+    parts = {group for group, files in groups.items() if all(map(single, files))}
     for name, file in scans.items():
         whole = NUMBERED.sub("", name)
-        if (file.parent, whole) not in parts or not NUMBERED.search(name):
+        if (file.parent.resolve(), whole) not in parts or not NUMBERED.search(name):
             whole, files = name, [file]
         else:
-            files = _channels(file.parent, whole, file.name[len(case_id(file)):], count,
+            files = _channels(file.parent.resolve(), whole, file.name[len(case_id(file)):], count,
                               "the network")
         if cases.setdefault(whole, files) != files:
             raise InputError(f"{file}: would be case {whole} like {cases[whole][0]}; predict them "
                              "into two folders")
+    if several := [files for files in cases.values() if len(files) > 1]:
+        print(f"note      {len(several)} scans have their {count} channels in files of their own, "
+              f"as nnU-Net has them: {several[0][0].name} ...")
     return cases
 
 

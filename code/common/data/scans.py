@@ -82,8 +82,12 @@ def read(files: Sequence[Path], frame: int | None = None) -> Scan:
     first, *rest = [read_file(file, frame) for file in files]
     if not rest:
         return first
-    for file, other in zip(files[1:], rest, strict=True):
-        check_same_grid(file, other, first, files[0])
+    for file, scan in zip(files, (first, *rest), strict=True):
+        if scan.voxels.ndim != 3:
+            raise InputError(f"{file}: {' x '.join(map(str, scan.voxels.shape))} voxels; of a scan "
+                             "with a file a channel each has to be one volume (X, Y, Z)")
+        check_same_grid(file, scan, first, files[0])
+        check_values(file, scan.voxels)
     voxels = np.stack([scan.voxels for scan in (first, *rest)], axis=-1)
     return first._replace(voxels=np.asfortranarray(voxels))
 
@@ -213,7 +217,7 @@ def _origin(scan: Scan) -> str:
 
 
 def check_voxels(file: Path, volume: np.ndarray, channels: int, wanted: str) -> None:
-    """Right number of axes and channels, every voxel a number that was measured; (X, Y, Z, C)."""
+    """Right number of axes and channels (X, Y, Z, C), and check_values()."""
     if volume.ndim != 4 or volume.shape[3] != channels:
         given = " x ".join(map(str, volume.shape[3:])) or "1"
         raise InputError(f"{file}: {given} channel{'s' * (given != '1')}, but "
@@ -221,6 +225,11 @@ def check_voxels(file: Path, volume: np.ndarray, channels: int, wanted: str) -> 
     if min(volume.shape[:3]) < SMALLEST_AXIS:
         raise InputError(f"{file}: {' x '.join(map(str, volume.shape[:3]))} voxels; every axis "
                          f"needs at least {SMALLEST_AXIS}")
+    check_values(file, volume)
+
+
+def check_values(file: Path, volume: np.ndarray) -> None:
+    """InputError unless every voxel is a number that was measured."""
     if volume.dtype.kind == "f":
         if not np.isfinite(volume).all():
             raise InputError(f"{file}: {int((~np.isfinite(volume)).sum())} voxels are NaN or "

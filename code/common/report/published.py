@@ -69,9 +69,11 @@ def joined(old: Records, new: Records, path: Path) -> Records:
         stages.append(list(runs.values()))
     if odd := unlike(stages[0]):
         raise InputError(f"{path}: {odd}; publish under another NOTE")
-    plan, later = old.plan or new.plan, new.plan.get("seeds", [])
-    if len(later) > len(plan.get("seeds", [])):  # more were asked for since
-        plan = {**plan, "seeds": later}
+    plan = old.plan or new.plan
+    asked = plan.get("seeds", [])
+    there = {seed for one in asked for seed in one["seeds"]}
+    if since := [one for one in new.plan.get("seeds", []) if not there.issuperset(one["seeds"])]:
+        plan = {**plan, "seeds": [*asked, *since]}
     return Records(old.folder, old.dataset, old.splits or new.splits, stages[0], stages[1],
                    plan=plan)
 

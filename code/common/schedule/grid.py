@@ -119,7 +119,6 @@ def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
     check_ranks(study)
     with starting(study.folder):
         record_primary(study)
-        record_seeds(study)
         mend(jobs)
         check_stale(jobs, rerun=study.settings.RERUN)
     quiet = devices.place().rank > 0  # one of those started together says it for all
@@ -127,6 +126,7 @@ def begin(study: Study, places: Sequence[torch.device], workers: int) -> None:
         announce(study, jobs, places, workers, shown := expected(study))
     with starting(study.folder):
         record_power(study, shown)
+        record_seeds(study)  # which nothing refuses any more
 
 
 def _summary(study: Study, failures: list[str]) -> int:

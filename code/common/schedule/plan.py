@@ -148,18 +148,15 @@ def record_primary(study: Study, *, keep: bool = True) -> None:
 def record_seeds(study: Study) -> None:
     """Write down which seeds are asked for, and how many test scores existed when they were.
 
-    Seeds with scores from before this was kept count as asked for first. Only one process at a time
-    may do this.
+    Where scores are from before this was kept nobody knows what was asked for: then it is all that
+    is asked for now. Only one process at a time may do this.
     """
     plan = records.read_plan(study.folder)
     scores = [*(study.folder / "finetune").rglob("scores.json")]
     asked = plan.get("seeds", [])
-    old = {int(path.parent.name.removeprefix("seed").partition("-")[0]) for path in scores}
-    if old and not asked:
-        asked = [{"seeds": sorted(old)}]
     if new := sorted({*study.settings.SEEDS}.difference(*(one["seeds"] for one in asked))):
-        write_json(study.folder / "plan.json", {**plan, "seeds": [
-            *asked, {"seeds": new, "scores_then": len(scores)}]})
+        then = {"scores_then": len(scores)} if asked or not scores else {}
+        write_json(study.folder / "plan.json", {**plan, "seeds": [*asked, {"seeds": new, **then}]})
 
 
 def record_power(study: Study, found: Sequence[power.Expected]) -> None:
