@@ -18,7 +18,8 @@ def test_the_command_says_what_it_will_do(trial_2d: Trial) -> None:
 def test_a_data_set_of_the_other_tree_with_the_same_name_is_not_drawn_over(
         trial: Trial, tmp_path: Path) -> None:
     tree = {"3d": "2d", "2d": "3d"}[trial.tree]
-    other = tmp_path / "results" / tree / trial.data.name
+    [name] = [path.name for path in (trial.folder / "results" / trial.tree).iterdir()]
+    other = tmp_path / "results" / tree / name
     other.mkdir(parents=True)
     result = trial.run(tmp_path)
     assert result.returncode == 2 and len(result.lines) == 1, result
