@@ -162,8 +162,12 @@ def of_group(group: int) -> list[str]:
 
 
 def importing(group: int) -> bool:
-    """Whether a process that the first of a group has started is loading what it needs."""
-    return any("numpy" in Path(f"/proc/{one}/maps").read_text() for one in of_group(group)
+    """Whether a worker that the first of a group has started is loading what it needs.
+
+    (Any other process that it starts has its own memory, and so numpy, for a moment.)
+    """
+    return any("spawn_main" in Path(f"/proc/{one}/cmdline").read_text()
+               and "numpy" in Path(f"/proc/{one}/maps").read_text() for one in of_group(group)
                if one != str(group))
 
 
