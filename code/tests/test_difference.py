@@ -1,5 +1,6 @@
 """The forest plot: the claim is the thick line, and what the axis cuts has an arrow head."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,14 @@ def test_words_are_said_once_and_in_full(tmp_path: Path) -> None:
         difference.draw(data, Path("x.png"))
     said = texts(figures["x.png"])
     assert said.count("better than the baseline") == 1 and "not\nreached" in said
+    with caught() as figures:  # arms of one fraction beside a denser baseline: no such panel
+        only = {"baseline": data.reached["rpl"]}
+        difference.draw(replace(data, reached=only), Path("y.png"))
+        some = [point for point in data.points if point.task != "rpl" or point.fraction == 5]
+        kept = {task: one for task, one in data.reached.items() if task != "rpl"}
+        difference.draw(replace(data, points=some, reached=kept), Path("z.png"))
+    assert "not\nreached" not in texts(figures["y.png"])
+    assert texts(figures["z.png"]).count("one fraction") == 1
 
 
 def test_without_intervals_or_arms(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def draw(curves: Curves, path: Path) -> bool:
     arms, fractions = compared(curves)
     if not arms or not fractions:
         return False
-    number = len(fractions) + bool(curves.reached)
+    number = len(fractions) + saves(curves)
     columns = number if number <= 4 else 3
     high = 0.2 + 0.27 * len(arms)
     lines = -(-number // columns)
@@ -55,7 +55,7 @@ def draw(curves: Curves, path: Path) -> bool:
             panel.set_xlim(ends)
             differences(panel, curves, arms, fraction)
             panel.xaxis.set_major_locator(MaxNLocator(5 if columns < 4 else 4, steps=[1, 2, 5, 10]))
-        if curves.reached:
+        if saves(curves):
             reached(panels[-1], curves, arms)
         for place, panel in enumerate(panels):
             rows(panel, curves, arms, named=place % columns == 0)
@@ -162,6 +162,12 @@ def _mark(panel: Axes, value: float, row: float, look: Look) -> None:
                ha="left" if value < low else "right")
 
 
+def saves(curves: Curves) -> bool:
+    """Whether any arm has the fractions to say where it is as good as the baseline on all labels.
+    """
+    return any(task != BASELINE for task in curves.reached)
+
+
 def reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
     """Labelled fraction at which each arm is as good as the baseline on all labels."""
     least = min(one.fractions[0] for one in curves.reached.values())
@@ -177,7 +183,8 @@ def reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
         if (one := curves.reached.get(task)) is not None:
             _span(panel, one, row, look_of(task, curves.tasks))
         else:
-            panel.text(least, row, "not all seeds yet", fontsize=7, va="center", color="#555555")
+            why = "one fraction" if len(curves.of_task(task)) < 2 else "not all seeds yet"
+            panel.text(least, row, why, fontsize=7, va="center", color="#555555")
     ticks = [fraction for fraction in curves.fractions if fraction >= least]
     panel.set_xticks([*ticks, OFF], [f"≤{ticks[0]}", *map(str, ticks[1:]), "not\nreached"])
     panel.xaxis.set_minor_locator(NullLocator())
@@ -210,7 +217,7 @@ def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
     if intervals:
         lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds. Grey: a mean in it "
                      "cannot be told from zero (controls have their own spread).")
-    if curves.reached:
+    if saves(curves):
         base = curves.reached.get(BASELINE)
         bounded = base is not None and base.bounded
         lines.append("Last panel: labelled share, %, at which an arm reaches the baseline's score "
