@@ -76,7 +76,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
               "nothing is compared")
     if (val := len(study.splits.val)) < FEW_VALIDATION:
         print(f"note      {val} validation cases: which epoch is best is partly chance with so "
-              f"few; the scores of the last weights stand in train_{study.dataset}.md too")
+              f"few; the scores of the last weights stand in train_{study.folder.name}.md too")
     if s.PROTOCOL:
         print(f"protocol  of finetuning: {s.PROTOCOL}; its runs lie in {study.folder}, encoders "
               f"and splits in {study.home}")
