@@ -39,7 +39,8 @@ def learning(curves: Curves, path: Path) -> bool:
     name = curves.measures[0].name
     if not any(_log(run, name) for run in curves.runs):
         return False
-    fraction = curves.fractions[0]
+    fraction = min((point.fraction for point in curves.points if point.task != BASELINE),
+                   default=curves.fractions[0])  # the baseline may be denser
     pretext = _pretext_logs(curves)
     columns = grid_of(len(curves.tasks))
     block = -(-len(curves.tasks) // columns) * (HIGH + GAP)
