@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.errors import exit_status
 from common.files import ROOT, write_text
 from common.stats.estimates import Design, Spread
-from common.stats.exchange import BEYOND, Value, points, rates
+from common.stats.exchange import BEYOND, Value, points, rates, worth
 from common.stats.family import pool
 from common.stats.measures import Floats, resamples
 from common.stats.savings import ALL, across
@@ -213,12 +213,13 @@ def count_exchange(form: str, folds: int, seeds: int, studies: int) -> dict[str,
         y, cases = study(form, folds, seeds, rng)
         drawn, spread = points(y, range(seeds), folds, list(FRACTIONS), cases=cases,
                                tested=PER_FOLD)
-        found = rates({str(arm): one for arm, one in enumerate(drawn.swapaxes(0, 1))}, spread,
-                      FRACTIONS, target=TARGET, bound=1.0)
+        of_arm = {str(arm): one for arm, one in enumerate(drawn.swapaxes(0, 1))}
+        found = rates(of_arm, spread, FRACTIONS, target=TARGET, bound=1.0)
+        worths = worth(of_arm, FRACTIONS)
         for arm, gain in list(enumerate(GAINS))[1:]:
             rate, true = found[str(arm)], truths(form, gain)
             values: dict[str, Value | None] = {"reach": rate.reach, "saved": rate.saved,
-                                               "twice": rate.twice, "worth": rate.worth[10]}
+                                               "twice": rate.twice, "worth": worths[str(arm)][10]}
             for name, value in values.items():
                 assert value is not None and value.low is not None and value.high is not None
                 held[name] += value.low <= true[name] + 1e-9 and true[name] <= value.high + 1e-9

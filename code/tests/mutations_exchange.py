@@ -37,15 +37,13 @@ TABLE = {
         ("exchange: a falling curve is no rising one", "np.where(self.b > 0, found, flat))",
          "np.where(self.b != 0, found, flat))"),
     ],
-    "test_exchange.py::test_labels_to_a_score_saved_doubled_and_worth_are_those_of_the_curves": [
+    "test_exchange.py::test_labels_to_a_score_saved_doubled_and_worth_are_those_of_known_arms": [
         ("exchange: saved is the baseline's less the arm's",
          "_saved(base.reach(goal), reach) if found",
          "_saved(reach, base.reach(goal)) if found"),
         ("exchange: what twice the labels bring starts at the most",
          "curve.at(BEYOND * curve.most) - curve.at(curve.most)",
          "curve.at(BEYOND * curve.least) - curve.at(curve.least / 2)"),
-        ("exchange: worth is on the baseline's curve", "interval(base.reach(y[:, place]))",
-         "interval(curve.reach(y[:, place]))"),
         ("exchange: scores that both curves reach",
          "low = max(float(one.at(one.least)[0])", "low = min(float(one.at(one.least)[0])"),
         ("exchange: the score is the baseline's best",
@@ -58,9 +56,30 @@ TABLE = {
     ],
     "test_exchange.py::test_labels_worth_need_a_dense_baseline_and_arms_all_its_seeds": [
         ("exchange: labels worth take a dense baseline",
-         "[0]).sum() >= POWER_FRACTIONS}", "[0]).sum() >= 2}"),
+         "    if len(n) < POWER_FRACTIONS:", "    if len(n) < 2:"),
         ("exchange: controls are no arms", "if seeds <= set(arm) and key[0] not in controls}",
          "if seeds <= set(arm)}"),
+    ],
+    "test_exchange.py::test_worth_is_read_between_the_baselines_means_and_not_off_its_curve": [
+        ("exchange: worth is between labels by their logarithm",
+         "n[left] * (n[left + 1] / n[left]) ** part", "n[left] + (n[left + 1] - n[left]) * part"),
+        ("exchange: worth is looked for near the arm's own labels",
+         "for left in reversed(range(place, len(n) - 1))", "for left in range(place, len(n) - 1)"),
+        ("exchange: worth over the most is open",
+         "found = np.where(above, np.inf, np.where(", "found = np.where(above, n[-1], np.where("),
+        ("exchange: worth may be less", "*((left, score < own[:, place]) for left in range(place))]",
+         "]"),
+    ],
+    "test_exchange.py::test_the_draws_of_a_fraction_are_those_of_its_arms_whatever_other_fractions_have": [
+        ("exchange: a fraction has its own draws",
+         "Aligned(measure, whole, Design(folds, ALL), together=lambda key: key[1])",
+         "Aligned(measure, whole, Design(folds, ALL))"),
+        ("draws: arms of a fraction share them", "if seed in other and together(name) == together(key)])",
+         "if seed in other and name == key])"),
+    ],
+    "test_savings.py::test_a_fraction_with_more_labelled_subsets_has_them_all": [
+        ("savings: a fraction has its own draws", "Design(folds, ALL), together=lambda key: key[1])\n        for",
+         "Design(folds, ALL))\n        for"),
     ],
     "test_exchange.py::test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once": [
         ("exchange: fewer labels are shown for all arms at once", "reach, TAIL / (len(drawn) - 1))",
@@ -92,6 +111,25 @@ TABLE = {
     "test_exchange.py::test_curves_that_never_meet_save_nothing_that_can_be_named": [
         ("exchange: what neither reaches may be anything",
          "neither = np.isinf(base) & np.isinf(arm)", "neither = np.isinf(base) & np.isnan(arm)"),
+    ],
+    "test_rates.py::test_an_arm_of_one_fraction_has_what_its_labels_are_worth": [
+        ("rates: over the most that was measured", '.replace("not reached", f"over {fit.most:.0f}")',
+         '.replace("not reached", "open")'),
+        ("rates: labels worth in the csv", 'row(task, "labels worth", f"{fraction} %", value)', "pass"),
+        ("tables: labels worth have a table", "if curves.exchange and curves.exchange.worth:", "if False:"),
+    ],
+    "test_rates.py::test_worth_is_read_where_a_gain_is_shown_at_the_primary_fraction_first": [
+        ("reading: worth at the primary fraction", 'point = points.get(at) or points.get(min(points, default=0))',
+         'point = points.get(min(points, default=0))'),
+        ("reading: worth of arms that gain", 'if point and verdict(point) == "above":', "if point:"),
+        ("reading: worth more than the labels it takes",
+         "value.low > curves.exchange.labelled[point.fraction]", "value.low"),
+    ],
+    "test_rates.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth": [
+        ("exchange figure: arms of one fraction have their mark", "if task not in curves.exchange.rates:",
+         "if False:"),
+        ("exchange figure: the second panel is of labels worth",
+         "if any(rate.along for rate in found.rates.values()) or not found.worth:", "if True:"),
     ],
     "test_rates.py::test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm": [
         ("curves: runs on a share are not the arm's",

@@ -264,11 +264,10 @@ TABLE = {
     ],
     "test_family.py::test_draws_that_not_every_arm_has_are_left_out_and_named": [
         ("draws: of every arm or of none",
-         "draws = {seed: _common([set(arm[seed]) for arm in arms.values() if seed in arm])",
-         "draws = {seed: sorted([set(arm[seed]) for arm in arms.values() if seed in arm][0])"),
+         "draws = {(key, seed): _common([set(other[seed])", "draws = {(key, seed): _common([set(arm[seed])"),
         ("draws: left out is said",
-         "for draw in set(arm[seed]) - set(draws[seed])}):",
-         "for draw in set(draws[seed]) - set(draws[seed])}):"),
+         "for draw in set(arm[seed]) - set(draws[key, seed])}):",
+         "for draw in set(draws[key, seed]) - set(draws[key, seed])}):"),
     ],
     "test_guard.py::test_the_guard_widens_the_unsteady_arm_and_leaves_the_others_pooled": [
         ("guard: each arm's own spread", "if self.own is None else self.own[arm]",

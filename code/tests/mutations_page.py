@@ -25,7 +25,7 @@ TABLE = {
     TESTS + "every_sentence_of_the_reading_is_there_once": [
         ("page: what the reading says besides", 'for topic in ("baseline", "seeds", "last")', 'for topic in ("baseline",)'),
         ("page: the oracle's sentences", '[*said["oracle"], *said["kept"], *said["could"],', '[*said["kept"], *said["could"],'),
-        ("page: sentences of the exchange rates", 'said["saved"], *said["exchange"], *said["pools"]]', 'said["saved"], *said["pools"]]'),
+        ("page: sentences of the exchange rates", '*said["worth"], *said["exchange"], *said["pools"]]', '*said["worth"], *said["pools"]]'),
     ],
     TESTS + "hovers_say_score_and_difference_and_lie_on_their_marks": [
         ("page: spots lie on their marks, across", "Spot(x - POINT / 2, y - POINT / 2,", "Spot(x, y - POINT / 2,"),
@@ -78,7 +78,10 @@ TABLE = {
          "any(oracles) else\n        (\"No\""),
     ],
     TESTS + "labels_saved_are_a_yes_where_an_arm_saves_them": [
-        ("page: labels are saved by who saves them", "if arms or fewer:", "if arms is not None or fewer:"),
+        ("page: labels are saved by who saves them", "if arms or fewer or said[", "if arms is not None or fewer or said["),
+    ],
+    TESTS + "labels_saved_are_a_yes_where_those_of_one_fraction_are_worth_more": [
+        ("page: labels worth more are labels saved", "if arms or fewer or said[\"worth\"]:", "if arms or fewer:"),
     ],
     TESTS + "tasks_at_chance_are_not_learnt_and_without_chance_nothing_is_asked": [
         ("page: what is not learnt is told", 'return [Tile(question, "Not all", NO, lines)]', "pass"),

@@ -17,6 +17,7 @@ from common.stats.exchange import (
     fit,
     points,
     rates,
+    worth,
 )
 from common.stats.measures import Arm, Floats, mean_of
 from common.stats.shares import Pool, pool
@@ -122,7 +123,7 @@ def test_nothing_is_looked_up_below_the_least_or_beyond_twice_the_most() -> None
     assert falling.reach(0.7)[0] == 9 and falling.reach(0.9)[0] == np.inf
 
 
-def test_labels_to_a_score_saved_doubled_and_worth_are_those_of_the_curves() -> None:
+def test_labels_to_a_score_saved_doubled_and_worth_are_those_of_known_arms() -> None:
     found = known(target=0.78)
     base, arm = found.rates.values()
     need = float(np.exp(0.08 / 0.02))
@@ -130,7 +131,8 @@ def test_labels_to_a_score_saved_doubled_and_worth_are_those_of_the_curves() -> 
     assert arm.reach.value == pytest.approx(need / 2, rel=0.03) and arm.saved is not None
     assert arm.saved.value == pytest.approx(base.reach.value - arm.reach.value)
     assert arm.twice.value == pytest.approx(0.02 * np.log(2), rel=0.03)
-    assert arm.worth[10].value == pytest.approx(36, rel=0.05) and not base.worth
+    assert list(found.worth) == ["rpl"]
+    assert found.worth["rpl"][10].value == pytest.approx(36, rel=0.05)
     for score, value in arm.along:
         assert value.value == pytest.approx(np.exp((score - 0.7) / 0.02) / 2, rel=0.05)
         assert value.low is not None and value.high is not None and value.low < value.high
@@ -155,7 +157,7 @@ def test_under_three_seeds_there_is_no_interval_and_a_line() -> None:
 
 
 def test_labels_worth_need_a_dense_baseline_and_arms_all_its_seeds() -> None:
-    assert not known(fractions=(5, 10, 25, 100)).rates["rpl"].worth
+    assert not known(fractions=(5, 10, 25, 100)).worth
     runs = arms(line, {"baseline": 1.0, "rpl": 2.0, "cpc": 1.0, "oracle": 3.0})
     for fraction in (10, 25, 50, 100):
         runs["cpc", fraction] = {0: runs["cpc", fraction][0]}
@@ -163,8 +165,44 @@ def test_labels_worth_need_a_dense_baseline_and_arms_all_its_seeds() -> None:
     found = exchange(DICE, runs, "baseline", LABELS, controls=["oracle"])
     assert found is not None and list(found.rates) == ["baseline", "rpl"]
     assert list(found.rates["rpl"].points) == [10, 25, 50, 100]
+    assert {arm: list(worth) for arm, worth in found.worth.items()} == {
+        "cpc": [5], "rpl": [10, 25, 50, 100]}  # one fraction is enough
+    assert found.worth["cpc"][5].value == pytest.approx(9, rel=0.05)
     assert exchange(DICE, {key: arm for key, arm in runs.items() if key[1] == 5}, "baseline",
                     LABELS) is None
+
+
+def test_worth_is_read_between_the_baselines_means_and_not_off_its_curve() -> None:
+    own = np.array([0.2, 0.33, 0.47, 0.51, 0.58])  # the second is under any smooth curve
+    def of(score: float, fraction: int, base: Floats = own) -> float:
+        row = np.full(5, np.nan)
+        row[list(LABELS).index(fraction)] = score
+        return worth({"baseline": base[None], "rpl": row[None]}, LABELS)["rpl"][fraction].value
+    assert of(0.33, 10) == 18
+    assert of(0.40, 10) == pytest.approx(18 * (46 / 18) ** 0.5)
+    assert of(0.54, 10) == pytest.approx(91 * 2 ** (0.03 / 0.07))
+    assert of(0.265, 10) == pytest.approx(9 * 2**0.5)
+    assert of(0.1, 10) == 9 and of(0.6, 5) == np.inf  # at most the fewest; over the most
+    dips = np.array([0.2, 0.5, 0.3, 0.4, 0.6])  # what lies nearest to the arm's own labels
+    assert of(0.35, 25, dips) == pytest.approx(46 * (91 / 46) ** 0.5)
+    assert of(0.25, 25, dips) == pytest.approx(9 * 2 ** (1 / 6))
+    assert of(0.55, 10, dips) == pytest.approx(91 * 2**0.75)
+
+
+def test_the_draws_of_a_fraction_are_those_of_its_arms_whatever_other_fractions_have() -> None:
+    runs = arms(line, {"baseline": 1.0, "rpl": 2.0})
+    for task in ("baseline", "rpl"):  # a second labelled subset at 5 % alone, .1 better for both
+        for draws in runs[task, 5].values():
+            draws[1] = {case: {"dice": one["dice"] + 0.1} for case, one in draws[0].items()}
+    found, once = exchange(DICE, runs, "baseline", LABELS), known()
+    assert found is not None
+    for task, rate in found.rates.items():
+        assert rate.points[5][1] == pytest.approx(once.rates[task].points[5][1] + 0.05)
+        assert rate.points[10] == once.rates[task].points[10]
+    runs["rpl", 5][0].pop(1)  # now the arms of 5 % share the first alone, in that seed
+    fewer = exchange(DICE, runs, "baseline", LABELS)
+    assert fewer is not None and fewer.rates["baseline"].points[5][1] == pytest.approx(
+        once.rates["baseline"].points[5][1] + 0.05 * 3 / 4)
 
 
 def test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once() -> None:
@@ -181,8 +219,9 @@ def test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once() -> None:
 def test_the_same_records_give_the_same_numbers() -> None:
     one, other = known(law), known(law)
     for rate, same in zip(one.rates.values(), other.rates.values(), strict=True):
-        assert (rate.reach, rate.saved, rate.twice, rate.worth, rate.along) == (
-            same.reach, same.saved, same.twice, same.worth, same.along)
+        assert (rate.reach, rate.saved, rate.twice, rate.along) == (
+            same.reach, same.saved, same.twice, same.along)
+    assert one.worth == other.worth
 
 
 def test_draws_have_the_spread_of_means_of_differences_and_of_a_test_set() -> None:

@@ -18,6 +18,7 @@ from common.errors import InputError
 from common.report import curves, main, rates, reading, tables
 from common.report.curves import Curves
 from common.report.figures import exchange
+from common.report.section import some
 from common.runs import records
 from common.runs.records import Records
 from common.stats.exchange import Fit, Value
@@ -75,9 +76,14 @@ def drawn(found: Curves, monkeypatch: pytest.MonkeyPatch) -> Figure:
     return kept[0]
 
 
-def row(found: Curves, task: str) -> list[str]:
-    """An arm's cells in the table of exchange rates."""
-    section = tables.markdown(found).partition("## Exchange rates")[2]
+def test_lists_in_words() -> None:
+    assert some(["a", "b", "c"]) == "a, b and c" and some(["a"]) == "a"
+    assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+def row(found: Curves, task: str, title: str = "Exchange rates") -> list[str]:
+    """An arm's cells in a table."""
+    section = tables.markdown(found).partition(f"## {title}")[2]
     return next(line for line in section.splitlines() if line.startswith(f"| {task} |")
                 ).strip("| ").split(" | ")
 
@@ -97,10 +103,6 @@ def test_the_table_and_the_csv_show_the_same_and_mark_what_is_extrapolated(
     assert cells[1:3] == ["line", rates.labels(one.reach, one.fit)]
     assert cells[3] == rates.saved(one.saved) and cells[4].endswith(" (extrapolated)")
     assert cells[4].startswith(f"+{one.twice.value:.3f} (+")
-    base = found.exchange.rates["baseline"].fit
-    assert cells[5] == f"{rates.labels(one.worth[5], base)} at 9"
-    assert rates.labels(replace(one.worth[5], low=17.0), base).startswith(
-        f"{one.worth[5].value:.0f} (17 to ")  # ends that are alike are not given
     assert row(found, "baseline")[3] == "the reference"
     there = numbers(found)
     assert float(there["rpl", "labels to reach", "0.78"]["value"]) == pytest.approx(
@@ -160,9 +162,46 @@ def test_the_reading_says_what_is_saved_only_where_it_is_shown(tmp_path: Path) -
     assert " to " not in row(two, "rpl")[2] + row(two, "rpl")[3]
 
 
+def one_fraction(folder: Path, **how: Any) -> Records:
+    """The baseline's whole curve; rpl at 10 % alone."""
+    read = study(folder, **how)
+    return replace(read, finetune=[run for run in read.finetune if run["task"] == "baseline"
+                                   or run["fraction"] == 10])
+
+
+def test_an_arm_of_one_fraction_has_what_its_labels_are_worth(tmp_path: Path) -> None:
+    found = curves.of(one_fraction(tmp_path), DICE)
+    assert found.exchange is not None and list(found.exchange.rates) == ["baseline"]
+    value = found.exchange.worth["rpl"][10]
+    assert value.value == pytest.approx(54, rel=0.02) and value.low and 18 < value.low < 54
+    assert row(found, "rpl", "Labels worth") == ["rpl", rates.worth(value, found)]
+    assert "| task | 18 are worth |" in tables.markdown(found)
+    assert numbers(found)["rpl", "labels worth", "10 %"]["low"] == f"{value.low:.6g}"
+    assert (f"In labelled cases of the baseline 18 are worth {rates.worth(value, found)} with rpl "
+            "(95 % intervals of one arm each).") in reading.sentences(found)
+    far = replace(value, high=float("inf"))
+    assert rates.worth(far, found).endswith(" to over 182)")
+    assert rates.worth(Value(9.0, 9.0, 9.0), found) == "at most 9"  # ends alike are not given
+
+
+def test_worth_is_read_where_a_gain_is_shown_at_the_primary_fraction_first(tmp_path: Path) -> None:
+    read = study(tmp_path / "a")
+    found = curves.of(read, DICE)
+    assert [point.fraction for point, _ in reading.worth(found)] == [5]
+    named = replace(read, plan={"primary": {"arm": "rpl", "fraction": 25, "scores_then": 0}})
+    assert [point.fraction for point, _ in reading.worth(curves.of(named, DICE))] == [25]
+    for gain in (1.0, 0.5):  # neither a gain that is not shown nor a loss
+        other = curves.of(study(tmp_path / str(gain), gain=gain), DICE)
+        assert not reading.worth(other) and "are worth" not in " ".join(reading.sentences(other))
+    assert found.exchange is not None
+    low = {"rpl": {5: replace(found.exchange.worth["rpl"][5], low=9.0)}}
+    assert not reading.worth(replace(found, exchange=replace(found.exchange, worth=low)))
+    assert not reading.worth(replace(found, exchange=None))
+
+
 def test_fewer_fractions_of_the_baseline_do_not_say_what_labels_are_worth(tmp_path: Path) -> None:
     found = curves.of(study(tmp_path, fractions=(5, 25, 100)), DICE)
-    assert row(found, "rpl")[5] == "not given"
+    assert "## Labels worth" not in tables.markdown(found) and not reading.worth(found)
 
 
 def test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm(tmp_path: Path) -> None:
@@ -218,10 +257,27 @@ def test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool(
     plain = drawn(replace(found, pools=[]), monkeypatch)
     assert len(plain.axes) == 2 and "no score that" not in texts(plain)
     apart = {name: replace(rate, along=[]) for name, rate in found.exchange.rates.items()}
-    empty = drawn(replace(found, exchange=replace(found.exchange, rates=apart)), monkeypatch)
+    empty = drawn(replace(found, exchange=replace(found.exchange, rates=apart, worth={})),
+                  monkeypatch)
     assert "no score that an arm and\nthe baseline both reach" in [
         one.get_text() for one in empty.axes[1].texts] and not empty.axes[1].lines
     assert not exchange.draw(replace(found, exchange=None), tmp_path / "y.png", axis="Dice")
+
+
+def test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = curves.of(one_fraction(tmp_path), DICE)
+    figure = drawn(found, monkeypatch)
+    left, right = figure.axes
+    assert found.exchange is not None
+    value = found.exchange.worth["rpl"][10]
+    bars = [[float(x) for x in one.get_xdata()] for one in right.lines]  # type: ignore[union-attr]
+    assert bars == [[18, 18], [value.low, value.high], [value.value]]
+    assert right.get_title(loc="left") == "what 18 labels are worth"
+    (mark,) = [one for one in left.lines if list(one.get_xdata()) == [18]]  # type: ignore
+    assert float(mark.get_ydata()[0]) == found.of_task("rpl")[0].means["dice"].mean  # type: ignore
+    assert "right of the black line the arm saves labels" in texts(figure)
+    assert [one.get_text() for one in figure.legends[0].texts][-1].startswith("rpl")
 
 
 def test_tables_csv_and_figure_are_the_same_byte_for_byte(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from common.stats.measures import mean_of
 
 DICE = [mean_of("dice", "Dice")]
 WAVE = (0.0, 0.01, -0.01, 0.005, -0.005)  # what an arm's seeds vary by
-LEVELS = {5: 0.4, 10: 0.45, 100: 0.6}     # of the baseline
+LEVELS = {5: 0.4, 10: 0.45, 25: 0.5, 50: 0.55, 100: 0.6}  # of the baseline
 Gains = Mapping[str, Any]                 # arm -> gain at every fraction, or fraction -> gain
 
 UP, LEVEL, DOWN = 0.1, 0.001, -0.1  # shown above, not shown, shown below
@@ -207,7 +207,6 @@ def test_more_than_three_are_counted() -> None:
     listed = ", ".join(gain(found, arm, fraction) for arm, fraction in (
         ("cpc", 5), ("cpc", 100), ("jigsaw", 5)))
     assert f"Shown to lie above the baseline: {listed} and 3 more (95 %" in said(found)
-    assert reading._all(["a", "b", "c"]) == "a, b and c" and reading._all(["a"]) == "a"
 
 
 def test_fractions_where_arms_vary_unequally_are_named() -> None:

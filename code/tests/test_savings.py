@@ -60,6 +60,17 @@ def test_never_always_and_without_intervals() -> None:
     assert reached(curve(0.1, 0.5), {9: target[0]}) is None
 
 
+def test_a_fraction_with_more_labelled_subsets_has_them_all() -> None:
+    grid, target = curve(0.4, 0.5), arm(0.7)
+    once = reached(grid, target)
+    grid[5] = {seed: {0: runs[0], 1: {case: {"dice": one["dice"] + 0.6}
+                                      for case, one in runs[0].items()}}
+               for seed, runs in grid[5].items()}  # with both draws it starts at .8
+    found = reached(grid, target)
+    assert once is not None and once.estimate == "22 %"
+    assert found is not None and found.estimate == "at most 5 %"
+
+
 def test_noise_between_seeds_widens_the_interval_until_nothing_can_be_claimed() -> None:
     steady = reached(curve(0.4, 0.5, noise=0.02), arm(0.7, noise=0.02, draw=1))
     assert steady is not None and steady.low is not None and steady.fraction is not None

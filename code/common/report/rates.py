@@ -1,10 +1,13 @@
-"""Exchange rates as tables: labels to a score, labels saved, what more labels or images bring."""
+"""Exchange rates in tables and words: labels to a score, labels worth, what more would bring."""
 
 import csv
 import io
 
+import numpy as np
+
 from common.arms import BASELINE
 from common.report.curves import Curves
+from common.report.section import Section, some
 from common.stats.exchange import BEYOND, POWER_FRACTIONS, Fit, Value
 from common.stats.shares import WHOLE, Pool
 
@@ -14,13 +17,11 @@ HEAD = ["dataset", "task", "what", "at", "value", "low", "high", "extrapolated"]
 def words(curves: Curves) -> str:
     """What the table holds and when, for who reads it alone."""
     assert curves.exchange is not None
-    most = next(iter(curves.exchange.rates.values())).fit.most
+    most = curves.exchange.rates[BASELINE].fit.most
     return (
         "From a curve through each arm's means: an inverse power law of the labelled cases where "
         f"there are {POWER_FRACTIONS} fractions and it is better than a line in their logarithm, "
-        "else that line. "
-        f"Labels worth: those with which the baseline has the arm's score at its smallest "
-        f"fraction; only with {POWER_FRACTIONS} fractions of the baseline. Nothing is looked up "
+        "else that line. Nothing is looked up "
         f"beyond {BEYOND * most:.0f} labelled cases (not reached, open); what lies above the "
         "largest number measured is extrapolated; from a line it is too good where scores level "
         "off. " + (
@@ -34,15 +35,65 @@ def table(curves: Curves) -> tuple[list[str], list[list[str]]]:
     assert curves.exchange is not None
     rows = []
     for task, rate in curves.exchange.rates.items():
-        worth = min(rate.worth.items(), default=None)
         rows.append([
             task, "power law" if rate.fit.power else "line", labels(rate.reach, rate.fit),
             saved(rate.saved) if rate.saved else "the reference",
-            score(rate.twice) + " (extrapolated)",
-            f"{labels(worth[1], curves.exchange.rates[BASELINE].fit)} at "
-            f"{curves.labelled(worth[0])}" if worth else "" if task == BASELINE else "not given"])
+            score(rate.twice) + " (extrapolated)"])
     return ["task", "curve", f"labels to reach {curves.exchange.target:.3f}", "labels saved there",
-            "twice the labels bring", "labels worth"], rows
+            "twice the labels bring"], rows
+
+
+def sentences(curves: Curves) -> list[str]:
+    """Labels to the score asked for, of the baseline and of the arms that need fewer."""
+    found = curves.exchange
+    if found is None or not found.bounded or len(found.rates) < 2:
+        return []
+    base = found.rates[BASELINE]
+    start = f"To reach {found.target:.3f} the baseline needs {_cases(labels(base.reach, base.fit))}"
+    arms = {task: one for task, one in found.rates.items() if one.saved}
+    fewer = [f"{task} {labels(one.reach, one.fit)}, saving {saved(one.saved)}"
+             for task, one in arms.items() if one.saved and one.fewer]
+    if fewer:
+        return [f"{start}; {some(fewer)} (intervals of one arm each; that they need fewer is shown "
+                f"for {f'all {len(arms)} arms at once' if len(arms) > 1 else 'one arm'})."]
+    task = min(arms, key=lambda name: arms[name].reach.value)
+    if not np.isfinite(arms[task].reach.value):
+        return [f"{start}; no arm is seen to reach it."]
+    return [f"{start}; that an arm needs fewer is not shown, the smallest estimate is {task} with "
+            f"{labels(arms[task].reach, arms[task].fit)}."]
+
+
+def _cases(text: str) -> str:
+    """A number of labelled cases in words, "not reached" among them."""
+    if text.startswith("not reached"):
+        return "more than are looked up" + text.removeprefix("not reached")
+    number, bracket, rest = text.partition(" (")
+    number, far, _ = number.partition(" extrapolated")
+    return f"{number} labelled cases{',' * bool(far)}{far}{bracket}{rest}"
+
+
+def worth(value: Value, curves: Curves) -> str:
+    """As "125 (109 to 159)"; "over 182" where the baseline does not come to the arm's score."""
+    assert curves.exchange is not None
+    fit = curves.exchange.rates[BASELINE].fit
+    return labels(value, fit).replace("not reached", f"over {fit.most:.0f}")
+
+
+def worth_section(curves: Curves) -> Section:
+    """An arm a row, a fraction a column."""
+    assert curves.exchange is not None
+    found = curves.exchange.worth
+    fractions = sorted({fraction for values in found.values() for fraction in values})
+    return Section(
+        "Labels worth", "With how many labelled cases the baseline has the score that an arm has "
+        "with those of the column, on lines between the baseline's means over the logarithm of "
+        "their number; given where the baseline has "
+        f"{POWER_FRACTIONS} fractions. More than the column's: the arm saves labels there. " + (
+            "95 % intervals, of one arm each." if curves.exchange.bounded else
+            "Without intervals: nothing can be claimed."),
+        ["task", *(f"{curves.labelled(fraction)} are worth" for fraction in fractions)],
+        [[task, *(worth(values[fraction], curves) if fraction in values else ""
+                  for fraction in fractions)] for task, values in found.items()])
 
 
 def pool_table(pools: list[Pool]) -> tuple[list[str], list[list[str]]]:
@@ -125,14 +176,14 @@ def csv_text(curves: Curves) -> str:
             row(task, "labels to reach", target, rate.reach,
                 extrapolated=beyond(rate.reach.value, rate.fit))
             row(task, "twice the labels", f"{rate.fit.most:.6g}", rate.twice, extrapolated=True)
-            for fraction, value in rate.worth.items():
-                row(task, "labels worth", f"{fraction} %", value,
-                    extrapolated=beyond(value.value, base))
             if rate.saved:
                 row(task, "labels saved", target, rate.saved, extrapolated=beyond(max(
                     rate.reach.value, curves.exchange.rates[BASELINE].reach.value), base))
             for at, value in rate.along:
                 row(task, "labels saved", f"{at:.6g}", value)
+        for task, worths in curves.exchange.worth.items():
+            for fraction, value in worths.items():
+                row(task, "labels worth", f"{fraction} %", value)
     for pool in curves.pools:
         for share, gain in pool.gains.items():
             row(pool.task, f"gain at {pool.fraction} %", f"{share} % of the pool",

@@ -3,17 +3,16 @@
 Every wording has its condition here and its test; nothing is worded by hand.
 """
 
-import numpy as np
-
 from common.arms import BASELINE, ORACLE, SHUFFLED, is_control, is_shuffled, parts
 from common.report import looks, rates
 from common.report.curves import Curves, Point
+from common.report.section import every, some
 from common.runs.records import FEW_STEPS, cases_of
 from common.stats.estimates import MIN_BLOCKS, Design, Estimate
+from common.stats.exchange import Value
 from common.stats.family import compare
 
 LEARNT = 0.1  # of the way from chance to a perfect score, under which a task was not learnt
-MOST = 3      # arms listed in one sentence
 MUCH = 1.25   # times an expected gain, from which on it is said to be another
 
 
@@ -37,8 +36,9 @@ def by_topic(curves: Curves) -> dict[str, list[str]]:
             "primary": _primary(compared, curves),
             "undone": _undone(compared, curves), "oracle": _oracle(compared, curves),
             "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
-            "planned": _planned(curves), "saved": _saved(curves), "exchange": _exchange(curves),
-            "pools": _pools(curves), "shuffled": _shuffled(compared), "learnt": _learnt(curves),
+            "planned": _planned(curves), "saved": _saved(curves), "worth": _worth(curves),
+            "exchange": rates.sentences(curves), "pools": _pools(curves),
+            "shuffled": _shuffled(compared), "learnt": _learnt(curves),
             "last": _last(compared, curves)}
 
 
@@ -172,7 +172,7 @@ def _shown(points: list[Point], curves: Curves) -> list[str]:
     arms = [point for point in points if not point.alone and point.interval]
     if not arms:
         return []
-    lines = [f"Shown to {word} the baseline: {_all([_gain(point) for point in found])} "
+    lines = [f"Shown to {word} the baseline: {some([_gain(point) for point in found])} "
              f"({_adjusted(arms)})." for word, said in (("lie above", "above"), ("lie below",
                                                                                 "below"))
              if (found := [point for point in arms if verdict(point) == said])]
@@ -184,7 +184,7 @@ def _shown(points: list[Point], curves: Curves) -> list[str]:
         lines.append(f"No {what} is shown to lie above the baseline ({_adjusted(arms)}); {most}.")
     moderated = [str(fraction) for fraction, one in curves.families.items() if one.moderated]
     if moderated:
-        lines.append(f"At {_and(moderated)} % the arms vary unequally; those that vary more have "
+        lines.append(f"At {every(moderated)} % the arms vary unequally; those that vary more have "
                      "wider intervals there.")
     return lines
 
@@ -205,7 +205,7 @@ def _could(curves: Curves) -> list[str]:
         assert (could := curves.could_show(fraction)) is not None
         texts.append(f"{could[0][1]:.3f} at {fraction} % ({could[1][1]:.3f} in four of five)")
     return [f"By its spread alone, a study like this shows in half of its repetitions a gain of "
-            f"{_and(texts)}."] if texts else []
+            f"{every(texts)}."] if texts else []
 
 
 def _planned(curves: Curves) -> list[str]:
@@ -228,7 +228,7 @@ def _saved(curves: Curves) -> list[str]:
     arms, base = savers(curves), curves.reached.get(BASELINE)
     if arms is None or base is None:
         return []
-    found = _all([f"{task} at {curves.reached[task].estimate} of the labels "
+    found = some([f"{task} at {curves.reached[task].estimate} of the labels "
                   f"({curves.reached[task].interval})" for task in arms])
     before = "" if base.low is None else f"; the baseline itself not before {base.low:.0f} %"
     return [f"As good as the baseline on all labels: {found}{before}." if arms else
@@ -246,34 +246,34 @@ def savers(curves: Curves) -> list[str] | None:
     return [task for task, one in arms.items() if one.high is not None and one.high < start]
 
 
-def _exchange(curves: Curves) -> list[str]:
-    """Labels to the score asked for, of the baseline and of the arms that need fewer."""
-    found = curves.exchange
-    if found is None or not found.bounded or len(found.rates) < 2:
+def worth(curves: Curves) -> list[tuple[Point, Value]]:
+    """Arms that are shown to gain, where their labels are worth more than as many of the baseline.
+
+    At the primary fraction, else at the smallest that an arm has.
+    """
+    found = []
+    if curves.exchange is None:
         return []
-    base = found.rates[BASELINE]
-    start = (f"To reach {found.target:.3f} the baseline needs "
-             f"{_cases(rates.labels(base.reach, base.fit))}")
-    arms = {task: one for task, one in found.rates.items() if one.saved}
-    fewer = [f"{task} {rates.labels(one.reach, one.fit)}, saving {rates.saved(one.saved)}"
-             for task, one in arms.items() if one.saved and one.fewer]
-    if fewer:
-        return [f"{start}; {_all(fewer)} (intervals of one arm each; that they need fewer is shown "
-                f"for {f'all {len(arms)} arms at once' if len(arms) > 1 else 'one arm'})."]
-    task = min(arms, key=lambda name: arms[name].reach.value)
-    if not np.isfinite(arms[task].reach.value):
-        return [f"{start}; no arm is seen to reach it."]
-    return [f"{start}; that an arm needs fewer is not shown, the smallest estimate is {task} with "
-            f"{rates.labels(arms[task].reach, arms[task].fit)}."]
+    for task, values in curves.exchange.worth.items():
+        points = {point.fraction: point for point in curves.of_task(task)
+                  if point.fraction in values and point.interval}
+        at = (curves.plan.get("primary") or {}).get("fraction", 0)
+        point = points.get(at) or points.get(min(points, default=0))
+        if point and verdict(point) == "above":
+            value = values[point.fraction]
+            if value.low is not None and value.low > curves.exchange.labelled[point.fraction]:
+                found.append((point, value))
+    return found
 
 
-def _cases(text: str) -> str:
-    """A number of labelled cases in words, "not reached" among them."""
-    if text.startswith("not reached"):
-        return "more than are looked up" + text.removeprefix("not reached")
-    number, bracket, rest = text.partition(" (")
-    number, far, _ = number.partition(" extrapolated")
-    return f"{number} labelled cases{',' * bool(far)}{far}{bracket}{rest}"
+def _worth(curves: Curves) -> list[str]:
+    """What labels are worth with the arms that are shown to gain."""
+    arms: dict[int, list[str]] = {}
+    for point, value in worth(curves):
+        arms.setdefault(point.fraction, []).append(
+            f"{rates.worth(value, curves)} with {point.task}")
+    return [f"In labelled cases of the baseline {curves.labelled(fraction)} are worth "
+            f"{some(found)} (95 % intervals of one arm each)." for fraction, found in arms.items()]
 
 
 def _pools(curves: Curves) -> list[str]:
@@ -302,7 +302,7 @@ def _learnt(curves: Curves) -> list[str]:
             value = sum(values) / len(values) if values else chance + 1
             if value < chance + LEARNT * (1 - chance):
                 found.append(f"{task} ({name} {value:.3f}, chance {chance:.3f})")
-    return [f"Not learnt: {_all(found)}; what it starts from knows nothing."] if found else []
+    return [f"Not learnt: {some(found)}; what it starts from knows nothing."] if found else []
 
 
 def _last(points: list[Point], curves: Curves) -> list[str]:
@@ -321,7 +321,7 @@ def _last(points: list[Point], curves: Curves) -> list[str]:
                            f"{ends[0]:+.3f} to {ends[1]:+.3f}: {said})")
     if changed:
         return [f"With the last weights instead of those chosen on validation it reads otherwise "
-                f"for {_all(changed)}."]
+                f"for {some(changed)}."]
     return ["With the last weights instead of those chosen on validation it reads the same."]
 
 
@@ -339,12 +339,3 @@ def _ends(point: Point) -> str:
 def _between(mean: float, interval: tuple[float, float]) -> str:
     low, high = interval
     return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def _all(items: list[str]) -> str:
-    more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
-    return ", ".join(items[:MOST]) + more if more else _and(items)
-
-
-def _and(items: list[str]) -> str:
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -1,6 +1,8 @@
-"""A part of a report: what the Markdown tables and the page are both made of."""
+"""A part of a report: what the Markdown tables and the page are both made of; lists in words."""
 
 from dataclasses import dataclass, field
+
+MOST = 3  # items listed in one sentence
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,14 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """Lines of a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def some(items: list[str]) -> str:
+    """As "a and b", or MOST of them and how many more."""
+    more = f" and {len(items) - MOST} more" if len(items) > MOST else ""
+    return ", ".join(items[:MOST]) + more if more else every(items)
+
+
+def every(items: list[str]) -> str:
+    """As "a, b and c"."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)

@@ -51,6 +51,8 @@ def sections(curves: Curves) -> list[Section]:
             "task", "reaches it at", "95 % interval", "seeds", "fractions"],
             [[marked(task), one.estimate, one.interval, _listed(one.seeds),
               _listed(one.fractions)] for task, one in curves.reached.items()]))
+    if curves.exchange and curves.exchange.worth:
+        found.append(rates.worth_section(curves))
     if curves.exchange:
         found.append(Section("Exchange rates", rates.words(curves), *rates.table(curves)))
     if curves.pools:

@@ -23,7 +23,7 @@ it). SD_run is that of single seeds, SD_block that of blocks: a mean of several 
 averages out what differs between them, but not what they have learnt from the same cases.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -161,29 +161,34 @@ class Aligned(Generic[Key]):
     """Arms on the test cases and draws that all of their runs have: what estimates are made of.
 
     A case that does not count in one arm counts in none: the difference of two means is then the
-    mean of per-case differences. ``notes`` say what was left out.
+    mean of per-case differences. Draws have to be had by all arms for which ``together`` (of a key)
+    is alike: arms of one fraction are compared on the same labels, and one fraction may have more
+    draws than another. ``notes`` say what was left out.
     """
 
-    def __init__(self, measure: Measure, arms: Mapping[Key, Arm], design: Design) -> None:
+    def __init__(self, measure: Measure, arms: Mapping[Key, Arm], design: Design,
+                 together: Callable[[Key], Hashable] = lambda key: None) -> None:
         self.measure, self.design = measure, design
         self.keys = list(arms)
         self.seeds = sorted({seed for arm in arms.values() for seed in arm})
         self.notes: list[str] = []
-        draws = {seed: _common([set(arm[seed]) for arm in arms.values() if seed in arm])
-                 for seed in self.seeds}
-        self.seeds = [seed for seed in self.seeds if draws[seed]]
-        if lost := sorted({draw for arm in arms.values() for seed in arm
-                           for draw in set(arm[seed]) - set(draws[seed])}):
+        draws = {(key, seed): _common([set(other[seed]) for name, other in arms.items()
+                                       if seed in other and together(name) == together(key)])
+                 for key, arm in arms.items() for seed in arm}
+        self.seeds = [seed for seed in self.seeds
+                      if all(draws[key, seed] for key, arm in arms.items() if seed in arm)]
+        if lost := sorted({draw for key, arm in arms.items() for seed in arm
+                           for draw in set(arm[seed]) - set(draws[key, seed])}):
             self.notes.append(f"{_listed('draw', lost)} not of every arm, left out")
         self.rows: dict[Key, dict[int, Floats]] = {key: {} for key in arms}  # (draws, cases, k)
         for fold in sorted({seed % design.folds for seed in self.seeds}):
             self._take(arms, [s for s in self.seeds if s % design.folds == fold], draws)
 
     def _take(self, arms: Mapping[Key, Arm], seeds: Sequence[int],
-              draws: Mapping[int, list[int]]) -> None:
+              draws: Mapping[tuple[Key, int], list[int]]) -> None:
         """Take the rows of the seeds that are tested on the same cases."""
         def runs(seed: int) -> list[tuple[Key, list[Cases]]]:
-            return [(key, [arm[seed][draw] for draw in draws[seed]])
+            return [(key, [arm[seed][draw] for draw in draws[key, seed]])
                     for key, arm in arms.items() if seed in arm]
         tested = [set(cases) for seed in seeds for _, each in runs(seed) for cases in each]
         shared = _common(tested)

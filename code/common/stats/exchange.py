@@ -22,11 +22,14 @@ chosen anew, and the 2.5 to 97.5 percentiles are the interval. A draw adds to th
 
 So a difference of an arm and the baseline keeps what is theirs alone. Intervals are of one arm;
 that an arm needs fewer labels is said where it holds for all at once (Bonferroni). Arms are taken
-to vary alike; controls are left out. The score that labels are counted to is a number that was
-asked for, or where the baseline's curve ends: then it is drawn with it, for what moves all curves
-moves it too. Under MIN_BLOCKS no interval is given, and the curve is a line. Nothing is looked up
-beyond BEYOND times the largest measured n, and what lies above that n is extrapolated.
-Coverage: code/bench/coverage.py.
+to vary alike; controls are left out. Draws of labelled subsets are those that all arms of a
+fraction have.
+
+What an arm's n labels are worth takes no curve, so one fraction of the arm is enough: on lines
+between the baseline's means, over the logarithm of n, the labels at which it has the arm's score.
+That is more than n just where the arm lies above the baseline, as a curve that misses the mean at n
+would not have it. A line between two fractions lies under a curve that flattens, which overstates
+worth by little where they are near: POWER_FRACTIONS of the baseline are asked for.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -108,7 +111,6 @@ class Rate:
     saved: Value | None                     # there; None for the baseline
     fewer: bool                             # whether that is shown, for all arms at once
     twice: Value                            # what twice the labels bring; extrapolated
-    worth: dict[int, Value]                 # fraction -> labels that the baseline needs for it
     along: list[tuple[float, Value]]        # score -> labels saved
 
 
@@ -117,14 +119,16 @@ class Exchange:
     """All arms' exchange rates."""
 
     target: float
-    rates: dict[str, Rate]    # by arm, baseline first
+    rates: dict[str, Rate]    # by arm that has two fractions, baseline first
+    worth: dict[str, dict[int, Value]]  # arm -> fraction -> labels that the baseline needs for it
+    labelled: dict[int, float]  # fraction -> labelled cases
     bounded: bool             # whether there are blocks enough for intervals
 
 
 def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str,
              labelled: Mapping[int, float], *, folds: int = 1, controls: Collection[str] = (),
              target: float | None = None) -> Exchange | None:
-    """Exchange rates of all arms that have two fractions; None if the baseline has not.
+    """Exchange rates of all arms; None if the baseline has no two fractions.
 
     Fractions of arms without all seeds of the baseline's are left out.
     """
@@ -137,7 +141,7 @@ def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str,
     names = [baseline, *sorted({name for name, _ in whole} - {baseline})]
     if len(fractions) < 2:
         return None
-    aligned = Aligned(measure, whole, Design(folds, ALL))
+    aligned = Aligned(measure, whole, Design(folds, ALL), together=lambda key: key[1])
     y = np.full((len(names), len(fractions), len(aligned.seeds)), np.nan)
     cases = np.zeros((*y.shape[:2], DRAWS))
     for key, scores in zip(aligned.keys, aligned.scores, strict=True):
@@ -149,11 +153,11 @@ def exchange(measure: Measure, arms: Mapping[Key, Arm], baseline: str,
         return None
     drawn, spread = points(y, aligned.seeds, folds, fractions, tested=aligned.tested,
                            cases=cases if folds == 1 else None)
-    found = rates(dict(zip(names, drawn.swapaxes(0, 1), strict=True)), spread,
-                  {fraction: float(labelled[fraction]) for fraction in fractions},
-                  target=target, bound=measure.bounds[1])
+    of_arm = dict(zip(names, drawn.swapaxes(0, 1), strict=True))
+    cases_of = {fraction: float(labelled[fraction]) for fraction in fractions}
+    found = rates(of_arm, spread, cases_of, target=target, bound=measure.bounds[1])
     return Exchange(float(found[baseline].fit.best()[0]) if target is None else target, found,
-                    len(drawn) > 1)
+                    worth(of_arm, cases_of), cases_of, len(drawn) > 1)
 
 
 def points(y: Floats, seeds: Sequence[int], folds: int, fractions: Sequence[int], *,
@@ -238,17 +242,46 @@ def rates(drawn: Mapping[str, Floats], spread: Floats | None, labelled: Mapping[
     for name, curve in curves.items():
         y, there = drawn[name], np.isfinite(drawn[name][0])
         reach = curve.reach(goal)
-        worth = {fraction: interval(base.reach(y[:, place]))
-                 for place, fraction in enumerate(labelled) if there[place] and found
-                 and np.isfinite(drawn[next(iter(found))][0]).sum() >= POWER_FRACTIONS}
         found[name] = Rate(
             curve, {fraction: (n[place], float(y[0, place])) for place, fraction in
                     enumerate(labelled) if there[place]}, interval(reach),
             _saved(base.reach(goal), reach) if found else None,
             bool(found) and ((_saved(base.reach(goal), reach, TAIL / (len(drawn) - 1)).low or 0)
                              > 0),
-            interval(curve.at(BEYOND * curve.most) - curve.at(curve.most)), worth,
+            interval(curve.at(BEYOND * curve.most) - curve.at(curve.most)),
             along(base, curve) if found else [])
+    return found
+
+
+def worth(drawn: Mapping[str, Floats], labelled: Mapping[int, float]
+          ) -> dict[str, dict[int, Value]]:
+    """What each arm's labels are worth, in the baseline's; none under POWER_FRACTIONS of it.
+
+    ``drawn`` as for ``rates``. Inf: more than the most that were measured.
+    """
+    (_, own), *arms = drawn.items()
+    n = np.array(list(labelled.values()))
+    if len(n) < POWER_FRACTIONS:
+        return {}
+    return {arm: {fraction: interval(_level(own, n, place, y[:, place]))
+                  for place, fraction in enumerate(labelled) if np.isfinite(y[0, place])}
+            for arm, y in arms}
+
+
+def _level(own: Floats, n: Floats, place: int, score: Floats) -> Floats:
+    """Where rows of means (rows, fractions) at n first have a score (rows), seen from n[place].
+
+    Upwards where the score is above the row's mean there, else downwards.
+    """
+    above = score > own[:, place]
+    found = np.where(above, np.inf, np.where(score < own[:, place], n[0], n[place]))
+    segments = [*((left, above) for left in reversed(range(place, len(n) - 1))),
+                *((left, score < own[:, place]) for left in range(place))]  # the nearest last
+    for left, looked in segments:
+        low, high = own[:, left], own[:, left + 1]
+        crossed = looked & (low <= score) & (high >= score) & (low < high)
+        part = np.divide(score - low, high - low, out=np.zeros(len(own)), where=crossed)
+        found = np.where(crossed, n[left] * (n[left + 1] / n[left]) ** part, found)
     return found
 
 

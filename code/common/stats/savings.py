@@ -97,8 +97,8 @@ def reached(measure: Measure, arms: Mapping[Key, Arm], baseline: str, folds: int
     gains: dict[str, dict[int, Gain]] = {}
     for fraction in sorted({fraction for _, fraction in whole}):
         here = {key: arm for key, arm in whole.items() if key[1] == fraction or key == target}
-        for name, gain in _gains(Aligned(measure, here, Design(folds, ALL)), target,
-                                 Design(folds, fraction), controls).items():
+        aligned = Aligned(measure, here, Design(folds, ALL), together=lambda key: key[1])
+        for name, gain in _gains(aligned, target, Design(folds, fraction), controls).items():
             gains.setdefault(name, {})[fraction] = gain
     blocks = {Design(folds).block(seed) for seed in seeds}
     return {name: _crossed(found, tuple(sorted(seeds)), len(blocks) >= MIN_BLOCKS)

@@ -39,21 +39,25 @@ def draw(curves: Curves, path: Path, *, axis: str) -> bool:
     if found is None:
         return False
     number = 2 + bool(curves.pools)
-    rows = -(-len(found.rates) // COLUMNS)
+    arms = [task for task in curves.tasks if task in found.rates or task in found.worth]
+    rows = -(-len(arms) // COLUMNS)
     with plt.rc_context(STYLE):
         top = TOP + 0.2 * rows
         figure = plt.figure(figsize=(WIDTH, top + HIGH + FOOT))
         panels = lay_out(figure, number, number, top=top, height=HIGH, between=0.62)
         _curves(panels[0], curves, axis)
-        banded = _saved(panels[1], curves)
+        if any(rate.along for rate in found.rates.values()) or not found.worth:
+            second = _saved(panels[1], curves)
+        else:
+            second = _worth(panels[1], curves)
         if curves.pools:
             _pools(panels[2], curves)
         heading(figure, f"{curves.dataset}: what pretraining is worth in labels", curves,
                 facts(curves)[0])
-        figure.legend(handles=[handle(task, curves.tasks) for task in found.rates], fontsize=SMALL,
+        figure.legend(handles=[handle(task, curves.tasks) for task in arms], fontsize=SMALL,
                       loc="upper left", ncols=COLUMNS, handlelength=2.6, columnspacing=1.4,
                       bbox_to_anchor=(0.003, 1 - 0.5 / figure.get_size_inches()[1]))
-        footing(figure, *_words(curves, banded))
+        footing(figure, *_words(curves, second))
         write(figure, path)
     return True
 
@@ -70,6 +74,12 @@ def _curves(panel: Axes, curves: Curves, axis: str) -> None:
             panel.plot(n, [fit.at(one)[0] for one in n], linestyle=dash, color=look.colour,
                        linewidth=width, zorder=3 if task == BASELINE else 2)
         _marks(panel, list(rate.points.values()), look)
+    name, labelled = curves.measures[0].name, curves.exchange.labelled
+    for task in curves.exchange.worth:
+        if task not in curves.exchange.rates:  # of one fraction, without a curve
+            _marks(panel, [(labelled[point.fraction], point.means[name].mean) for point in
+                           curves.of_task(task) if point.fraction in labelled],
+                   look_of(task, curves.tasks))
     panel.axhline(curves.exchange.target, color="#555555", linewidth=1.0, linestyle=":")
     panel.annotate(f"{curves.exchange.target:.3f}", (0, curves.exchange.target), (3, 3),
                    xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -93,7 +103,7 @@ def _marks(panel: Axes, points: list[tuple[float, float]], look: Look) -> None:
 
 
 def _saved(panel: Axes, curves: Curves) -> list[str]:
-    """Labels saved at the scores that both curves reach; returns the arms that have a band."""
+    """Labels saved at the scores that both curves reach; returns the words below."""
     assert curves.exchange is not None
     arms = {task: rate for task, rate in curves.exchange.rates.items() if rate.along}
     if not arms:
@@ -102,6 +112,8 @@ def _saved(panel: Axes, curves: Curves) -> list[str]:
                    va="center", transform=panel.transAxes, fontsize=SMALL, color="#555555")
         _named(panel, "", "", "labels saved at every score")
         return []
+    lines = ["Labels saved: the baseline's less the arm's, at scores that both reach "
+             "on what was measured; above 0: the arm needs fewer. Controls are left out."]
     banded = list(arms) if curves.exchange.bounded else []
     if len(arms) > TOGETHER and banded:
         banded = [max(arms, key=lambda task: _area(arms[task]))]
@@ -121,7 +133,38 @@ def _saved(panel: Axes, curves: Curves) -> list[str]:
                    min(high + room, max(high, *ends, 0) + 0.1 * room))
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     _named(panel, f"score ({curves.metric})", "labelled cases saved", "labels saved at every score")
-    return banded
+    if banded:
+        lines.append(f"Band: 95 % interval, not adjusted, of {', '.join(banded)}"
+                     + ("." if len(banded) == len(arms) else
+                        ", the arm that saves most; of the others see the csv."))
+    return lines
+
+
+def _worth(panel: Axes, curves: Curves) -> list[str]:
+    """What the labels of a fraction are worth with each arm; returns the words below."""
+    assert curves.exchange is not None
+    found, labelled = curves.exchange.worth, curves.exchange.labelled
+    fraction = min(at for values in found.values() for at in values)
+    arms = {task: found[task][fraction] for task in curves.tasks if fraction in found.get(task, {})}
+    most = max(labelled.values())
+    panel.axvline(labelled[fraction], color="#000000", linewidth=1.0, zorder=1)
+    panel.annotate(f"{labelled[fraction]:.0f}", (labelled[fraction], 1), (3, -9),
+                   xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=SMALL)
+    for row, (task, value) in enumerate(arms.items()):
+        look = look_of(task, curves.tasks)
+        if value.low is not None and value.high is not None:
+            panel.plot([value.low, min(value.high, most)], [row, row], color=look.colour,
+                       linewidth=1.8)
+        panel.plot(min(value.value, most), row, look.marker, color=look.colour,
+                   markerfacecolor=look.face, markersize=6)
+    panel.set_ylim(len(arms) - 0.4, -0.6)
+    panel.set_yticks([])
+    panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    _named(panel, "labelled cases of the baseline", "",
+           f"what {curves.labelled(fraction)} labels are worth")
+    return ["Right: with how many labelled cases the baseline has the arm's score, on lines "
+            "between its means; right of the black line the arm saves labels.",
+            "95 % intervals, not adjusted. " * curves.exchange.bounded + "Controls are left out."]
 
 
 def _area(rate: Rate) -> float:
@@ -168,18 +211,12 @@ def _named(panel: Axes, below: str, beside: str, above: str) -> None:
     panel.tick_params(labelsize=8)
 
 
-def _words(curves: Curves, banded: list[str]) -> list[str]:
-    """What the marks are."""
+def _words(curves: Curves, second: list[str]) -> list[str]:
+    """What the marks are; ``second``: those of the second panel."""
     assert curves.exchange is not None
     lines = ["Left: means over seeds with a curve through them (power law or line: see the "
-             "tables); grey: extrapolated; dotted: the score of the table.",
-             "Labels saved: the baseline's less the arm's, at scores that both reach "
-             "on what was measured; above 0: the arm needs fewer. Controls are left out."]
-    if curves.exchange.bounded and banded:
-        lines.append(f"Band: 95 % interval, not adjusted, of {', '.join(banded)}"
-                     + ("." if len(banded) == len(curves.exchange.rates) - 1 else
-                        ", the arm that saves most; of the others see the csv."))
-    elif not curves.exchange.bounded:
+             "tables); grey: extrapolated; dotted: the score of the table.", *second]
+    if not curves.exchange.bounded:
         lines.append(f"Under {MIN_BLOCKS} seeds no intervals: nothing can be claimed.")
     if curves.pools:
         lines.append("Right: an arm pretrained on shares of its pool, less the baseline; 95 % "

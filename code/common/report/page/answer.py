@@ -111,10 +111,11 @@ def _could(curves: Curves, said: dict[str, list[str]]) -> Tile:
 
 def _saved(curves: Curves, said: dict[str, list[str]]) -> Tile:
     """Whether labels are saved, and what they are worth."""
-    arms, lines = reading.savers(curves), [*said["saved"], *said["exchange"], *said["pools"]]
+    arms, lines = reading.savers(curves), [
+        *said["saved"], *said["worth"], *said["exchange"], *said["pools"]]
     fewer = curves.exchange is not None and curves.exchange.bounded and any(
         one.saved and one.fewer for one in curves.exchange.rates.values())
-    if arms or fewer:
+    if arms or fewer or said["worth"]:
         return Tile("Were labels saved?", "Yes", YES, lines)
     if arms is None and not said["exchange"]:
         return Tile("Were labels saved?", "Not known", OPEN,

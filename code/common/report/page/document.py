@@ -130,8 +130,8 @@ def _differences(curves: Curves, parts: dict[str, Section]) -> str:
 
 def _saved(curves: Curves, parts: dict[str, Section], blocks: dict[str, str]) -> str:
     """Labels saved, and at what exchange rate."""
-    there = [parts[name] for name in ("Labels saved", "Exchange rates", "Shares of the pool")
-             if name in parts]
+    names = ("Labels saved", "Labels worth", "Exchange rates", "Shares of the pool")
+    there = [parts[name] for name in names if name in parts]
     return _figures("Labels saved", panels.reached_panels(curves), UNTIL,
                     *(markup.section(part, headed=part.title != "Labels saved") for part in there),
                     _block("exchange", blocks)) if there else ""
@@ -152,7 +152,7 @@ def _pictures(blocks: dict[str, str]) -> str:
 
 def _tables(parts: dict[str, Section]) -> str:
     """All that stands in no table above; what is missing is open to see."""
-    above = ("At a glance", "Labels saved", "Exchange rates", "Shares of the pool",
+    above = ("At a glance", "Labels saved", "Labels worth", "Exchange rates", "Shares of the pool",
              "Pretext tasks", "Missing")
     rest = [part for title, part in parts.items() if title not in above]
     missing = [markup.section(parts["Missing"])] if "Missing" in parts else []
