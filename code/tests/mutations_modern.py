@@ -239,9 +239,9 @@ TABLE = {
     ],
     "test_doubts.py::test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt": [
         ("reading: a shuffled start that may gain as much",
-         "if less.interval and less.interval[0] <= 0:", "if False:"),
+         "            if less.interval[0] <= 0:", "            if False:"),
         ("reading: an arm shown above its shuffled start is not doubted",
-         "if less.interval and less.interval[0] <= 0:", "if True:"),
+         "            if less.interval[0] <= 0:", "            if True:"),
         ("reading: doubts only what is claimed",
          'if undone and not is_control(point.task) and verdict(point) == "above" and (',
          "if undone and not is_control(point.task) and ("),

@@ -42,6 +42,10 @@ def test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt
     assert "But rpl@shuffled" not in said(found)  # shown above itself: said elsewhere
     less = made({**TWO, "rpl": {5: UP, 100: LEVEL}, "rpl@shuffled": {5: LEVEL, 100: LEVEL}})
     assert "But rpl@shuffled" not in said(less)
+    line = next(one for one in reading.sentences(less) if one.startswith("rpl@shuffled, whose"))
+    assert line.startswith(
+        "rpl@shuffled, whose start has lost all it had learnt, stands at "
+        f"{ends(less, 'rpl@shuffled', 5)} there, and rpl at 5 % lies above it: +0.099 (+0.")
     none = made({**TWO, "rpl": LEVEL, "rpl@shuffled": {5: 0.002, 100: 0.002}})
     assert "But rpl@shuffled" not in said(none)  # nothing is claimed that could be in doubt
 

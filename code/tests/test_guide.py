@@ -51,6 +51,8 @@ def test_what_is_read_follows_the_interval(nodules: Curves) -> None:
     assert shown.difference is not None
     assert guide.read_as(nodules, shown, None) == "**gain shown**; not with the last weights"
     assert guide.read_as(nodules, shown, undone).startswith("**gain shown**, but not")
+    assert guide.read_as(nodules, at["oracle", 1], undone).startswith(
+        "**gain shown**, over the shuffled start too")
     lost = replace(shown, difference=replace(shown.difference, mean=-0.1))
     assert guide.read_as(nodules, lost, undone) == "**loss shown**; not with the last weights"
     last = replace(nodules.lasts[1], differences={"rpl": lost.difference})

@@ -32,9 +32,10 @@ def by_topic(curves: Curves) -> dict[str, list[str]]:
         return {"none": [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} "
                          "there are no intervals: nothing can be claimed."],
                 "learnt": _learnt(curves)}
+    doubts, over = _undone(compared, curves)
     return {"baseline": _short(curves), "seeds": looks.sentences(curves),
             "primary": _primary(compared, curves),
-            "undone": _undone(compared, curves), "oracle": _oracle(compared, curves),
+            "undone": doubts, "over": over, "oracle": _oracle(compared, curves),
             "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
             "planned": _planned(curves), "saved": _saved(curves), "worth": _worth(curves),
             "exchange": rates.sentences(curves), "pools": _pools(curves),
@@ -83,25 +84,29 @@ def _primary(points: list[Point], curves: Curves) -> list[str]:
             f"{_said(found[0])}."]
 
 
-def _undone(points: list[Point], curves: Curves) -> list[str]:
-    """Gains that are not shown to be more than those of a start which has lost all it had learnt.
+def _undone(points: list[Point], curves: Curves) -> tuple[list[str], list[str]]:
+    """Gains not shown to be more than those of a start that has lost what it had learnt, and more.
 
     Where that start's own gain is shown, another sentence says so.
     """
-    lines = []
+    doubts, over = [], []
     for point in points:
         undone = next((other for other in points if other.fraction == point.fraction
                        and other.task == f"{point.task}@{SHUFFLED}" and other.interval), None)
         if undone and not is_control(point.task) and verdict(point) == "above" and (
                 verdict(undone) != "above"):
             less = apart(curves, point, undone)
-            if less.interval and less.interval[0] <= 0:
-                between = _between(less.mean, less.interval)
-                lines.append(f"But {undone.task}, whose start has lost all it had learnt, stands "
-                             f"at {_ends(undone)} there, and {point.task} at {point.fraction} % is "
-                             f"not shown to lie above it: {between}. So its gain need not come "
-                             "from what was learnt.")
-    return lines
+            if less.interval is None:
+                continue
+            start = (f"{undone.task}, whose start has lost all it had learnt, stands at "
+                     f"{_ends(undone)} there, and {point.task} at {point.fraction} %")
+            between = _between(less.mean, less.interval)
+            if less.interval[0] <= 0:
+                doubts.append(f"But {start} is not shown to lie above it: {between}. So its gain "
+                              "need not come from what was learnt.")
+            else:
+                over.append(f"{start} lies above it: {between}.")
+    return doubts, over
 
 
 def apart(curves: Curves, point: Point, other: Point) -> Estimate:

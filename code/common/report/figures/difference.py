@@ -31,6 +31,7 @@ OFF = 230.0  # per cent: where "not reached" is drawn
 THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
 BAND = 0.08   # opacity of the differences that cannot be told from zero
 BELOW = 0.27  # rows: the unadjusted interval and the seeds lie below an arm's mean
+WIDE = 1.5    # times the axis of the arms, for intervals of controls
 CUT = 0.9     # quantile of the adjusted intervals' ends that the axis has room for
 TOP, FOOT = 0.8, 1.08  # inches
 
@@ -74,13 +75,13 @@ def compared(curves: Curves) -> tuple[list[str], list[int]]:
 def limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     """One axis for all: seeds and plain intervals whole, the widest adjusted ones cut.
 
-    Where there are intervals a control's is cut, and one that lies so far out that the others
-    would keep less than half of the axis stays out of it.
+    Where there are intervals a control that lies so far out that the others would keep less than
+    half of the axis stays out of it, and the ends of its interval where they would keep less than
+    1 / WIDE.
     """
     points = [point for point in curves.points if point.fraction in fractions and point.difference]
     bounded = any(point.interval for point in points)
-    controls = [point.difference.mean for point in points
-                if bounded and is_control(point.task) and point.difference]
+    controls = [point for point in points if bounded and is_control(point.task)]
     points = [point for point in points if not bounded or not is_control(point.task)] or points
     values, lows, highs = [0.0], [], []
     for point in points:
@@ -91,7 +92,10 @@ def limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
             highs.append(point.interval[1])
     low = min([*values, *([float(np.quantile(lows, 1 - CUT))] if lows else [])])
     high = max([*values, *([float(np.quantile(highs, CUT))] if highs else [])])
-    ends = [end for end in controls if max(high, end) - min(low, end) <= FAR * (high - low)]
+    near = [point.difference.mean for point in controls if point.difference]
+    wide = [end for point in controls for end in point.interval or ()]
+    ends = [end for found, times in ((near, FAR), (wide, WIDE)) for end in found
+            if max(high, end) - min(low, end) <= times * (high - low)]
     low, high = min([low, *ends]), max([high, *ends])
     room = (0.06 if bounded else 0.2) * (high - low) or 0.05
     return low - room, high + room

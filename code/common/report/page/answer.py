@@ -93,8 +93,8 @@ def _gain(curves: Curves, said: dict[str, list[str]]) -> Tile:
         ("Doubtful", OPEN) if "above" in verdicts and doubts else
         ("Yes", YES) if "above" in verdicts else
         ("No; a loss was", NO) if "below" in verdicts else ("None shown", NO))
-    return Tile("Was a gain shown?", answer, tone, [*said["primary"], *said["undone"],
-                                                    *said["gain"], *said["shuffled"]])
+    return Tile("Was a gain shown?", answer, tone, [
+        *said["primary"], *said["undone"], *said["over"], *said["gain"], *said["shuffled"]])
 
 
 def _could(curves: Curves, said: dict[str, list[str]]) -> Tile:
