@@ -43,7 +43,7 @@ KINDS = {
     "finetune batch of # assembled", "its memory, as gathered from the cache",
     "Dice bookkeeping of a batch", "memory for # volumes and labels (counted)",
     "# photographs of # px, from the second command on",
-    "exp.py from start to end of a two-step run, warm cache", "graph.py on the records of 120 runs",
+    "exp.py from start to end of a two-step run, warm cache", "graph.py on the records of 115 runs",
     *(f"#D U-Net step, {step}, batch # at #³" for step in STEPS),
     "DenseNet-# step, finetune, batch # at # px", "default pancreas grid, one seed, all epochs",
     "default pancreas grid, one seed, each pretraining stopped at PRETEXT_MIN_STEPS + patience, "
