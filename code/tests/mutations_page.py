@@ -101,8 +101,9 @@ TABLE = {
         ("page: settings that differ", '", ".join(values[:MOST])', '", ".join(values[:1])'),
         ("page: commits are cited", 'note = f"  note  = {{commit', 'note = f"  note  = {{a commit" if commits else f"{{commit'),
     ],
-    TESTS + "pages_lie_beside_ones_own_figures_and_never_beside_published_records": [
+    TESTS + "pages_lie_beside_ones_own_figures_and_beside_published_records_where_one_is": [
         ("page: none beside published records", "target=given.target, paged=not beside)", "target=given.target, paged=True)"),
+        ("page: one that lies there is drawn again", "if paged or path.exists():", "if paged:"),
         ("page: none where --publish writes", "target=score, paged=False)", "target=score, paged=True)"),
     ],
     TESTS + "graph_writes_the_page_with_the_pictures_that_it_has_drawn": [

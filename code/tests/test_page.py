@@ -298,7 +298,7 @@ def test_settings_that_differ_are_listed_and_commits_are_cited() -> None:
     assert (ROOT / "README.md").read_text().startswith(f"# {provenance.TITLE}\n")
 
 
-def test_pages_lie_beside_ones_own_figures_and_never_beside_published_records(
+def test_pages_lie_beside_ones_own_figures_and_beside_published_records_where_one_is(
         tmp_path: Path) -> None:
     def run(*flags: object) -> None:
         main.run(graph.TREE, "", [*map(str, flags)])
@@ -312,6 +312,10 @@ def test_pages_lie_beside_ones_own_figures_and_never_beside_published_records(
         run("--records", study, "--results", other, "--publish", "note")
         assert paths == [other / "ctphantom.html"]  # not in other/published
         assert (other / "published/ctphantom-note/train_ctphantom.md").exists()
+        paths.clear()
+        (study / "ctphantom.html").touch()  # a page that lies there goes with its records
+        run("--records", study)
+        assert paths == [study / "ctphantom.html"]
 
 
 def test_graph_writes_the_page_with_the_pictures_that_it_has_drawn(tmp_path: Path) -> None:

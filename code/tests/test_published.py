@@ -1,7 +1,9 @@
 """One file a study: nothing is lost, runs are added and never changed, tables come out again."""
 
+import html
 import importlib
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 STUDIES = sorted(str(path.parent.relative_to(PUBLISHED))
                  for path in PUBLISHED.rglob(published.NAME))
-MOST_FILES, MOST_BYTES = 120, 5_500_000  # of results/, in every clone
+MOST_FILES, MOST_BYTES = 120, 5_000_000  # of results/, in every clone
+MOST_PAGE = 600_000  # bytes of a page
 
 
 def of(trial: Trial) -> Records:
@@ -196,6 +199,25 @@ def test_published_records_give_the_committed_tables_byte_for_byte(study: str,
     for name, figure in figures.items():
         rounded = zip(size_of(figure), size(folder / name), strict=True)  # inches times dots
         assert all(abs(one - other) <= 1 for one, other in rounded), f"draw {name} again"
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.rglob("*.html")), ids=lambda path: path.stem)
+def test_published_pages_say_what_the_tables_beside_them_say(path: Path) -> None:
+    said = (path.parent / f"train_{path.stem}.md").read_text(encoding="utf-8")
+    page = path.read_text(encoding="utf-8")
+    plain = " ".join(html.unescape(re.sub(r"<[^>]*>", "", page)).split())  # no-break spaces too
+    cells = {cell for line in said.splitlines() if line.startswith("| ")
+             for cell in line.strip("| ").split(" | ") if " to " in cell and "(" in cell}
+    sentences = said.split("## Reading\n\n")[1].split("\n")[0].split(". ")
+    assert len(cells) > 20 and len(sentences) > 5
+    for words in (*cells, *sentences):
+        assert words in plain, f"draw {path.name} again: {words}"
+    assert len(page) <= MOST_PAGE
+
+
+def test_pages_of_every_real_study_are_there() -> None:
+    assert {path.stem for path in PUBLISHED.rglob("*.html")} >= {
+        "knee_kl", "lidcnodule", "hippocampus"}
 
 
 def test_results_are_few_files_and_small() -> None:

@@ -47,7 +47,7 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--demo", action="store_true", help="the same as --results results/demo")
     parser.add_argument("--records", type=Path, metavar="DIR",
                         help="published records: a folder with records.json, or with such "
-                        "folders; pages of them are written with --results only")
+                        "folders; beside those a page is drawn again, with --results made")
     parser.add_argument("--published", action="store_true",
                         help="add a panel with the published curves (of "
                         f"{' and '.join(tree.published)})")
@@ -124,7 +124,7 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
             target: float | None = None, paged: bool) -> Curves:
     """Draw one data set's figures and write its tables; ``paged``: and its page.
 
-    Beside published records there is no page: what lies there is in every clone, and small.
+    Beside published records, which are in every clone, only a page that lies there is drawn again.
     """
     if not _reports(tree, found):
         raise InputError(f"{found.folder}: runs that report {found.finetune[0]['metric']}; "
@@ -156,8 +156,8 @@ def _report(tree: Tree, found: Records, results: Path, *, compared: bool,
     drawn = _pictures(tree, found.folder, data, results)
     if drawn:
         print(f"{name}: {', '.join(drawn)} beside it")
-    if paged:
-        path = results / f"{name}.html"
+    path = results / f"{name}.html"
+    if paged or path.exists():
         document.write(path, data, axis=tree.axis(data.runs[0]),
                        pictures=[results / one for one in drawn])
         print(f"{name}: all on one page -> {path}")
