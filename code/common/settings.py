@@ -327,15 +327,15 @@ def _check_primary(settings: Settings) -> None:
         raise InputError(f"PRIMARY = {found}: expected an arm and a fraction, as rotation 5")
     if (named := primary(settings)) is None:
         return
+    kept = ", or leave PRIMARY out: plan.json keeps one that was named before"
     arm, fraction = named
     if arm == arms.BASELINE or arms.is_control(arm):
         raise InputError(f"PRIMARY = {found}: expected an arm that is compared with the baseline; "
                          f"{arm} is {'it' if arm == arms.BASELINE else 'a control'}")
     if arm not in settings.TASKS:
-        raise InputError(f"PRIMARY = {found}: {arm} is none of TASKS; add it there, or name one")
+        raise InputError(f"PRIMARY = {found}: {arm} is none of TASKS; add it there{kept}")
     if fraction not in settings.FRACTIONS:
-        raise InputError(f"PRIMARY = {found}: {fraction} is none of FRACTIONS; add it there, or "
-                         "name one")
+        raise InputError(f"PRIMARY = {found}: {fraction} is none of FRACTIONS; add it there{kept}")
 
 
 def primary(settings: Settings) -> tuple[str, int] | None:

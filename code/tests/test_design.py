@@ -286,7 +286,8 @@ def test_a_command_records_its_primary_comparison_before_it_trains(
 
 @pytest.mark.parametrize(("given", "message"), [
     (["rotation"], "expected an arm and a fraction"), (["rotation", "x"], "an arm and a fraction"),
-    (["rotation", "50", "5"], "an arm and a fraction"), (["jigsaw", 50], "jigsaw is none of TASKS"),
+    (["rotation", "50", "5"], "an arm and a fraction"),
+    (["jigsaw", 50], "jigsaw is none of TASKS; add it there, or leave PRIMARY out: plan.json"),
     (["rotation", 25], "25 is none of FRACTIONS"), ([arms.BASELINE, 50], "baseline is it"),
     (["oracle", "50"], "oracle is a control"), (["rotation@shuffled", 50], "is a control"),
     (["rotation", 0], "PRIMARY = 0: must be at least 1")])
