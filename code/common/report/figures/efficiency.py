@@ -33,6 +33,7 @@ from common.stats.measures import Measure
 
 TOGETHER = 3    # arms that one panel may hold; more have a panel each
 LONG = 10       # letters of a last label that is written to the left of its tick
+MARGIN = 0.09   # of the fractions' range, beyond either end
 CLASSES = 4     # small panels at most; the tables have them all
 SMALL_LETTERS = 7  # points, of the published curves' legend
 LETTERS = 0.27  # inches that a label below the axis needs
@@ -189,8 +190,10 @@ def _width(panel: Axes) -> float:
 
 
 def _ends(curves: Curves) -> tuple[float, float]:
-    """Both ends of the axis of labelled shares."""
-    return curves.fractions[0] / 1.2, curves.fractions[-1] * 1.2
+    """Both ends of the axis of labelled shares, so far out that panels' labels do not touch."""
+    least, most = curves.fractions[0], curves.fractions[-1]
+    room = max(1.2, (most / least) ** MARGIN)
+    return least / room, most * room
 
 
 def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
