@@ -99,6 +99,7 @@ TABLE = {
     ],
     TESTS + "settings_that_differ_are_listed_and_commits_are_cited": [
         ("page: settings that differ", '", ".join(values[:MOST])', '", ".join(values[:1])'),
+        ("page: hours are of all runs", "sum(took) / 3600", "max(took) / 3600"),
         ("page: commits are cited", 'note = f"  note  = {{commit', 'note = f"  note  = {{a commit" if commits else f"{{commit'),
     ],
     TESTS + "pages_lie_beside_ones_own_figures_and_beside_published_records_where_one_is": [

@@ -290,9 +290,12 @@ def test_settings_that_differ_are_listed_and_commits_are_cited() -> None:
     for number, run in enumerate(study.runs):
         run["provenance"] = {"commit": f"c{number % 2}", "card": None}
         run["identity"]["settings"] |= {"LR": 0.1 + number, "FLIPS": [1, 2]}
+        run["seconds"] = 360 if number < 10 else None
     found = {row[0]: row[1] for part in provenance.sections(study) for row in part.rows}
     assert found["LR"] == "0.1, 1.1, 2.1, 3.1, 4.1, 5.1 and 14 more" and found["FLIPS"] == "1 2"
     assert found["commit"] == "c0, c1" and "card" not in found
+    assert found["hours of finetuning"] == "1.0, of 10 runs, one after another"
+    assert "hours of pretraining" not in found
     paper, ours = provenance.citation(study)
     assert "commit c0, c1" in ours and provenance.TITLE in ours and "Taleb" in paper
     assert (ROOT / "README.md").read_text().startswith(f"# {provenance.TITLE}\n")

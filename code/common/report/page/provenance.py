@@ -31,10 +31,21 @@ def sections(curves: Curves) -> list[Section]:
                                  "of different runs.", ["constant", "value"], rows))
     made = [run["provenance"] for run in (*curves.runs, *curves.pretraining) if run.get(
         "provenance")]
-    if rows := _alike(made, MADE_WITH):
+    if rows := [*_alike(made, MADE_WITH), *_hours(curves)]:
         found.append(Section("Made with", "As the runs recorded it; it does not reach their "
                              "identity.", ["what", "value"], rows))
     return found
+
+
+def _hours(curves: Curves) -> list[list[str]]:
+    """A row a stage: how long its runs took, one after another; runs without that are left out."""
+    rows = []
+    for stage, runs in (("finetuning", curves.runs), ("pretraining", curves.pretraining)):
+        took = [run["seconds"] for run in runs if run.get("seconds")]
+        if took:
+            rows.append([f"hours of {stage}", f"{sum(took) / 3600:.1f}, of {len(took)} runs, "
+                         "one after another"])
+    return rows
 
 
 def citation(curves: Curves) -> list[str]:
