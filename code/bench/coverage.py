@@ -32,10 +32,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common.errors import exit_status
 from common.files import ROOT, write_text
 from common.stats.estimates import Design, Spread
-from common.stats.exchange import BEYOND, Value, points, rates, worth
+from common.stats.exchange import BEYOND, points, rates
 from common.stats.family import pool
 from common.stats.measures import Floats, resamples
 from common.stats.savings import ALL, across
+from common.stats.worth import Value, worth
 
 OUT = ROOT / "results/published/coverage/coverage.md"
 STUDIES = 2000

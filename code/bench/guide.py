@@ -72,7 +72,9 @@ def read_as(study: Curves, point: Point, undone: Point | None) -> str:
     said, doubt = verdict(point), ""
     if said == "above" and undone is not None:
         between = apart(study, point, undone)
-        if between.interval:
+        if verdict(undone) == "above":
+            doubt = ", but its shuffled start gains too"
+        elif between.interval:
             doubt = (", but not over the shuffled start" if between.interval[0] <= 0 else
                      ", over the shuffled start too")
     could = f" (80 % power needs {point.could_show[1]:.3f})" if point.could_show else ""

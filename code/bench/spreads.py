@@ -3,7 +3,9 @@
     python code/bench/spreads.py     every records.json -> code/common/stats/known_spreads.json
 
 A study counts that has an interval: a baseline and an arm, three seeds or more, no generated data.
-Of several of a data set the one with the most runs is taken.
+Of several of a data set the one with the most runs is taken, and of several labelled subsets of a
+seed the first: that a study has one is what is expected. A line of a data set that no study in the
+folder has any more stays.
 """
 
 import json
@@ -14,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common.arms import BASELINE, is_control
 from common.errors import exit_status
-from common.files import ROOT, Json, write_text
+from common.files import ROOT, Json, read_json, write_text
 from common.report import published
 from common.runs.records import Records
 from common.schedule.announce import spreads_of
@@ -37,7 +39,7 @@ def measures(run: Json) -> list[Measure]:
 
 def spreads(records: Records, measure: Measure | None = None) -> Json | None:
     """What is known of one study; None if it has no interval, or too few runs for its spread."""
-    runs = records.finetune
+    runs = [run for run in records.finetune if not run.get("draw")]
     arms = {run["task"] for run in runs if run["task"] != BASELINE and not is_control(run["task"])}
     if len(arms) * (len({run["seed"] for run in runs}) - 1) < LEAST:
         return None
@@ -59,6 +61,9 @@ def known() -> list[Json]:
         for measure in measures(study.finetune[0]):
             if (found := spreads(study, measure)) is not None:
                 best.setdefault((study.dataset, measure.name), found)
+    for one in read_json(ROOT / power.KNOWN):
+        if one["dataset"] not in {study.dataset for study in studies}:
+            best[one["dataset"], one["metric"]] = one
     return [best[name] for name in sorted(best)]
 
 

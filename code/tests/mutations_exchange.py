@@ -81,6 +81,11 @@ TABLE = {
         ("savings: a fraction has its own draws", "Design(folds, ALL), together=lambda key: key[1])\n        for",
          "Design(folds, ALL))\n        for"),
     ],
+    "test_exchange.py::test_arms_of_one_fraction_tell_nothing_of_a_curves_form_and_few_tell_less": [
+        ("exchange: a curve's form from curves alone", "_about_level(from_mean[curved])", "_about_level(from_mean)"),
+        ("exchange: degrees of freedom of the fraction with the fewest arms",
+         "_t(rng, (fewest - 1) * (number - 1))", "_t(rng, (len(y) - 1) * (number - 1))"),
+    ],
     "test_exchange.py::test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once": [
         ("exchange: fewer labels are shown for all arms at once", "reach, TAIL / (len(drawn) - 1))",
          "reach)"),
@@ -124,6 +129,24 @@ TABLE = {
         ("reading: worth of arms that gain", 'if point and verdict(point) == "above":', "if point:"),
         ("reading: worth more than the labels it takes",
          "value.low > curves.exchange.labelled[point.fraction]", "value.low"),
+    ],
+    "test_rates.py::test_where_the_baseline_gains_nothing_from_labels_none_are_worth_more": [
+        ("reading: no worth of labels that bring nothing", "if curves.exchange is None or _flat(curves):",
+         "if curves.exchange is None:"),
+        ("reading: no labels to a score then", '[] if _flat(curves) else rates.sentences(curves)',
+         'rates.sentences(curves)'),
+    ],
+    "test_rates.py::test_arms_without_all_seeds_are_said_to_lack_their_worth": [
+        ("rates: arms without all seeds are named", '{some(lack)}." if lack else ""', '{some(lack)}." if not lack else ""'),
+    ],
+    "test_rates.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth ": [
+        ("exchange figure: what is open has an arrow", 'if float("inf") in (value.value, *ends):', "if False:"),
+        ("exchange figure: labels worth at the primary fraction", "fraction = named if named in there else min(there)",
+         "fraction = min(there)"),
+    ],
+    "test_planned.py::test_spreads_on_file_are_of_one_labelled_subset_a_seed": [
+        ("spreads: of one subset a seed", 'runs = [run for run in records.finetune if not run.get("draw")]',
+         "runs = records.finetune"),
     ],
     "test_rates.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth": [
         ("exchange figure: arms of one fraction have their mark", "if task not in curves.exchange.rates:",

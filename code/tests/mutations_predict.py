@@ -153,6 +153,7 @@ TABLE = {
     "test_guide.py::test_what_is_read_follows_the_interval": [
         ("guide: a gain has to lie above its shuffled start's",
          'if said == "above" and undone is not None:', "if False:"),
+        ("guide: a shuffled start that gains too", 'if verdict(undone) == "above":', "if False:"),
         ("guide: and where it does that is said", "if between.interval[0] <= 0 else", "if True else"),
     ],
     "test_guide.py::test_a_task_is_solved_learnt_or_not": [

@@ -119,6 +119,21 @@ def test_a_control_that_leaves_the_others_half_of_the_axis_lies_on_it(tmp_path: 
     assert panel.get_xlim()[1] > far and np.ptp(panel.get_xlim()) < 2 * (high - low)
 
 
+def test_intervals_of_controls_are_whole_as_far_as_the_arms_keep_their_room(tmp_path: Path) -> None:
+    plain = np.ptp(forest(read_arms(tmp_path / "a", GAINS, 100))[0].get_xlim())
+    for name, spread, whole in (("b", 0.01, True), ("c", 0.15, False)):
+        data = read_arms(tmp_path / name, GAINS | {"oracle": (0.05 - spread, 0.05, 0.05 + spread)},
+                         100)
+        panel, control = forest(data)[0], points(data, 100)["oracle"]
+        assert control.interval is not None
+        low, high = panel.get_xlim()
+        assert (low < control.interval[0] and control.interval[1] < high) == whole
+        assert (heads(panel, 4) == set()) == whole
+    both = {"oracle": (0.12, 0.13, 0.17), "rpl@shuffled": (-0.12, -0.09, -0.08)}
+    panel = forest(read_arms(tmp_path / "d", GAINS | both, 100))[0]
+    assert np.ptp(panel.get_xlim()) < 2 * plain  # all controls together, not each
+
+
 def test_a_control_outside_the_axis_is_an_arrow_with_its_number(tmp_path: Path) -> None:
     without = forest(read_arms(tmp_path / "a", GAINS, 100))[0]
     data = read_arms(tmp_path / "b", GAINS | {"oracle": (0.4, 0.42, 0.41)}, 100)

@@ -46,6 +46,7 @@ def test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt
     assert line.startswith(
         "rpl@shuffled, whose start has lost all it had learnt, stands at "
         f"{ends(less, 'rpl@shuffled', 5)} there, and rpl at 5 % lies above it: +0.099 (+0.")
+    assert line.endswith("), not adjusted.")
     none = made({**TWO, "rpl": LEVEL, "rpl@shuffled": {5: 0.002, 100: 0.002}})
     assert "But rpl@shuffled" not in said(none)  # nothing is claimed that could be in doubt
 
@@ -54,4 +55,5 @@ def test_an_arm_that_is_as_good_no_sooner_than_the_baseline_may_be_saves_no_labe
     late = made({"baseline": 0.0, "cpc": {5: DOWN, 10: DOWN, 100: 0.02}}, fractions=(5, 10, 100))
     base, arm = (late.reached[task] for task in ("baseline", "cpc"))
     assert base.low is not None and arm.high is not None and base.low < arm.high < 100
-    assert "No arm is shown to save labels." in reading.sentences(late)
+    assert "No arm is shown to be as good with fewer labels as the baseline on all." in (
+        reading.sentences(late))

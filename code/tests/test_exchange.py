@@ -17,10 +17,10 @@ from common.stats.exchange import (
     fit,
     points,
     rates,
-    worth,
 )
 from common.stats.measures import Arm, Floats, mean_of
 from common.stats.shares import Pool, pool
+from common.stats.worth import worth
 
 DICE = mean_of("dice", "Dice")
 LABELS = {5: 9.0, 10: 18.0, 25: 46.0, 50: 91.0, 100: 182.0}
@@ -203,6 +203,23 @@ def test_the_draws_of_a_fraction_are_those_of_its_arms_whatever_other_fractions_
     fewer = exchange(DICE, runs, "baseline", LABELS)
     assert fewer is not None and fewer.rates["baseline"].points[5][1] == pytest.approx(
         once.rates["baseline"].points[5][1] + 0.05 * 3 / 4)
+
+
+def test_arms_of_one_fraction_tell_nothing_of_a_curves_form_and_few_tell_less() -> None:
+    rng = np.random.default_rng(2)
+    y = 0.5 + rng.normal(0, 0.01, (1, 5, 5)) + np.zeros((6, 1, 1))
+    y[1:] += rng.normal(0, 0.01, (5, 5, 5))
+    few = y.copy()
+    few[2:, 1:] = np.nan  # four arms at the first fraction alone
+    two, six = (points(one, range(5), 1, list(LABELS), cases=None, tested=50) for one in (
+        few[:2], few))
+    assert two[1] is not None and six[1] is not None
+    assert six[1] == pytest.approx(two[1])  # the curves' weights are those of the two curves
+    sparse, full = (points(one, range(5), 1, list(LABELS), cases=None, tested=50)[0] for one in (
+        few, y))
+    tails = [np.abs(drawn[1:, 1, 4] - drawn[1:, 0, 4]) for drawn in (sparse, full)]
+    ratio = [np.quantile(one, 0.999) / np.quantile(one, 0.5) for one in tails]
+    assert ratio[0] > 1.25 * ratio[1]  # t(4) beside t(20)
 
 
 def test_that_an_arm_needs_fewer_labels_holds_for_all_arms_at_once() -> None:

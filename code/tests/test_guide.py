@@ -53,6 +53,8 @@ def test_what_is_read_follows_the_interval(nodules: Curves) -> None:
     assert guide.read_as(nodules, shown, undone).startswith("**gain shown**, but not")
     assert guide.read_as(nodules, at["oracle", 1], undone).startswith(
         "**gain shown**, over the shuffled start too")
+    assert guide.read_as(nodules, at["oracle@decoder", 1], at["oracle", 1]).startswith(
+        "**gain shown**, but its shuffled start gains too")  # as if the oracle were that
     lost = replace(shown, difference=replace(shown.difference, mean=-0.1))
     assert guide.read_as(nodules, lost, undone) == "**loss shown**; not with the last weights"
     last = replace(nodules.lasts[1], differences={"rpl": lost.difference})

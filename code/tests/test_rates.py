@@ -21,8 +21,9 @@ from common.report.figures import exchange
 from common.report.section import some
 from common.runs import records
 from common.runs.records import Records
-from common.stats.exchange import Fit, Value
+from common.stats.exchange import Fit
 from common.stats.measures import mean_of
+from common.stats.worth import Value
 
 DICE = [mean_of("dice", "Dice")]
 TREE = replace(importlib.import_module("3d.graph").TREE, measures=lambda run: DICE)
@@ -199,6 +200,25 @@ def test_worth_is_read_where_a_gain_is_shown_at_the_primary_fraction_first(tmp_p
     assert not reading.worth(replace(found, exchange=None))
 
 
+def test_where_the_baseline_gains_nothing_from_labels_none_are_worth_more(tmp_path: Path) -> None:
+    read = study(tmp_path)
+    flat = curves.of(replace(read, finetune=[
+        run if run["task"] == "rpl" else next(one for one in read.finetune if (
+            one["task"], one["fraction"], one["seed"]) == ("baseline", 5, run["seed"]))
+        | {name: run[name] for name in ("fraction", "labelled")} for run in read.finetune]), DICE)
+    said = " ".join(reading.sentences(flat))
+    assert "there are none to be saved" in said
+    assert "are worth" not in said and "To reach" not in said
+
+
+def test_arms_without_all_seeds_are_said_to_lack_their_worth(tmp_path: Path) -> None:
+    read = study(tmp_path, seeds=4)
+    assert "Left out" not in tables.markdown(curves.of(read, DICE))
+    few = curves.of(replace(read, finetune=[run for run in read.finetune if (
+        run["task"], run["fraction"], run["seed"]) != ("rpl", 25, 3)]), DICE)
+    assert "Left out, without all of the baseline's seeds: rpl at 25 %." in tables.markdown(few)
+
+
 def test_fewer_fractions_of_the_baseline_do_not_say_what_labels_are_worth(tmp_path: Path) -> None:
     found = curves.of(study(tmp_path, fractions=(5, 25, 100)), DICE)
     assert "## Labels worth" not in tables.markdown(found) and not reading.worth(found)
@@ -277,6 +297,19 @@ def test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth(
     (mark,) = [one for one in left.lines if list(one.get_xdata()) == [18]]  # type: ignore
     assert float(mark.get_ydata()[0]) == found.of_task("rpl")[0].means["dice"].mean  # type: ignore
     assert "right of the black line the arm saves labels" in texts(figure)
+    assert "At other fractions only" not in texts(figure)
+    for low, high, marks in ((30.0, float("inf"), [[182], [value.value]]),
+                             (float("inf"), float("inf"), [[182]])):  # it is not known how far
+        mean = value.value if low == 30 else low
+        open_ = {"rpl": {10: Value(mean, low, high)}}
+        far = drawn(replace(found, exchange=replace(found.exchange, worth=open_)), monkeypatch)
+        drawn_ = [[float(x) for x in one.get_xdata()] for one in far.axes[1].lines]  # type: ignore
+        assert drawn_[2:] == marks and "Arrow: over 182." in texts(far)
+    two = {"rpl": {10: value, 25: value}, "cpc": {5: value}}
+    named = replace(found, plan={"primary": {"arm": "rpl", "fraction": 25}})
+    both = drawn(replace(named, exchange=replace(found.exchange, worth=two)), monkeypatch)
+    assert both.axes[1].get_title(loc="left") == "what 46 labels are worth"
+    assert "At other fractions only: cpc." in texts(both)
     assert [one.get_text() for one in figure.legends[0].texts][-1].startswith("rpl")
 
 

@@ -5,11 +5,12 @@ import io
 
 import numpy as np
 
-from common.arms import BASELINE
+from common.arms import BASELINE, is_control
 from common.report.curves import Curves
 from common.report.section import Section, some
-from common.stats.exchange import BEYOND, POWER_FRACTIONS, Fit, Value
+from common.stats.exchange import BEYOND, Fit
 from common.stats.shares import WHOLE, Pool
+from common.stats.worth import POWER_FRACTIONS, Value
 
 HEAD = ["dataset", "task", "what", "at", "value", "low", "high", "extrapolated"]
 
@@ -88,9 +89,10 @@ def worth_section(curves: Curves) -> Section:
         "Labels worth", "With how many labelled cases the baseline has the score that an arm has "
         "with those of the column, on lines between the baseline's means over the logarithm of "
         "their number; given where the baseline has "
-        f"{POWER_FRACTIONS} fractions. More than the column's: the arm saves labels there. " + (
+        f"{POWER_FRACTIONS} fractions. More than the column's: the arm saves labels there, shown "
+        "where its adjusted difference to the baseline is above zero. " + (
             "95 % intervals, of one arm each." if curves.exchange.bounded else
-            "Without intervals: nothing can be claimed."),
+            "Without intervals: nothing can be claimed.") + _left_out(curves),
         ["task", *(f"{curves.labelled(fraction)} are worth" for fraction in fractions)],
         [[task, *(worth(values[fraction], curves) if fraction in values else ""
                   for fraction in fractions)] for task, values in found.items()])
@@ -154,6 +156,15 @@ def images(value: Value) -> str:
         return "open" if number == float("inf") else f"{number:.{number < 10:d}f}"
     assert value.low is not None and value.high is not None
     return f"{one(value.value)} ({one(value.low)} to {one(value.high)})"
+
+
+def _left_out(curves: Curves) -> str:
+    """The points of arms that labels worth lack, which have not all of the baseline's seeds."""
+    assert curves.exchange is not None
+    lack = [f"{point.task} at {point.fraction} %" for point in curves.points
+            if point.task != BASELINE and not is_control(point.task)
+            and point.fraction not in curves.exchange.worth.get(point.task, {})]
+    return f" Left out, without all of the baseline's seeds: {some(lack)}." if lack else ""
 
 
 def csv_text(curves: Curves) -> str:

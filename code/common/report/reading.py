@@ -9,8 +9,8 @@ from common.report.curves import Curves, Point
 from common.report.section import every, some
 from common.runs.records import FEW_STEPS, cases_of
 from common.stats.estimates import MIN_BLOCKS, Design, Estimate
-from common.stats.exchange import Value
 from common.stats.family import compare
+from common.stats.worth import Value
 
 LEARNT = 0.1  # of the way from chance to a perfect score, under which a task was not learnt
 MUCH = 1.25   # times an expected gain, from which on it is said to be another
@@ -38,7 +38,7 @@ def by_topic(curves: Curves) -> dict[str, list[str]]:
             "undone": doubts, "over": over, "oracle": _oracle(compared, curves),
             "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
             "planned": _planned(curves), "saved": _saved(curves), "worth": _worth(curves),
-            "exchange": rates.sentences(curves), "pools": _pools(curves),
+            "exchange": [] if _flat(curves) else rates.sentences(curves), "pools": _pools(curves),
             "shuffled": _shuffled(compared), "learnt": _learnt(curves),
             "last": _last(compared, curves)}
 
@@ -105,7 +105,7 @@ def _undone(points: list[Point], curves: Curves) -> tuple[list[str], list[str]]:
                 doubts.append(f"But {start} is not shown to lie above it: {between}. So its gain "
                               "need not come from what was learnt.")
             else:
-                over.append(f"{start} lies above it: {between}.")
+                over.append(f"{start} lies above it: {between}, not adjusted.")
     return doubts, over
 
 
@@ -237,7 +237,7 @@ def _saved(curves: Curves) -> list[str]:
                   f"({curves.reached[task].interval})" for task in arms])
     before = "" if base.low is None else f"; the baseline itself not before {base.low:.0f} %"
     return [f"As good as the baseline on all labels: {found}{before}." if arms else
-            "No arm is shown to save labels."]
+            "No arm is shown to be as good with fewer labels as the baseline on all."]
 
 
 def savers(curves: Curves) -> list[str] | None:
@@ -257,7 +257,7 @@ def worth(curves: Curves) -> list[tuple[Point, Value]]:
     At the primary fraction, else at the smallest that an arm has.
     """
     found = []
-    if curves.exchange is None:
+    if curves.exchange is None or _flat(curves):
         return []
     for task, values in curves.exchange.worth.items():
         points = {point.fraction: point for point in curves.of_task(task)

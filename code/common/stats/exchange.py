@@ -16,20 +16,19 @@ chosen anew, and the 2.5 to 97.5 percentiles are the interval. A draw adds to th
             covariance of all fractions as it was seen, scaled to t(blocks - 1);
     rest    for each arm apart, the rests of all arms with normal weights, less the mean over the
             arms: pooled covariance of fractions (shared encoders, nested subsets), scaled to
-            t((arms - 1)(blocks - 1)), 1 and 2 by 1 / blocks + overlap (estimates.py);
+            t((arms - 1)(blocks - 1)), arms the fewest of a fraction that has any beside the
+            baseline, 1 and 2 by 1 / blocks + overlap (estimates.py);
     cases   with one test set, one bootstrap draw of the test cases, the same for all arms and
             fractions: a hard test set moves all curves.
 
 So a difference of an arm and the baseline keeps what is theirs alone. Intervals are of one arm;
 that an arm needs fewer labels is said where it holds for all at once (Bonferroni). Arms are taken
 to vary alike; controls are left out. Draws of labelled subsets are those that all arms of a
-fraction have.
-
-What an arm's n labels are worth takes no curve, so one fraction of the arm is enough: on lines
-between the baseline's means, over the logarithm of n, the labels at which it has the arm's score.
-That is more than n just where the arm lies above the baseline, as a curve that misses the mean at n
-would not have it. A line between two fractions lies under a curve that flattens, which overstates
-worth by little where they are near: POWER_FRACTIONS of the baseline are asked for.
+fraction have. The score that labels are counted to is a number that was asked for, or where the
+baseline's curve ends: then it is drawn with it, for what moves all curves moves it too. Under
+MIN_BLOCKS no interval is given, and the curve is a line. Nothing is looked up beyond BEYOND times
+the largest measured n, and what lies above that n is extrapolated. What labels are worth takes no
+curve: worth.py. Coverage: code/bench/coverage.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -40,14 +39,13 @@ import numpy as np
 from common.stats.estimates import MIN_BLOCKS, Aligned, Design, of_single
 from common.stats.measures import RESAMPLES, Arm, Floats, Measure
 from common.stats.savings import ALL, Key
+from common.stats.worth import POWER_FRACTIONS, TAIL, Value, interval, worth
 
 DRAWS = RESAMPLES        # one a bootstrap draw of the test cases
-POWER_FRACTIONS = 5      # fewer do not tell a power law's three numbers
 EXPONENTS = np.geomspace(0.1, 2, 40)  # of the power law; an end is a bound that was hit
 BETTER = 2.0             # of squared standard errors: AIC's price of one more number
 BEYOND = 2               # times the largest measured number of labels; nothing beyond is looked up
 SCORES = 25              # at which labels saved are given
-TAIL = 0.025             # of the draws beyond each end of an interval
 TINY = 1e-6              # least standard error, where nothing varies
 
 
@@ -90,15 +88,6 @@ class Fit:
         flat = np.where(self.at(self.least) >= score, self.least, np.inf)
         found = np.maximum(self.least, np.where(self.b > 0, found, flat))
         return np.asarray(np.where(found > BEYOND * self.most, np.inf, found))
-
-
-@dataclass(frozen=True)
-class Value:
-    """A number with its interval, both None under MIN_BLOCKS; inf: beyond what is looked up."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -186,13 +175,15 @@ def points(y: Floats, seeds: Sequence[int], folds: int, fractions: Sequence[int]
             rest.swapaxes(1, 2).reshape(-1, len(fractions))) * _factors(
                 y, rest, seeds, folds, fractions) / np.maximum(1, arms - 1) ** 0.5
         each = np.where(np.isfinite(means), each, np.nan)
-        noise = noise + _t(rng, (len(y) - 1) * (number - 1)) * (
+        fewest = int(min(arms[arms > 1], default=2))  # of a fraction that compares any
+        noise = noise + _t(rng, (fewest - 1) * (number - 1)) * (
             each - np.nanmean(each, axis=1, keepdims=True))
     if cases is not None:
         moved = np.nan_to_num(cases - np.nanmean(cases, axis=-1, keepdims=True))
         noise = noise + _t(rng, max(1, round(tested) - 1)) * moved.transpose(2, 0, 1) * (
             tested / max(1, tested - 1)) ** 0.5
-    return np.concatenate([means[None], means + noise]), _about_level(from_mean, arms)
+    curved = np.isfinite(means).sum(axis=1) >= 2  # one score says nothing of a form
+    return np.concatenate([means[None], means + noise]), _about_level(from_mean[curved])
 
 
 def _t(rng: np.random.Generator, df: int) -> Floats:
@@ -217,8 +208,9 @@ def _factors(y: Floats, rest: Floats, seeds: Sequence[int], folds: int,
     return np.sqrt(found)
 
 
-def _about_level(from_mean: Floats, arms: Floats) -> Floats:
+def _about_level(from_mean: Floats) -> Floats:
     """The standard error of a mean at each fraction, a block's own level left out; smoothed."""
+    arms = np.isfinite(from_mean).all(axis=-1).sum(axis=0)
     number, fractions = from_mean.shape[-1], from_mean.shape[1]
     rest = from_mean - np.nanmean(from_mean, axis=1, keepdims=True)
     square = np.nansum(rest**2, axis=(0, 2)) / (arms * (number - 1) * number)
@@ -250,38 +242,6 @@ def rates(drawn: Mapping[str, Floats], spread: Floats | None, labelled: Mapping[
                              > 0),
             interval(curve.at(BEYOND * curve.most) - curve.at(curve.most)),
             along(base, curve) if found else [])
-    return found
-
-
-def worth(drawn: Mapping[str, Floats], labelled: Mapping[int, float]
-          ) -> dict[str, dict[int, Value]]:
-    """What each arm's labels are worth, in the baseline's; none under POWER_FRACTIONS of it.
-
-    ``drawn`` as for ``rates``. Inf: more than the most that were measured.
-    """
-    (_, own), *arms = drawn.items()
-    n = np.array(list(labelled.values()))
-    if len(n) < POWER_FRACTIONS:
-        return {}
-    return {arm: {fraction: interval(_level(own, n, place, y[:, place]))
-                  for place, fraction in enumerate(labelled) if np.isfinite(y[0, place])}
-            for arm, y in arms}
-
-
-def _level(own: Floats, n: Floats, place: int, score: Floats) -> Floats:
-    """Where rows of means (rows, fractions) at n first have a score (rows), seen from n[place].
-
-    Upwards where the score is above the row's mean there, else downwards.
-    """
-    above = score > own[:, place]
-    found = np.where(above, np.inf, np.where(score < own[:, place], n[0], n[place]))
-    segments = [*((left, above) for left in reversed(range(place, len(n) - 1))),
-                *((left, score < own[:, place]) for left in range(place))]  # the nearest last
-    for left, looked in segments:
-        low, high = own[:, left], own[:, left + 1]
-        crossed = looked & (low <= score) & (high >= score) & (low < high)
-        part = np.divide(score - low, high - low, out=np.zeros(len(own)), where=crossed)
-        found = np.where(crossed, n[left] * (n[left + 1] / n[left]) ** part, found)
     return found
 
 
@@ -339,12 +299,3 @@ def _saved(base: Floats, arm: Floats, tail: float = TAIL) -> Value:
     less = np.subtract(base, arm, out=np.zeros_like(base), where=~neither)
     low, high = (interval(np.where(neither, end, less), tail) for end in (-np.inf, np.inf))
     return Value(np.nan if neither[0] else float(less[0]), low.low, high.high)
-
-
-def interval(numbers: Floats, tail: float = TAIL) -> Value:
-    """The first number, with the percentiles of the others."""
-    if len(numbers) == 1:
-        return Value(float(numbers[0]))
-    ranked = np.sort(numbers[1:])
-    beyond = int(tail * len(ranked))
-    return Value(float(numbers[0]), float(ranked[beyond]), float(ranked[-1 - beyond]))

@@ -22,9 +22,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from common.stats.estimates import Aligned, Design, Estimate, Spread
-from common.stats.exchange import DRAWS, Fit, Value, interval
+from common.stats.exchange import DRAWS, Fit
 from common.stats.family import Family, compare
 from common.stats.measures import Arm, Floats, Measure
+from common.stats.worth import Value, interval
 
 WHOLE = 100  # percent of the pool
 

@@ -94,9 +94,11 @@ def limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     high = max([*values, *([float(np.quantile(highs, CUT))] if highs else [])])
     near = [point.difference.mean for point in controls if point.difference]
     wide = [end for point in controls for end in point.interval or ()]
-    ends = [end for found, times in ((near, FAR), (wide, WIDE)) for end in found
-            if max(high, end) - min(low, end) <= times * (high - low)]
-    low, high = min([low, *ends]), max([high, *ends])
+    span = high - low
+    for found, times in ((near, FAR), (wide, WIDE)):
+        for end in sorted(found, key=lambda end: max(low - end, end - high)):  # the nearest first
+            if max(high, end) - min(low, end) <= times * span:
+                low, high = min(low, end), max(high, end)
     room = (0.06 if bounded else 0.2) * (high - low) or 0.05
     return low - room, high + room
 

@@ -144,27 +144,35 @@ def _worth(panel: Axes, curves: Curves) -> list[str]:
     """What the labels of a fraction are worth with each arm; returns the words below."""
     assert curves.exchange is not None
     found, labelled = curves.exchange.worth, curves.exchange.labelled
-    fraction = min(at for values in found.values() for at in values)
+    there = {at for values in found.values() for at in values}
+    named = (curves.plan.get("primary") or {}).get("fraction")
+    fraction = named if named in there else min(there)
     arms = {task: found[task][fraction] for task in curves.tasks if fraction in found.get(task, {})}
     most = max(labelled.values())
     panel.axvline(labelled[fraction], color="#000000", linewidth=1.0, zorder=1)
     panel.annotate(f"{labelled[fraction]:.0f}", (labelled[fraction], 1), (3, -9),
                    xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=SMALL)
     for row, (task, value) in enumerate(arms.items()):
-        look = look_of(task, curves.tasks)
+        look, ends = look_of(task, curves.tasks), [value.low, value.high]
         if value.low is not None and value.high is not None:
-            panel.plot([value.low, min(value.high, most)], [row, row], color=look.colour,
+            panel.plot(np.minimum([value.low, value.high], most), [row, row], color=look.colour,
                        linewidth=1.8)
-        panel.plot(min(value.value, most), row, look.marker, color=look.colour,
-                   markerfacecolor=look.face, markersize=6)
+        if float("inf") in (value.value, *ends):  # it is not known how far
+            panel.plot(most, row, ">", color=look.colour, markersize=5)
+        if np.isfinite(value.value):
+            panel.plot(value.value, row, look.marker, color=look.colour,
+                       markerfacecolor=look.face, markersize=6)
     panel.set_ylim(len(arms) - 0.4, -0.6)
     panel.set_yticks([])
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     _named(panel, "labelled cases of the baseline", "",
            f"what {curves.labelled(fraction)} labels are worth")
-    return ["Right: with how many labelled cases the baseline has the arm's score, on lines "
+    others = [task for task in found if task not in arms]
+    return ["Labels worth: with how many labelled cases the baseline has the arm's score, on lines "
             "between its means; right of the black line the arm saves labels.",
-            "95 % intervals, not adjusted. " * curves.exchange.bounded + "Controls are left out."]
+            "95 % intervals, not adjusted. " * curves.exchange.bounded + f"Arrow: over {most:.0f}. "
+            "Controls are left out." + f" At other fractions only: {', '.join(others)}."
+            * bool(others)]
 
 
 def _area(rate: Rate) -> float:

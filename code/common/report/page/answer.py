@@ -25,7 +25,8 @@ WORDS = {
     "seed": "a repetition with its own labelled cases, start and test fold",
     "interval": "95 %; a gain is shown where the interval of a difference leaves out zero",
     "saves labels": "is as good as the baseline on all labels, with fewer, and earlier than the "
-                    "baseline itself",
+                    "baseline itself; or gains, with labels that are worth more than as many of "
+                    "the baseline",
 }
 NAMES = {  # of tasks whose name does not say what they ask
     "rotation": "by how much an image was turned",
