@@ -26,12 +26,11 @@ from common.report.tables import facts, marked
 from common.stats.estimates import MIN_BLOCKS
 from common.stats.savings import Reached
 
-FAR = 2.0    # times the arms' span: a control beyond it is off the axis
+FAR = 2.0    # times the arms' span: what of controls is beyond it is off the axis
 OFF = 230.0  # per cent: where "not reached" is drawn
 THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
 BAND = 0.08   # opacity of the differences that cannot be told from zero
 BELOW = 0.27  # rows: the unadjusted interval and the seeds lie below an arm's mean
-WIDE = 1.5    # times the axis of the arms, for intervals of controls
 CUT = 0.9     # quantile of the adjusted intervals' ends that the axis has room for
 TOP, FOOT = 0.8, 1.08  # inches
 
@@ -75,9 +74,8 @@ def compared(curves: Curves) -> tuple[list[str], list[int]]:
 def limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     """One axis for all: seeds and plain intervals whole, the widest adjusted ones cut.
 
-    Where there are intervals a control that lies so far out that the others would keep less than
-    half of the axis stays out of it, and the ends of its interval where they would keep less than
-    1 / WIDE.
+    Where there are intervals the means of controls, then the ends of their intervals, stay out of
+    it as far as the others would keep less than half of the axis.
     """
     points = [point for point in curves.points if point.fraction in fractions and point.difference]
     bounded = any(point.interval for point in points)
@@ -95,9 +93,9 @@ def limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     near = [point.difference.mean for point in controls if point.difference]
     wide = [end for point in controls for end in point.interval or ()]
     span = high - low
-    for found, times in ((near, FAR), (wide, WIDE)):
+    for found in (near, wide):
         for end in sorted(found, key=lambda end: max(low - end, end - high)):  # the nearest first
-            if max(high, end) - min(low, end) <= times * span:
+            if max(high, end) - min(low, end) <= FAR * span:
                 low, high = min(low, end), max(high, end)
     room = (0.06 if bounded else 0.2) * (high - low) or 0.05
     return low - room, high + room
