@@ -187,6 +187,8 @@ def test_worth_is_read_between_the_baselines_means_and_not_off_its_curve() -> No
     assert of(0.35, 25, dips) == pytest.approx(46 * (91 / 46) ** 0.5)
     assert of(0.25, 25, dips) == pytest.approx(9 * 2 ** (1 / 6))
     assert of(0.55, 10, dips) == pytest.approx(91 * 2**0.75)
+    falls = np.array([0.2, 0.3, 0.5, 0.4, 0.6])
+    assert of(0.45, 10, falls) == pytest.approx(18 * (46 / 18) ** 0.75)
 
 
 def test_the_draws_of_a_fraction_are_those_of_its_arms_whatever_other_fractions_have() -> None:

@@ -194,6 +194,9 @@ def test_worth_is_read_where_a_gain_is_shown_at_the_primary_fraction_first(tmp_p
     for gain in (1.0, 0.5):  # neither a gain that is not shown nor a loss
         other = curves.of(study(tmp_path / str(gain), gain=gain), DICE)
         assert not reading.worth(other) and "are worth" not in " ".join(reading.sentences(other))
+        assert other.exchange is not None  # an interval of one arm alone is no claim
+        sure = replace(other.exchange, worth={"rpl": {5: Value(20.0, 15.0, 30.0)}})
+        assert not reading.worth(replace(other, exchange=sure))
     assert found.exchange is not None
     low = {"rpl": {5: replace(found.exchange.worth["rpl"][5], low=9.0)}}
     assert not reading.worth(replace(found, exchange=replace(found.exchange, worth=low)))
