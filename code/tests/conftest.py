@@ -6,6 +6,7 @@ that are slow or need a GPU, in this one.
 
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ WORKERS = 4  # of the whole suite, on two cores: some tests only wait
 for folder in (CODE, CODE / "3d", CODE / "tests"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in a shell's background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or no command would hear Ctrl-C
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist: one process
