@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 STUDIES = sorted(str(path.parent.relative_to(PUBLISHED))
                  for path in PUBLISHED.rglob(published.NAME))
-MOST_FILES, MOST_BYTES = 120, 5 * 2**20  # of results/, in every clone
+MOST_FILES, MOST_BYTES = 120, 5_500_000  # of results/, in every clone
 MOST_PAGE = 600_000  # bytes of a page
 
 
