@@ -124,7 +124,7 @@ TABLE = {
         ("tables: labels worth have a table", "if curves.exchange and curves.exchange.worth:", "if False:"),
     ],
     "test_rates.py::test_worth_is_read_where_a_gain_is_shown_at_the_primary_fraction_first": [
-        ("reading: worth at the primary fraction", 'point = points.get(at) or points.get(min(points, default=0))',
+        ("reading: worth at the primary fraction", 'point = points.get(curves.primary_fraction) or points.get(min(points, default=0))',
          'point = points.get(min(points, default=0))'),
         ("reading: worth of arms that gain", 'if point and verdict(point) == "above":', "if point:"),
         ("reading: worth more than the labels it takes",
@@ -141,7 +141,7 @@ TABLE = {
     ],
     "test_rates.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth ": [
         ("exchange figure: what is open has an arrow", 'if float("inf") in (value.value, *ends):', "if False:"),
-        ("exchange figure: labels worth at the primary fraction", "fraction = named if named in there else min(there)",
+        ("exchange figure: labels worth at the primary fraction", "fraction = curves.primary_fraction if curves.primary_fraction in there else min(there)",
          "fraction = min(there)"),
     ],
     "test_planned.py::test_spreads_on_file_are_of_one_labelled_subset_a_seed": [

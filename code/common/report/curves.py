@@ -122,6 +122,11 @@ class Curves:
         return found if "rates" in self.runs[0]["identity"] else {}
 
     @property
+    def primary_fraction(self) -> int:
+        """Percent at which the comparison that was named first is made; 0 without one."""
+        return int((self.plan.get("primary") or {}).get("fraction", 0))
+
+    @property
     def metric(self) -> str:
         """The headline's name without its details."""
         return self.measures[0].label.partition(",")[0]

@@ -262,8 +262,7 @@ def worth(curves: Curves) -> list[tuple[Point, Value]]:
     for task, values in curves.exchange.worth.items():
         points = {point.fraction: point for point in curves.of_task(task)
                   if point.fraction in values and point.interval}
-        at = (curves.plan.get("primary") or {}).get("fraction", 0)
-        point = points.get(at) or points.get(min(points, default=0))
+        point = points.get(curves.primary_fraction) or points.get(min(points, default=0))
         if point and verdict(point) == "above":
             value = values[point.fraction]
             if value.low is not None and value.low > curves.exchange.labelled[point.fraction]:

@@ -145,8 +145,7 @@ def _worth(panel: Axes, curves: Curves) -> list[str]:
     assert curves.exchange is not None
     found, labelled = curves.exchange.worth, curves.exchange.labelled
     there = {at for values in found.values() for at in values}
-    named = (curves.plan.get("primary") or {}).get("fraction")
-    fraction = named if named in there else min(there)
+    fraction = curves.primary_fraction if curves.primary_fraction in there else min(there)
     arms = {task: found[task][fraction] for task in curves.tasks if fraction in found.get(task, {})}
     most = max(labelled.values())
     panel.axvline(labelled[fraction], color="#000000", linewidth=1.0, zorder=1)
