@@ -31,7 +31,7 @@ NOT_RUN = "not run"
 
 def studies() -> list[Curves]:
     """Every published study that counts, by the names of their folders."""
-    found = map(published.read, sorted(README.parent.rglob(published.NAME)))
+    found = map(published.read, published.below(README.parent))
     drawn = [curves.of(one, measures(one.finetune[0])[:1]) for one in found
              if not one.dataset.endswith(PAPER)]
     return [one for one in drawn if one.folds > 1 and not one.generated]

@@ -1,6 +1,6 @@
 """The spreads of the published studies, from which exp.py says what a new one can show.
 
-    python code/bench/spreads.py     every records.json -> code/common/stats/known_spreads.json
+    python code/bench/spreads.py     every study's records -> code/common/stats/known_spreads.json
 
 A study counts that has an interval: a baseline and an arm, three seeds or more, no generated data.
 Of several of a data set the one with the most runs is taken, and of several labelled subsets of a
@@ -54,7 +54,7 @@ def spreads(records: Records, measure: Measure | None = None) -> Json | None:
 
 def known() -> list[Json]:
     """Every study, the largest of a data set alone."""
-    paths = sorted((ROOT / "results/published").rglob(published.NAME))
+    paths = published.below(ROOT / "results/published")
     studies = sorted(map(published.read, paths), key=lambda one: -len(one.finetune))
     best: dict[tuple[str, str], Json] = {}
     for study in studies:

@@ -1,10 +1,12 @@
 """Files that are at every moment whole: JSON and text, digests, locks. Imports no torch."""
 
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from common.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 
 Json = dict[str, Any]
+ZIPPED = ".gz"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -25,12 +28,15 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file at ``path`` by ``text`` in one step."""
+    """Replace the file at ``path`` by ``text`` in one step; compressed, if it is called .gz."""
+    content = text.encode()
+    if path.suffix == ZIPPED:
+        content = gzip.compress(content, mtime=0)  # without the time: equal texts, equal files
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp gives 0600; records are meant to be shared
@@ -43,10 +49,17 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file; InputError naming it if it is missing, not JSON, or has a key twice.
 
-    In UTF-8 or as Windows writes it: UTF-16, or with a byte-order mark.
+    In UTF-8 or as Windows writes it: UTF-16, or with a byte-order mark. Compressed, if it is
+    called .gz.
     """
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_each_key_once)
+        content = path.read_bytes()
+        if path.suffix == ZIPPED:
+            content = gzip.decompress(content)
+        return json.loads(content, object_pairs_hook=_each_key_once)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: not a whole gzip file ({error}); restore it, for example with "
+                         "git checkout") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

@@ -1,5 +1,6 @@
 """Both user commands of the 2D tree; what differs from 3D (test_commands_3d.py)."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_published_records_draw_the_same_figures(trial_2d: Trial, tmp_path: Path
     names = sorted(path.name for path in kept.glob("*_*"))
     curves = [name for name in names if not name.startswith(("examples_", "views_"))]
     assert len(names) == 9 and sorted(path.name for path in study.iterdir()) == sorted(
-        ["records.json", *curves])  # no weights, no images
+        ["records.json.gz", *curves])  # no weights, no images
     for name in ("examples.npz", "views.npz"):  # they stay with who has them
         (study / name).write_bytes((records / name).read_bytes())
     result = graph(study, tmp_path / "b")
@@ -122,10 +123,10 @@ def test_records_are_published_again_without_a_change_and_only_under_a_name(
     study = tmp_path / "published/fundusphantom-x"
     with caught():
         assert graph(records, tmp_path, "--publish", "x").returncode == 0
-        first = (study / "records.json").read_bytes()
-        assert b"host" not in first
+        first = (study / "records.json.gz").read_bytes()
+        assert b"host" not in gzip.decompress(first)
         assert graph(records, tmp_path, "--publish", "x").returncode == 0
-        assert (study / "records.json").read_bytes() == first
+        assert (study / "records.json.gz").read_bytes() == first
         result = graph(study, tmp_path, "--publish", "x")
         assert result.returncode == 2 and "another --publish NOTE" in result.stderr
         for note in ("../up", "a/b"):
@@ -135,4 +136,4 @@ def test_records_are_published_again_without_a_change_and_only_under_a_name(
         result = graph(study, tmp_path)
         assert result.returncode == 2 and "examples.npz: not readable" in result.stderr
         result = graph(tmp_path / "nothing", tmp_path)
-        assert result.returncode == 2 and "no records.json in it or below" in result.stderr
+        assert result.returncode == 2 and "no records.json.gz in it or below" in result.stderr

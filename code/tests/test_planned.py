@@ -39,7 +39,7 @@ def test_the_spreads_on_file_are_those_of_the_published_records() -> None:
 
 
 def test_a_spread_of_few_runs_is_not_on_file() -> None:
-    whole = published.read(ROOT / "results/published/knee_kl-study/records.json")
+    whole = published.read(ROOT / "results/published/knee_kl-study/records.json.gz")
     few = [run for run in whole.finetune if run["task"] in ("baseline", "vicreg")
            and run["seed"] < 3]
     assert spreads.spreads(whole) is not None  # three arms, five seeds
@@ -53,7 +53,7 @@ def test_a_data_set_without_a_study_takes_the_first_with_its_metric() -> None:
 
 
 def test_spreads_on_file_are_of_one_labelled_subset_a_seed() -> None:
-    whole = published.read(ROOT / "results/published/knee_kl-study/records.json")
+    whole = published.read(ROOT / "results/published/knee_kl-study/records.json.gz")
     first = [run for run in whole.finetune if not run.get("draw")]
     assert len(first) < len(whole.finetune)
     assert spreads.spreads(whole) == spreads.spreads(replace(whole, finetune=first))

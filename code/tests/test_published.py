@@ -1,5 +1,6 @@
 """One file a study: nothing is lost, runs are added and never changed, tables come out again."""
 
+import gzip
 import html
 import importlib
 import json
@@ -15,7 +16,7 @@ from commands import Result, Trial, call
 from drawn import caught, size, size_of, texts
 
 from common.errors import InputError
-from common.files import Json
+from common.files import Json, write_text
 from common.report import curves, main, published
 from common.report.figures import learning
 from common.runs import records
@@ -25,9 +26,14 @@ from common.stats.measures import kappa_of, mean_of
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 STUDIES = sorted(str(path.parent.relative_to(PUBLISHED))
-                 for path in PUBLISHED.rglob(published.NAME))
-MOST_FILES, MOST_BYTES = 120, 5_500_000  # of results/, in every clone
+                 for path in published.below(PUBLISHED))
+MOST_FILES, MOST_BYTES = 120, 5_000_000  # of results/, in every clone
 MOST_PAGE = 600_000  # bytes of a page
+
+
+def text_of(path: Path) -> str:
+    """The text of compressed records."""
+    return gzip.decompress(path.read_bytes()).decode()
 
 
 def of(trial: Trial) -> Records:
@@ -61,7 +67,7 @@ def test_what_is_packed_is_read_again(trial: Trial, tmp_path: Path) -> None:
         assert new["seconds"] > 0 and new["provenance"]["torch"] and new["validations"][head]
     assert found.splits == {name: value for name, value in whole.splits.items()
                             if name not in published.LEFT_OUT}
-    lines = path.read_text().splitlines()
+    lines = text_of(path).splitlines()
     assert sum('"fraction":' in line for line in lines) == 4  # a run a line
 
 
@@ -76,6 +82,34 @@ def test_tables_and_figures_of_the_file_are_those_of_the_runs(trial: Trial,
         texts.append({path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()
                       if path.name.split("_")[0] in ("train", "difference", "learning")})
     assert len(texts[0]) == 5 and texts[0] == texts[1]
+
+
+def test_records_of_an_earlier_version_are_drawn_and_added_to(trial_2d: Trial,
+                                                              tmp_path: Path) -> None:
+    whole, study = of(trial_2d), tmp_path / "study"
+    plain, path = study / published.PLAIN, study / published.NAME
+    write_text(plain, published.text(published.packed(part(whole, lambda run: run["seed"] == 0))))
+    result = graph(trial_2d, tmp_path, "--results", tmp_path / "drawn")
+    assert result.returncode == 0, result.stderr
+    assert published.below(tmp_path) == [plain]
+    merged = published.publish(whole, path)
+    assert len(merged.finetune) == 4 and published.below(tmp_path) == [path]
+    assert not plain.exists()  # its runs are in the other
+    first = path.read_bytes()
+    plain.write_text("what gunzip left")
+    assert published.below(tmp_path) == [path]
+    published.publish(whole, path)
+    assert path.read_bytes() == first and plain.exists()
+
+
+@pytest.mark.parametrize("cut", [slice(-9), slice(9), slice(1, None)])
+def test_a_file_that_was_cut_off_is_named(cut: slice, trial_2d: Trial, tmp_path: Path) -> None:
+    path = tmp_path / published.NAME
+    published.publish(of(trial_2d), path)
+    path.write_bytes(path.read_bytes()[cut])
+    with pytest.raises(InputError, match=r"not a whole gzip file \(.*\); restore it") as error:
+        published.read(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
 def test_arms_fractions_and_seeds_are_added_in_any_order(trial_3d: Trial, tmp_path: Path) -> None:
@@ -162,7 +196,7 @@ def test_a_damaged_file_is_named_in_one_line(change: Callable[[str], str], said:
                                              trial_2d: Trial, tmp_path: Path) -> None:
     path = tmp_path / published.NAME
     published.publish(of(trial_2d), path)
-    path.write_text(change(path.read_text()))
+    write_text(path, change(text_of(path)))
     with pytest.raises(InputError, match=said) as error:
         published.read(path)
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)

@@ -85,7 +85,7 @@ def test_every_command_block_runs(scans: Path, photographs: Path, tmp_path: Path
         if table_row == "exchange":  # takes several fractions: test_rates.py
             continue
         assert any(name.startswith(f"{table_row}_") for name in names), table_row
-    assert list((tmp_path / "results/published").glob("*-mine/records.json"))
+    assert list((tmp_path / "results/published").glob("*-mine/records.json.gz"))
 
 
 def test_every_commands_own_flags_pass_the_checks() -> None:

@@ -46,13 +46,13 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--dataset", help="draw this data set only, under either protocol")
     parser.add_argument("--demo", action="store_true", help="the same as --results results/demo")
     parser.add_argument("--records", type=Path, metavar="DIR",
-                        help="published records: a folder with records.json, or with such "
+                        help="published records: a folder with records.json.gz, or with such "
                         "folders; beside those a page is drawn again, with --results made")
     parser.add_argument("--published", action="store_true",
                         help="add a panel with the published curves (of "
                         f"{' and '.join(tree.published)})")
     parser.add_argument("--publish", metavar="NOTE",
-                        help="add the runs to published/<dataset>-NOTE/records.json in the "
+                        help="add the runs to published/<dataset>-NOTE/records.json.gz in the "
                         "results (no weights, no images), and draw what is there then")
     parser.add_argument("--target", type=float, metavar="SCORE", help="count labels to this score "
                         "of the headline [the best of the baseline's curve]")
@@ -103,7 +103,7 @@ def _published(tree: Tree, folder: Path) -> list[Records]:
     """The study in ``folder``, or all below it that are of this tree."""
     if (folder / "finetune").is_dir():  # a data set's runs as exp.py leaves them
         return [records.read(folder)]
-    paths = sorted(folder.rglob(published.NAME))
+    paths = published.below(folder)
     if not paths:
         raise InputError(f"{folder}: no {published.NAME} in it or below; graph.py --publish NOTE "
                          "writes one")

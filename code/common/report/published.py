@@ -1,4 +1,6 @@
-"""A study's records as one file, records.json: a run a line, and nothing that graph.py needs lost.
+"""A study's records as one file, records.json.gz: nothing that graph.py needs is lost.
+
+Compressed it takes a fifth; gunzip shows the text, a run a line.
 
     "format"           FORMAT
     "dataset"          its name
@@ -26,7 +28,8 @@ from common.files import Json, differences, read_json, write_text
 from common.report.curves import unlike
 from common.runs.records import Records, run_folder, share_of
 
-NAME = "records.json"
+NAME = "records.json.gz"
+PLAIN = "records.json"  # as versions before this one wrote it, and as gunzip leaves it
 FORMAT = 1         # raise when an older graph.py could not read the file
 STAGES = ("finetune", "pretrain")
 LEFT_OUT = ("strata", "duplicates", "contents")  # of splits.json: large, and drawn nowhere
@@ -50,10 +53,21 @@ def publish(records: Records, path: Path) -> Records:
     the runs were made with other settings.
     """
     merged = unpacked(packed(records), path.parent)
-    if path.exists():
-        merged = joined(read(path), merged, path)
+    before = path if path.exists() else path.with_suffix("")  # PLAIN, where NAME is new
+    if not before.is_file():
+        write_text(path, text(packed(merged)))
+        return merged
+    merged = joined(read(before), merged, before)
     write_text(path, text(packed(merged)))
+    if before != path:
+        before.unlink()
     return merged
+
+
+def below(folder: Path) -> list[Path]:
+    """The records in ``folder`` and below it, one of each folder, sorted by name."""
+    found = {path.parent: path for name in (PLAIN, NAME) for path in folder.rglob(name)}
+    return [found[place] for place in sorted(found)]
 
 
 def joined(old: Records, new: Records, path: Path) -> Records:
@@ -90,7 +104,7 @@ def _content(run: Json) -> Json:
 
 
 def packed(records: Records) -> Json:
-    """Return the content of records.json."""
+    """Return the content of the file."""
     tests: list[Json] = []
     subsets: list[list[str]] = []
     content = {"format": FORMAT, "dataset": records.dataset,
@@ -201,7 +215,7 @@ def _equal(one: object, other: object) -> bool:
 
 
 def text(content: Json) -> str:
-    """The file of a content: a run a line, so that a change shows which runs it changes."""
+    """The file of a content, before it is compressed: a run a line."""
     def line(value: object) -> str:
         return json.dumps(value, separators=(",", ":"))
 
@@ -214,7 +228,7 @@ def text(content: Json) -> str:
 
 
 def read(path: Path) -> Records:
-    """Read records.json; InputError naming it if it is damaged or of a newer version."""
+    """Read a study's records; InputError naming the file if it is damaged or of a newer version."""
     content = read_json(path)
     try:
         if content["format"] > FORMAT:
