@@ -139,7 +139,7 @@ TABLE = {
     "test_rates.py::test_arms_without_all_seeds_are_said_to_lack_their_worth": [
         ("rates: arms without all seeds are named", '{some(lack)}." if lack else ""', '{some(lack)}." if not lack else ""'),
     ],
-    "test_rates.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth ": [
+    "test_exchange_figure.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth ": [
         ("exchange figure: what is open has an arrow", 'if float("inf") in (value.value, *ends):', "if False:"),
         ("exchange figure: labels worth at the primary fraction", "fraction = curves.primary_fraction if curves.primary_fraction in there else min(there)",
          "fraction = min(there)"),
@@ -148,11 +148,15 @@ TABLE = {
         ("spreads: of one subset a seed", 'runs = [run for run in records.finetune if not run.get("draw")]',
          "runs = records.finetune"),
     ],
-    "test_rates.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth": [
+    "test_exchange_figure.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth": [
         ("exchange figure: arms of one fraction have their mark", "if task not in curves.exchange.rates:",
          "if False:"),
-        ("exchange figure: the second panel is of labels worth",
-         "if any(rate.along for rate in found.rates.values()) or not found.worth:", "if True:"),
+        ("exchange figure: the second panel is of labels worth", "(_worth if _at_primary(curves) else _saved)", "_saved"),
+        ("exchange figure: no word on an arrow that is not there", 'f"Arrow: over {most:.0f}. " * far', 'f"Arrow: over {most:.0f}. "'),
+    ],
+    "test_exchange_figure.py::test_a_curve_has_what_the_primary_fractions_labels_are_worth": [
+        ("exchange figure: at the primary fraction, of curves too", "(not along or any(at in one", "(not along and any(at in one"),
+        ("exchange figure: at another fraction labels saved", "(not along or any(at in one", "(True or any(at in one"),
     ],
     "test_rates.py::test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm": [
         ("curves: runs on a share are not the arm's",
@@ -177,7 +181,7 @@ TABLE = {
         ("reading: under three seeds no labels are counted",
          "if found is None or not found.bounded or len(", "if found is None or len("),
     ],
-    "test_rates.py::test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool": [
+    "test_exchange_figure.py::test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool": [
         ("exchange figure: beyond what was measured it is dashed",
          '(fit.most, BEYOND * fit.most, "--")', '(fit.most, BEYOND * fit.most, "-")'),
     ],
@@ -188,7 +192,7 @@ TABLE = {
         ("graph: an old table of exchange rates goes",
          '(results / f"exchange_{name}.csv").unlink(missing_ok=True)', "pass"),
     ],
-    "test_rates.py::test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool ": [
+    "test_exchange_figure.py::test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool ": [
         ("exchange figure: an empty panel says why", "    if not arms:\n        bare(panel)",
          "    if False:\n        bare(panel)"),
     ],

@@ -17,6 +17,7 @@ from common.errors import InputError
 from common.report import curves, missing, tables
 from common.report.curves import Curves
 from common.runs import records
+from common.runs.records import Records
 from common.stats import dunnett
 from common.stats.measures import Measure, accuracy_of, kappa_of, mean_of
 
@@ -205,10 +206,34 @@ def test_a_baseline_with_fractions_of_its_own_lacks_nothing(tmp_path: Path) -> N
                         ) == ["baseline at 50 %: draw 1 of seed 1"]
     at_50("rpl", 0, 1, 2)
     assert curves.of(records.read(folder), DICE).missing == ["cpc at 50 %: seeds 0, 1, 2"]
-    for fraction in LEVELS:
-        shutil.rmtree(folder / f"finetune/baseline/fraction{fraction:03d}")
+    at_50("cpc", 0, 1, 2)
+    shutil.rmtree(folder / "finetune/cpc/fraction025")
+    shutil.rmtree(folder / "finetune/rpl/fraction025")  # the baseline's alone, the others differ
     shutil.rmtree(folder / "finetune/rpl/fraction050")
-    assert "baseline at 25 %: seeds 0, 1, 2" in curves.of(records.read(folder), DICE).missing
+    assert curves.of(records.read(folder), DICE).missing == ["rpl at 50 %: seeds 0, 1, 2"]
+
+
+def test_a_fraction_that_an_arm_has_and_the_baseline_lacks_is_missing(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    shutil.rmtree(folder / "finetune/baseline/fraction025")
+    assert curves.of(records.read(folder), DICE).missing == ["baseline at 25 %: seeds 0, 1, 2"]
+
+
+def test_an_arm_at_the_primary_fraction_alone_lacks_nothing(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    for fraction in (25, 100):
+        shutil.rmtree(folder / f"finetune/cpc/fraction{fraction:03d}")
+    found = records.read(folder)
+
+    def lacks(fraction: int, whole: Records = found) -> list[str]:
+        plan = {"primary": {"arm": "rpl", "fraction": fraction}}
+        return curves.of(replace(whole, plan=plan), DICE).missing
+
+    assert lacks(5) == []
+    assert lacks(25) == curves.of(found, DICE).missing == [
+        f"cpc at {fraction} %: seeds 0, 1, 2" for fraction in (25, 100)]
+    (folder / "finetune/cpc/fraction005/seed1/scores.json").unlink()  # it was stopped
+    assert lacks(5, records.read(folder)) == ["cpc at 5 %: seed 1", *lacks(25)]
 
 
 @pytest.mark.parametrize("changed", [{"data": "other"}, {"splits": "other"},

@@ -159,6 +159,22 @@ def test_the_band_is_what_cannot_be_told_from_the_baseline(
     assert not [one for one in panel.collections if isinstance(one, PolyCollection)]
 
 
+def test_no_line_goes_over_a_fraction_that_was_not_run(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    shutil.rmtree(folder / "finetune/rotation/fraction025")
+    data = of(records.read(folder), [mean_of("dice", "Dice")])
+    [panel] = caught_panels(data)
+    lines = {one.get_gid(): np.asarray(one.get_ydata(), float) for one in panel.get_lines()}
+    means = [point.means["dice"].mean for point in data.of_task("rotation")]
+    assert lines["rotation"][[0, 2]] == pytest.approx(means) and np.isnan(lines["rotation"][1])
+    assert all(np.isfinite(lines[task]).all() and len(lines[task]) == 3
+               for task in ("baseline", "rotation+rpl"))
+    shutil.rmtree(folder / "finetune/rotation/fraction100")  # nothing lies beyond
+    [panel] = caught_panels(of(records.read(folder), [mean_of("dice", "Dice")]))
+    assert [len(one.get_ydata()) for one in panel.get_lines()  # type: ignore[arg-type]
+            if one.get_gid() == "rotation"] == [1]
+
+
 def test_arms_that_nothing_is_compared_with_have_bars(
         tmp_path: Path) -> None:
     folder = make(tmp_path)

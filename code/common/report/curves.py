@@ -212,7 +212,8 @@ def of(records: Records, measures: list[Measure], *, target: float | None = None
                 for _, fraction in grid}
     rates = exchange(head, cases, BASELINE, labelled, folds=folds, controls=controls, target=target)
     return Curves(records.dataset, runs, whole, measures, points, families, lasts,
-                  [*missing.runs(grid, order), *missing.cases(families)],
+                  [*missing.runs(grid, order, primary.get("fraction", 0)),
+                   *missing.cases(families)],
                   dict(sorted(savings.reached(head, cases, BASELINE, folds, controls).items(),
                               key=lambda one: order(one[0]))),
                   [*map(_solved, whole)], records.plan, rates,

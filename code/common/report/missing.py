@@ -1,6 +1,7 @@
 """Which runs, draws and cases a study lacks, as the other arms and fractions tell.
 
-A baseline that was also trained at fractions of its own lacks nothing: its curve is denser.
+A baseline that was also trained at fractions of its own lacks nothing: its curve is denser. Nor
+does an arm that has all its seeds at the primary comparison's fraction, and no run elsewhere.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,15 +13,20 @@ from common.stats.family import Family
 Grid = Mapping[tuple[str, int], Mapping[int, Mapping[int, Json]]]  # as curves.Grid
 
 
-def runs(grid: Grid, order: Callable[[str], tuple[bool, bool, str]]) -> list[str]:
-    """Runs that some other arm, fraction, seed or draw suggests should be there, arms in order."""
+def runs(grid: Grid, order: Callable[[str], tuple[bool, bool, str]], primary: int = 0) -> list[str]:
+    """Runs that some other arm, fraction, seed or draw suggests should be there, arms in order.
+
+    ``primary``: the fraction of the primary comparison; 0: none was named.
+    """
     seeds = {seed for there in grid.values() for seed in there}
     wanted = {fraction: {draw for (_, at), there in grid.items() if at == fraction
                          for one in there.values() for draw in one} for _, fraction in grid}
     lines, of_baseline = [], _dense(grid)
     for task in sorted({task for task, _ in grid}, key=order):
+        at_one = {at for name, at in grid if name == task} == {primary} and not (
+            seeds - grid[task, primary].keys())
         for fraction, draws in sorted(wanted.items()):
-            if task != BASELINE and fraction in of_baseline:
+            if task != BASELINE and (fraction in of_baseline or at_one and fraction != primary):
                 continue
             there = grid.get((task, fraction), {})
             lines += [f"{task} at {fraction} %: {_named('seed', seeds - there.keys())}"
@@ -36,12 +42,9 @@ def cases(families: Mapping[int, Family]) -> list[str]:
 
 
 def _dense(grid: Grid) -> set[int]:
-    """Fractions that are the baseline's alone, the others being at the same ones: so planned."""
-    at = {task: {fraction for one, fraction in grid if one == task} for task, _ in grid}
-    others = [fractions for task, fractions in at.items() if task != BASELINE]
-    if not others or any(one != others[0] for one in others):
-        return set()
-    return at.get(BASELINE, set()) - others[0]
+    """Fractions that are the baseline's alone, where there are other arms: so planned."""
+    others = {fraction for task, fraction in grid if task != BASELINE}
+    return {fraction for _, fraction in grid} - others if others else set()
 
 
 def _named(word: str, numbers: set[int]) -> str:

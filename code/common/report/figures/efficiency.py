@@ -164,9 +164,9 @@ def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: flo
     points = curves.of_task(task)
     x = [_moved(panel, point.fraction, shift) for point in points]
     estimates = [point.means[measure.name] for point in points]
-    panel.plot(x, [e.mean for e in estimates], color=look.colour, marker=look.marker,
-               linestyle=look.dash, markerfacecolor=look.face, markersize=4.5, linewidth=2.2,
-               zorder=4, gid=task)
+    panel.plot(*_joined(curves, points, x, [e.mean for e in estimates]), color=look.colour,
+               marker=look.marker, linestyle=look.dash, markerfacecolor=look.face, markersize=4.5,
+               linewidth=2.2, zorder=4, gid=task)
     bars = [(place, e) for place, point, e in zip(x, points, estimates, strict=True)
             if e.half is not None and curves.could_show(point.fraction) is None]
     if bars:
@@ -176,6 +176,16 @@ def _arm(panel: Axes, curves: Curves, task: str, measure: Measure, *, shift: flo
     for place, estimate in zip(x, estimates, strict=True):
         panel.plot([_moved(panel, place, DOTS)] * len(estimate.scores), estimate.scores, ".",
                    color=look.colour, markersize=3.5, alpha=0.7, zorder=2)
+
+
+def _joined(curves: Curves, points: Sequence[Point], x: Sequence[float],
+            y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Both lists, with a gap where a fraction of other arms lies between and was not run."""
+    there = {point.fraction: both for point, *both in zip(points, x, y, strict=True)}
+    ends = (points[0].fraction, points[-1].fraction) if points else (0, 0)
+    row = [there.get(fraction, [float(fraction), float("nan")])
+           for fraction in curves.fractions if ends[0] <= fraction <= ends[1]]
+    return [place for place, _ in row], [value for _, value in row]
 
 
 def _moved(panel: Axes, fraction: float, inches: float) -> float:
@@ -236,10 +246,10 @@ def _means(panel: Axes, curves: Curves, measure: Measure) -> None:
 def _line(panel: Axes, curves: Curves, task: str, measure: Measure) -> None:
     """An arm's means as a thin line."""
     look, points = look_of(task, curves.tasks), curves.of_task(task)
-    panel.plot([point.fraction for point in points],
-               [point.means[measure.name].mean for point in points], color=look.colour,
-               linestyle=look.dash, marker=look.marker, markerfacecolor=look.face, markersize=3,
-               linewidth=1.2, zorder=2.5, gid=task)
+    panel.plot(*_joined(curves, points, [point.fraction for point in points],
+                        [point.means[measure.name].mean for point in points]),
+               color=look.colour, linestyle=look.dash, marker=look.marker,
+               markerfacecolor=look.face, markersize=3, linewidth=1.2, zorder=2.5, gid=task)
 
 
 def _small(figure: Figure, curves: Curves, measures: Sequence[Measure], top: float) -> None:

@@ -46,10 +46,7 @@ def draw(curves: Curves, path: Path, *, axis: str) -> bool:
         figure = plt.figure(figsize=(WIDTH, top + HIGH + FOOT))
         panels = lay_out(figure, number, number, top=top, height=HIGH, between=0.62)
         _curves(panels[0], curves, axis)
-        if any(rate.along for rate in found.rates.values()) or not found.worth:
-            second = _saved(panels[1], curves)
-        else:
-            second = _worth(panels[1], curves)
+        second = (_worth if _at_primary(curves) else _saved)(panels[1], curves)
         if curves.pools:
             _pools(panels[2], curves)
         heading(figure, f"{curves.dataset}: what pretraining is worth in labels", curves,
@@ -60,6 +57,17 @@ def draw(curves: Curves, path: Path, *, axis: str) -> bool:
         footing(figure, *_words(curves, second))
         write(figure, path)
     return True
+
+
+def _at_primary(curves: Curves) -> bool:
+    """Whether the second panel is what labels are worth at the primary comparison's fraction.
+
+    Labels saved at every score take an axis on which a few labels are not seen.
+    """
+    assert curves.exchange is not None
+    found, at = curves.exchange, curves.primary_fraction
+    along = any(rate.along for rate in found.rates.values())
+    return bool(found.worth) and (not along or any(at in one for one in found.worth.values()))
 
 
 def _curves(panel: Axes, curves: Curves, axis: str) -> None:
@@ -147,7 +155,7 @@ def _worth(panel: Axes, curves: Curves) -> list[str]:
     there = {at for values in found.values() for at in values}
     fraction = curves.primary_fraction if curves.primary_fraction in there else min(there)
     arms = {task: found[task][fraction] for task in curves.tasks if fraction in found.get(task, {})}
-    most = max(labelled.values())
+    most, far = max(labelled.values()), False
     panel.axvline(labelled[fraction], color="#000000", linewidth=1.0, zorder=1)
     panel.annotate(f"{labelled[fraction]:.0f}", (labelled[fraction], 1), (3, -9),
                    xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=SMALL)
@@ -157,6 +165,7 @@ def _worth(panel: Axes, curves: Curves) -> list[str]:
             panel.plot(np.minimum([value.low, value.high], most), [row, row], color=look.colour,
                        linewidth=1.8)
         if float("inf") in (value.value, *ends):  # it is not known how far
+            far = True
             panel.plot(most, row, ">", color=look.colour, markersize=5)
         if np.isfinite(value.value):
             panel.plot(value.value, row, look.marker, color=look.colour,
@@ -169,9 +178,9 @@ def _worth(panel: Axes, curves: Curves) -> list[str]:
     others = [task for task in found if task not in arms]
     return ["Labels worth: with how many labelled cases the baseline has the arm's score, on lines "
             "between its means; right of the black line the arm saves labels.",
-            "95 % intervals, not adjusted. " * curves.exchange.bounded + f"Arrow: over {most:.0f}. "
-            "Controls are left out." + f" At other fractions only: {', '.join(others)}."
-            * bool(others)]
+            "95 % intervals, not adjusted. " * curves.exchange.bounded
+            + f"Arrow: over {most:.0f}. " * far + "Controls are left out."
+            + f" At other fractions only: {', '.join(others)}." * bool(others)]
 
 
 def _area(rate: Rate) -> float:
