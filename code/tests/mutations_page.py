@@ -27,6 +27,9 @@ TABLE = {
         ("page: the oracle's sentences", '[*said["oracle"], *said["kept"], *said["could"],', '[*said["kept"], *said["could"],'),
         ("page: sentences of the exchange rates", '*said["worth"], *said["exchange"], *said["pools"]]', '*said["worth"], *said["pools"]]'),
     ],
+    TESTS + "a_fraction_that_an_arm_lacks_has_no_hover": [
+        ("page: gaps of a line are no points", "places[np.isfinite(places[:, 1])]", "places"),
+    ],
     TESTS + "hovers_say_score_and_difference_and_lie_on_their_marks": [
         ("page: spots lie on their marks, across", "Spot(x - POINT / 2, y - POINT / 2,", "Spot(x, y - POINT / 2,"),
         ("page: spots lie on their marks, from the top", "float((panel.figure.bbox.height - y) * scale)", "float(y * scale)"),

@@ -128,6 +128,15 @@ def test_hovers_say_score_and_difference_and_lie_on_their_marks(demo: Curves, ro
     assert heights == sorted(heights)  # higher scores lie higher
 
 
+def test_a_fraction_that_an_arm_lacks_has_no_hover(demo: Curves) -> None:
+    lacks = next(point for point in demo.points if (point.task, point.fraction) == (
+        demo.tasks[1], demo.fractions[1]))
+    gap = replace(demo, points=[point for point in demo.points if point is not lacks])
+    there = "".join(panels.curve_panels(gap))
+    assert panels.words(lacks, demo) not in there
+    assert all(panels.words(point, gap).split(":")[0] in there for point in gap.points)
+
+
 def test_hovers_claim_what_the_reading_claims() -> None:
     study = made({"baseline": 0, "rpl": UP, "cpc": DOWN, "jigsaw": LEVEL})
     ends = {point.task: panels.words(point, study).rpartition(")")[2] for point in study.points}

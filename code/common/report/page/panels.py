@@ -132,7 +132,9 @@ def _points(panel: Axes, curves: Curves) -> list[Spot]:
     spots = []
     for line in panel.get_lines():
         points = curves.of_task(str(line.get_gid()))
-        for point, at in zip(points, np.asarray(line.get_xydata()) if points else (), strict=True):
+        places = np.asarray(line.get_xydata()) if points else np.empty((0, 2))
+        there = places[np.isfinite(places[:, 1])]  # the rest are gaps
+        for point, at in zip(points, there, strict=True):
             x, y = _place(panel, at)
             spots.append(Spot(x - POINT / 2, y - POINT / 2, POINT, POINT, words(point, curves)))
     return spots
