@@ -1,11 +1,15 @@
 """The guide of results/published/README.md is what the records say, and says no more."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from bench import guide
+from bench import guide, spreads
+from common.files import ROOT
+from common.report import curves, published, rates
 from common.report.curves import Curves
+from common.report.reading import apart, verdict
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +81,50 @@ def test_a_task_is_solved_learnt_or_not(nodules: Curves) -> None:
     assert scored(0.99, None).startswith("learnt (")
     assert scored(0.13, None).startswith("not learnt (") and scored(0.14, None).startswith("learnt")
     assert guide.pretext(nodules, "meanteacher") == "-" == guide.pool(nodules, "meanteacher")
+
+
+def found_so_far() -> list[list[str]]:
+    """The rows of the front page's table; a study's name, score, arm stand in its first rows."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What was found so far")[2]
+    lines = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    return [[cell.strip().replace("**", "") for cell in line.split("|")[1:-1]]
+            for line in lines[1:]]
+
+
+def test_the_front_page_has_the_records_numbers() -> None:
+    rows, study, arms = found_so_far(), None, 0
+    for first, labels, base, arm, gain, worth, over, oracle in rows:
+        if link := re.search(r"\((results/published/[a-z_-]+)/", first):
+            found = published.read(ROOT / link[1] / published.NAME)
+            study = curves.of(found, spreads.measures(found.finetune[0])[:1])
+        assert study is not None
+        at = {(one.task, one.fraction): one for one in study.points}
+        if labels:
+            [fraction] = [one for one in study.fractions if study.labelled(one) == labels]
+            means = [at["baseline", one].means[study.measures[0].name].mean
+                     for one in (fraction, 100)]
+            assert base.partition(" ")[0] == short(f"{means[0]:.3f}")
+            assert base.partition(" ")[2] in ("", f"({short(f'{means[1]:.3f}')})")
+            control = at["oracle", fraction].difference
+            assert control is not None and oracle == short(f"{control.mean:+.3f}")
+        name = arm.partition(",")[0].replace("its decoder too", "volumefusion@decoder")
+        point, undone = at[name, fraction], at.get((f"{name}@shuffled", fraction))
+        assert (", primary" in arm) == point.primary and gain == short(guide.gain(point))
+        assert (worth in ("none", "not shown")) == (verdict(point) != "above")
+        if verdict(point) == "above":
+            assert study.exchange is not None
+            assert worth == rates.worth(study.exchange.worth[name][fraction], study)
+        if undone and over:
+            more = apart(study, point, undone)
+            assert more.interval is not None
+            assert over == short(f"{more.mean:+.3f} ({more.interval[0]:+.3f} "
+                                 f"to {more.interval[1]:+.3f})")
+        else:
+            assert over in ("not run", "") and (undone is None or verdict(point) != "above")
+        arms += 1
+    assert arms >= 8
+
+
+def short(text: str) -> str:
+    """Numbers without the naught before the point."""
+    return re.sub(r"(?<!\d)0\.", ".", text)
