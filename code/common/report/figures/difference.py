@@ -27,7 +27,7 @@ from common.stats.estimates import MIN_BLOCKS
 from common.stats.savings import Reached
 
 FAR = 2.0    # times the arms' span: what of controls is beyond it is off the axis
-OFF = 230.0  # per cent: where "not reached" is drawn
+OFF = 330.0  # per cent: where "not reached" is drawn
 THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
 BAND = 0.08   # opacity of the differences that cannot be told from zero
 BELOW = 0.27  # rows: the unadjusted interval and the seeds lie below an arm's mean
