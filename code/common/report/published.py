@@ -54,13 +54,11 @@ def publish(records: Records, path: Path) -> Records:
     """
     merged = unpacked(packed(records), path.parent)
     before = path if path.exists() else path.with_suffix("")  # PLAIN, where NAME is new
-    if not before.is_file():
-        write_text(path, text(packed(merged)))
-        return merged
-    merged = joined(read(before), merged, before)
+    if before.is_file():
+        merged = joined(read(before), merged, before)
     write_text(path, text(packed(merged)))
     if before != path:
-        before.unlink()
+        before.unlink(missing_ok=True)
     return merged
 
 
