@@ -204,8 +204,4 @@ TABLE = {
         ("few validation cases are said", "(val := len(study.splits.val)) < FEW_VALIDATION",
          "(val := len(study.splits.val)) < 0"),
     ],
-    "test_published.py::test_learning_curves_are_those_of_a_fraction_that_the_arms_have": [
-        ("learning: a fraction that arms have", "for point in curves.points if point.task != BASELINE),\n                   default",
-         "for point in curves.points),\n                   default"),
-    ],
 }

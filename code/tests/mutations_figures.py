@@ -328,4 +328,26 @@ TABLE = {
         ("reading: the primary comparison's last weights",
          "ends = other.interval if point.alone else other.adjusted", "ends = other.adjusted"),
     ],
+    "test_learning_figure.py::test_arms_are_drawn_at_their_smallest_fraction": [
+        ("learning: a fraction that arms have",
+         "for point in curves.points if point.task != BASELINE}\n    if curves.primary",
+         "for point in curves.points}\n    if curves.primary"),
+    ],
+    "test_learning_figure.py::test_arms_are_drawn_where_the_primary_comparison_is": [
+        ("learning: the primary fraction", "    if curves.primary_fraction in there:\n        return",
+         "    if not there:\n        return"),
+        ("learning: the primary fraction, if arms are there",
+         "    if curves.primary_fraction in there:\n        return",
+         "    if curves.primary_fraction:\n        return"),
+    ],
+    "test_learning_figure.py::test_a_pretext_line_is_smoothed_only_where_it_is_long": [
+        ("learning: short lines are not smoothed", "return SMOOTH if len(mean) >= EPOCHS else 1",
+         "return SMOOTH if len(mean) >= SMOOTH else 1"),
+        ("learning: long lines are smoothed", "return SMOOTH if len(mean) >= EPOCHS else 1",
+         "return 1"),
+    ],
+    "test_learning_figure.py::test_titles_side_by_side_and_lines_below_each_other_are_of_one_size": [
+        ("style: titles of one size", "    points = min(72 * panel", "    points = max(72 * panel"),
+        ("style: lines of one size", "    size = 8.5 * min([1.0, *(", "    size = 8.5 * max([*("),
+    ],
 }

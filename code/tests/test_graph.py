@@ -110,7 +110,7 @@ def test_the_figure_holds_the_arms_their_means_and_the_published_curves(tmp_path
               and np.allclose(line.get_ydata(), means)]
     assert headline.get_xscale() == "log" and line.get_linewidth() > 2
     assert [axes.get_title(loc="left") for axes in small] == [
-        "Dice, pancreas (means)", "Dice, tumour (means)"]
+        "Dice, pancreas", "Dice, tumour"]
     assert len(other.get_lines()) > len(small[0].get_lines())  # the published ones beside ours
     assert size_of(figure)[0] == WIDE
     [legend] = figure.legends

@@ -13,15 +13,13 @@ from typing import Any
 
 import pytest
 from commands import Result, Trial, call
-from drawn import caught, size, size_of, texts
+from drawn import caught, size, size_of
 
 from common.errors import InputError
 from common.files import Json, write_text
-from common.report import curves, main, published
-from common.report.figures import learning
+from common.report import main, published
 from common.runs import records
 from common.runs.records import Records
-from common.stats.measures import kappa_of, mean_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
@@ -260,17 +258,3 @@ def test_results_are_few_files_and_small() -> None:
     sizes = {name: (ROOT / name).stat().st_size for name in listed if (ROOT / name).exists()}
     assert len(STUDIES) >= 5 and len(sizes) <= MOST_FILES
     assert sum(sizes.values()) <= MOST_BYTES, sorted(sizes.items(), key=lambda one: -one[1])[:9]
-
-
-def test_learning_curves_are_those_of_a_fraction_that_the_arms_have(trial: Trial, tmp_path: Path
-                                                                    ) -> None:
-    few = part(of(trial), lambda run: run["task"] == "baseline" or run["fraction"] == 100)
-    measure = kappa_of("kappa", "QWK", 5) if trial.tree == "2d" else mean_of("dice", "Dice")
-    data = curves.of(few, [measure])
-    assert data.fractions[0] == 50  # of the baseline alone
-    with caught() as figures:
-        assert learning.learning(data, tmp_path / "x.png")
-    panel = next(one for one in figures["x.png"].axes if one.get_title(loc="left") == "rotation")
-    drawn = [line for line in panel.lines if len(line.get_xdata())]
-    assert len(drawn) == 4  # its run, the baseline's, and both means
-    assert "at 100 % of the labels" in texts(figures["x.png"])

@@ -24,7 +24,7 @@ from common.report.figures.style import (
     heading,
     lay_out,
     named,
-    title,
+    titles,
     write,
 )
 from common.report.tables import facts, marked
@@ -65,7 +65,7 @@ def draw(curves: Curves, path: Path, *, axis: str, panels: Sequence[Measure],
     rows = -(-len(groups) // columns)
     high, gap = (2.7, 0.0) if len(groups) == 1 else (1.8 if rows == 1 else 1.4, 0.3)
     block = rows * high + (rows - 1) * gap
-    lines = _words(curves, len(panels) - len(small), alone=len(groups) > 1)
+    lines = _words(curves, len(small), len(panels), alone=len(groups) > 1)
     with plt.rc_context(STYLE):
         height = (TOP + block + 0.66 + (SMALL_HIGH + 0.72) * bool(small)
                   + (PUBLISHED_HIGH + 0.3) * bool(published) + 0.155 * len(lines) + 0.05)
@@ -96,10 +96,11 @@ def _arms(figure: Figure, curves: Curves, groups: list[list[str]], *, axis: str,
     drawn = lay_out(figure, len(groups), columns, top=TOP, height=high, gap=gap)
     for place, (panel, group) in enumerate(zip(drawn, groups, strict=True)):
         fill(panel, curves, group, counts=place + columns >= len(groups))
-        if len(groups) > 1:
-            title(panel, marked(group[0]), look_of(group[0], curves.tasks).colour)
         if place % columns:
             panel.tick_params(labelleft=False)
+    if len(groups) > 1:
+        titles(drawn, [marked(arm) for arm, in groups],
+               [look_of(arm, curves.tasks).colour for arm, in groups])
     alike(drawn, measure)
     middle = (drawn[0].get_position().y1 + drawn[-1].get_position().y0) / 2
     figure.text(0.012, middle, axis, rotation=90, va="center", ha="left", fontsize=8.5)
@@ -260,9 +261,10 @@ def _small(figure: Figure, curves: Curves, measures: Sequence[Measure], top: flo
         _means(panel, curves, measure)
         _share(panel, curves, counts=True)
         alike([panel], measure)
-        text = f"{measure.label} (means)"
-        room = 72 * _width(panel) / (0.52 * len(text))  # letters are about half as wide as high
-        panel.set_title(text, fontsize=min(8.5, room), loc="left", pad=3)
+    room = min(72 * _width(panel) / (0.52 * len(measure.label))  # letters: half as wide as high
+               for panel, measure in zip(drawn, measures, strict=True))
+    for panel, measure in zip(drawn, measures, strict=True):
+        panel.set_title(measure.label, fontsize=min(8.5, room), loc="left", pad=3)
 
 
 def _compared(figure: Figure, curves: Curves, paper: Measure, published: Sequence[Published],
@@ -297,7 +299,7 @@ def _compared(figure: Figure, curves: Curves, paper: Measure, published: Sequenc
                   borderaxespad=0, labelspacing=0.25)
 
 
-def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
+def _words(curves: Curves, small: int, measures: int, *, alone: bool) -> list[str]:
     """What the marks are, how models were chosen, and what is missing."""
     banded = any(curves.could_show(fraction) for fraction in curves.fractions)
     intervals = any(estimate.half is not None for point in curves.points
@@ -305,15 +307,16 @@ def _words(curves: Curves, left_out: int, *, alone: bool) -> list[str]:
     lines = ["Thick: an arm's mean over seeds" + (
         "; dots: seeds. Intervals of the means: see the tables." if banded else
         ", with bars of its 95 % interval; dots: seeds." if intervals else
-        f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals."), *facts(curves)[1:]]
+        f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals.")
+        + " Small panels: means." * bool(small), *facts(curves)[1:]]
     if BASELINE in curves.tasks:
         apart = ", but for controls, which have their own spread" * any(
             map(is_control, curves.tasks))
         band = (f"; grey: a mean in it cannot be told from the baseline's{apart}" if banded else
                 "; grey: its interval" if intervals else "")
         lines.insert(1, f"Black{', in every panel' * alone}: the baseline{band}.")
-    if left_out > 0:
-        lines.append(f"{left_out} more classes: see the tables.")
+    if measures > small:
+        lines.append(f"{measures - small} more classes: see the tables.")
     if curves.missing:
         more = f" and {len(curves.missing) - 3} more" if len(curves.missing) > 3 else ""
         lines.append(f"Missing: {'; '.join(curves.missing[:3])}{more}.")

@@ -1,7 +1,7 @@
 """Learning curves: validation score against step, and what the pretext tasks have learnt."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
@@ -22,13 +22,13 @@ from common.report.figures.style import (
     grid_of,
     heading,
     lay_out,
-    title,
+    titles,
     write,
 )
 from common.report.tables import facts, marked
 
 LINES = ("-", "--", ":")  # of the tasks of a joint arm, in the order of its name
-SMOOTH = 5  # epochs that a pretext line is the mean of
+SMOOTH, EPOCHS = 5, 50  # epochs that a pretext line is the mean of, where it has so many
 TOP, HIGH, GAP, FOOT = 0.86, 1.25, 0.46, 0.56  # inches
 
 Log = list[tuple[float, float]]
@@ -39,9 +39,7 @@ def learning(curves: Curves, path: Path) -> bool:
     name = curves.measures[0].name
     if not any(_log(run, name) for run in curves.runs):
         return False
-    fraction = min((point.fraction for point in curves.points if point.task != BASELINE),
-                   default=curves.fractions[0])  # the baseline may be denser
-    pretext = _pretext_logs(curves)
+    fraction, pretext = _fraction(curves), _pretext_logs(curves)
     columns = grid_of(len(curves.tasks))
     block = -(-len(curves.tasks) // columns) * (HIGH + GAP)
     more = grid_of(len(pretext)) if pretext else 1
@@ -54,6 +52,7 @@ def learning(curves: Curves, path: Path) -> bool:
                 _convergence(panel, curves)
             else:
                 _finetuning(panel, curves, (task, fraction))
+        _named(drawn, curves, curves.tasks)
         _alike(drawn)
         _label(figure, drawn, columns, fill(f"{curves.metric}, validation", 24), "optimiser step")
         if pretext:
@@ -61,13 +60,28 @@ def learning(curves: Curves, path: Path) -> bool:
                             gap=GAP)
             for panel, (task, lines) in zip(lower, pretext.items(), strict=True):
                 _pretext(panel, curves, task, lines)
+            _named(lower, curves, list(pretext))
             _label(figure, lower, more, "pretext accuracy\n0: chance, 1: perfect",
                    "pretraining step")
         heading(figure, f"{curves.dataset}: learning curves on validation", curves,
                 "; ".join([*([curves.network] if curves.network else []), facts(curves)[0]]))
-        footing(figure, *_words(curves, fraction, pretext=bool(pretext)))
+        footing(figure, *_words(curves, fraction, pretext))
         write(figure, path)
     return True
+
+
+def _fraction(curves: Curves) -> int:
+    """Where the arms are drawn: at the primary comparison's fraction, else their smallest."""
+    there = {point.fraction for point in curves.points if point.task != BASELINE}
+    if curves.primary_fraction in there:
+        return curves.primary_fraction
+    return min(there, default=curves.fractions[0])  # the baseline may be denser
+
+
+def _named(panels: Sequence[Axes], curves: Curves, tasks: Sequence[str]) -> None:
+    """An arm's name over each panel."""
+    titles(panels, ["baseline, all fractions" if task == BASELINE else marked(task)
+                    for task in tasks], [look_of(task, curves.tasks).colour for task in tasks])
 
 
 def _log(run: Json, name: str) -> Log:
@@ -88,7 +102,6 @@ def _convergence(panel: Axes, curves: Curves) -> None:
         steps, mean = _mean(_logs(curves, (BASELINE, fraction)))
         grey = 0.72 * (1 - number / max(1, len(curves.fractions) - 1))
         panel.plot(steps, mean, color=str(grey if len(curves.fractions) > 1 else 0), linewidth=1.4)
-    title(panel, "baseline, all fractions", "black")
 
 
 def _finetuning(panel: Axes, curves: Curves, place: tuple[str, int]) -> None:
@@ -100,7 +113,6 @@ def _finetuning(panel: Axes, curves: Curves, place: tuple[str, int]) -> None:
         for log in logs:
             panel.plot(*zip(*log, strict=True), color=colour, linewidth=0.6, alpha=0.6)
         panel.plot(*_mean(logs), color=colour, linewidth=width, zorder=3)
-    title(panel, marked(task), look.colour)
 
 
 def _pretext_logs(curves: Curves) -> dict[str, list[tuple[str, list[Log]]]]:
@@ -121,17 +133,21 @@ def _pretext(panel: Axes, curves: Curves, task: str, lines: list[tuple[str, list
         for log in logs:
             panel.plot(*zip(*log, strict=True), color=look.colour, linewidth=0.5, alpha=0.3)
         steps, mean = _mean(logs)
-        width = min(SMOOTH, len(mean)) or 1
+        width = _smoothed(mean)
         panel.plot(steps[width - 1:], [float(np.mean(mean[end - width:end]))
                                        for end in range(width, len(mean) + 1)], linewidth=1.8,
                    color=look.colour, linestyle=LINES[number % len(LINES)], zorder=3,
                    label=name.partition(" ")[0])
     panel.axhline(0, color="#555555", linewidth=0.8)
     panel.set_ylim(-0.15, 1.3)  # room for a legend
-    title(panel, marked(task), look.colour)
     if len(lines) > 1:
         panel.legend(fontsize=6.5, loc="upper left", handlelength=1.8, borderaxespad=0.1,
                      ncols=3, columnspacing=0.7, handletextpad=0.4)
+
+
+def _smoothed(mean: Sequence[float]) -> int:
+    """Epochs that a point of a pretext line is the mean of: a short run's line would lag."""
+    return SMOOTH if len(mean) >= EPOCHS else 1
 
 
 def _label(figure: Figure, drawn: Sequence[Axes], columns: int, across: str, below: str) -> None:
@@ -148,15 +164,18 @@ def _label(figure: Figure, drawn: Sequence[Axes], columns: int, across: str, bel
                 fontsize=8.5)
 
 
-def _words(curves: Curves, fraction: int, *, pretext: bool) -> list[str]:
+def _words(curves: Curves, fraction: int,
+           pretext: Mapping[str, list[tuple[str, list[Log]]]]) -> list[str]:
     """What the lines are."""
     shades = (f"; baseline alone: light grey {curves.fractions[0]} % to black "
               f"{curves.fractions[-1]} %" if len(curves.fractions) > 1 else "")
     lines = [f"Arms (colour) and baseline (grey) at {fraction} % of the labels: thick, means over "
              f"runs as far as all go; thin, runs{shades}."]
     if pretext:
-        lines.append(f"Below: the pretext tasks while pretraining; thick, mean over seeds and "
-                     f"{SMOOTH} epochs; thin, seeds.")
+        long = any(_smoothed(_mean(logs)[1]) > 1 for lines in pretext.values() for _, logs in lines)
+        epochs = f" (of {EPOCHS} epochs and more: and {SMOOTH} epochs)" if long else ""
+        lines.append(f"Below: the pretext tasks while pretraining; thick, mean over "
+                     f"seeds{epochs}; thin, seeds.")
     return lines
 
 

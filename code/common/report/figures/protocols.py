@@ -17,7 +17,7 @@ from common.report.figures.style import (
     grid_of,
     heading,
     lay_out,
-    title,
+    titles,
     write,
 )
 from common.report.protocols import Pair, pairs
@@ -40,8 +40,8 @@ def draw(ours: Curves, papers: Curves, path: Path, *, axis: str) -> bool:
         panels = lay_out(figure, len(tasks), columns, top=TOP, height=HIGH, gap=GAP, between=0.52)
         for panel, task in zip(panels, tasks, strict=True):
             _panel(panel, [pair for pair in both if pair.task == task], look_of(task, tasks))
-            title(panel, f"{task}: {'score' if task == BASELINE else 'less the baseline'}",
-                  look_of(task, tasks).colour)  # a control's marker is open
+        titles(panels, [f"{task}: {'score' if task == BASELINE else 'less the baseline'}"
+                        for task in tasks], [look_of(task, tasks).colour for task in tasks])
         for panel in panels[1:]:  # gains share an axis
             panel.set_ylim(min(one.get_ylim()[0] for one in panels[1:]),
                            max(one.get_ylim()[1] for one in panels[1:]))

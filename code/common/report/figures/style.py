@@ -83,11 +83,13 @@ def named(task: str) -> str:
     return f"{task} (from scratch)" if task == BASELINE else marked(task)
 
 
-def title(panel: Axes, text: str, colour: str) -> None:
-    """Name a panel after its arm, in letters small enough for its width."""
-    points = 72 * panel.get_position().width * WIDTH
-    panel.set_title(text, fontsize=min(9.0, points / (0.68 * len(text))), loc="left", pad=3,
-                    fontweight="bold", color=colour)
+def titles(panels: Sequence[Axes], texts: Sequence[str], colours: Sequence[str]) -> None:
+    """Name panels after their arms, in letters of one size, small enough for the longest."""
+    points = min(72 * panel.get_position().width * WIDTH / (0.68 * len(text))
+                 for panel, text in zip(panels, texts, strict=True))
+    for panel, text, colour in zip(panels, texts, colours, strict=True):
+        panel.set_title(text, fontsize=min(9.0, points), loc="left", pad=3, fontweight="bold",
+                        color=colour)
 
 
 def scale(panel: Axes, points: int, *, most: int, below: bool = False) -> int:
@@ -105,7 +107,7 @@ def scale(panel: Axes, points: int, *, most: int, below: bool = False) -> int:
     return length
 
 
-LETTERS = 130  # of 8.5 points that fit into WIDTH; of a longer line they are smaller
+LETTERS = 130  # of 8.5 points that fit into WIDTH; with a longer line all are smaller
 
 
 def heading(figure: Figure, text: str, curves: Curves, *lines: str) -> None:
@@ -117,9 +119,10 @@ def heading(figure: Figure, text: str, curves: Curves, *lines: str) -> None:
         text += " (partial)"
     figure.text(0.012, 1 - 0.24 / height, text, fontsize=11, fontweight="bold")
     fits = LETTERS * figure.get_size_inches()[0] / WIDTH
+    size = 8.5 * min([1.0, *(fits / max(1, len(line)) for line in lines)])
     for number, line in enumerate(lines):
         figure.text(0.012, 1 - (0.43 + 0.17 * number) / height, line, color="#333333",
-                    fontsize=8.5 * min(1.0, fits / max(1, len(line))))
+                    fontsize=size)
 
 
 def footing(figure: Figure, *lines: str) -> None:

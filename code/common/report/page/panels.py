@@ -19,7 +19,7 @@ from common.report import reading
 from common.report.curves import Curves, Point
 from common.report.figures import difference, efficiency
 from common.report.figures.palette import look_of
-from common.report.figures.style import STYLE, handle, title
+from common.report.figures.style import STYLE, handle, titles
 from common.report.page import svg
 from common.report.page.svg import Spot
 from common.report.tables import cell, marked, shown
@@ -44,7 +44,7 @@ def curve_panels(curves: Curves) -> list[str]:
         for (_, panel), group in zip(drawn, groups, strict=True):
             efficiency.fill(panel, curves, group, counts=True)
             if len(group) == 1:
-                title(panel, marked(group[0]), look_of(group[0], curves.tasks).colour)
+                titles([panel], [marked(group[0])], [look_of(group[0], curves.tasks).colour])
         efficiency.alike([panel for _, panel in drawn], curves.measures[0])
         return [svg.drawn(figure, _points(panel, curves), name=f"curve{number}",
                           alt=_curve_alt(curves, group))
