@@ -346,8 +346,4 @@ TABLE = {
         ("learning: long lines are smoothed", "return SMOOTH if len(mean) >= EPOCHS else 1",
          "return 1"),
     ],
-    "test_learning_figure.py::test_titles_side_by_side_and_lines_below_each_other_are_of_one_size": [
-        ("style: titles of one size", "    points = min(72 * panel", "    points = max(72 * panel"),
-        ("style: lines of one size", "    size = 8.5 * min([1.0, *(", "    size = 8.5 * max([*("),
-    ],
 }

@@ -113,4 +113,8 @@ TABLE = {
     TESTS + "graph_writes_the_page_with_the_pictures_that_it_has_drawn": [
         ("page: with what was drawn", "pictures=[results / one for one in drawn])", "pictures=[])"),
     ],
+    "test_learning_figure.py::test_titles_side_by_side_and_lines_below_each_other_are_of_one_size": [
+        ("style: titles of one size", "    points = min(72 * panel", "    points = max(72 * panel"),
+        ("style: lines of one size", "    size = 8.5 * min([1.0, *(", "    size = 8.5 * max([*("),
+    ],
 }
