@@ -73,9 +73,10 @@ def test_every_step_of_asking_is_kept_once(study: Study) -> None:
         (run / "scores.json").write_text("{}")
     with_seeds(study, 4, 3, 0)
     assert kept()[1:] == [{"seeds": [3, 4], "scores_then": 2}]
-    (study.folder / "plan.json").write_text('{"seeds": [3]}')
-    with pytest.raises(InputError, match="not what exp.py writes there"):
-        records.read_plan(study.folder)
+    for edited in ("[3]", '[{"seeds": 3}]', '[{"seeds": "3"}]', '[{"seeds": ["3"]}]', "[{}]", "3"):
+        (study.folder / "plan.json").write_text(f'{{"seeds": {edited}}}')
+        with pytest.raises(InputError, match="not what exp.py writes there"):
+            records.read_plan(study.folder)
 
 
 def test_of_scores_from_before_seeds_were_kept_nobody_knows_what_was_asked_for(study: Study

@@ -304,7 +304,7 @@ def read_plan(folder: Path) -> Json:
         known = {"fraction", "half", "source"}
         sound = {"arm", "fraction"} <= {*plan.get("primary", {"arm", "fraction"})} and all(
             known <= {*one} for one in plan.get("power", [])) and all(
-            {"seeds"} <= {*one} for one in plan.get("seeds", [])) and all(
+            sum(one["seeds"]) >= 0 for one in plan.get("seeds", [])) and all(
             {"chosen", "trials"} <= {*one} and {*one["chosen"]} == {*Rates.__annotations__}
             for one in plan.get("rates", {"arms": {}})["arms"].values())
     except (AttributeError, KeyError, TypeError):
