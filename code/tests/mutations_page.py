@@ -72,9 +72,9 @@ TABLE = {
         ("page: no date", "metadata=NO_NOTES", "metadata=None"),
     ],
     TESTS + "the_answers_follow_from_the_verdicts": [
-        ("page: controls show no gain", "for point in curves.points if not is_control(point.task)}\n    doubts",
-         "for point in curves.points}\n    doubts"),
-        ("page: a doubt is said", 'if "above" in verdicts and doubts else', "if False else"),
+        ("page: controls show no gain", "for point in curves.points if not is_control(point.task)}\n    doubtful",
+         "for point in curves.points}\n    doubtful"),
+        ("page: a doubt is said", 'if "above" in verdicts and doubtful else', "if False else"),
         ("page: a loss is said", '("No; a loss was", NO) if "below" in verdicts else', ""),
         ("page: without an oracle nothing is known", '("Not known", OPEN) if not oracles else', '("Yes", YES) if not oracles else'),
         ("page: an oracle that is not above shows nothing", "any(reading.verdict(point) == \"above\" for point in oracles) else\n        (\"No\"",
@@ -116,5 +116,12 @@ TABLE = {
     "test_learning_figure.py::test_titles_side_by_side_and_lines_below_each_other_are_of_one_size": [
         ("style: titles of one size", "    points = min(72 * panel", "    points = max(72 * panel"),
         ("style: lines of one size", "    size = 8.5 * min([1.0, *(", "    size = 8.5 * max([*("),
+    ],
+    "test_doubts.py::test_a_doubt_at_another_fraction_is_none_of_the_primary_comparisons": [
+        ("page: doubts of the primary comparison", "[point for point in doubtful if point.primary]",
+         "list(doubtful)"),
+        ("page: a primary that is doubted", "[point for point in doubtful if point.primary]", "[]"),
+        ("page: a shuffled start that gains is a doubt",
+         'and (reading.verdict(start) == "above" or', "and (False or"),
     ],
 }

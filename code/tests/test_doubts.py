@@ -9,6 +9,7 @@ from scipy.stats import t as student
 from test_reading import DOWN, LEVEL, LEVELS, TWO, UP, ends, made, point, run, said
 
 from common.report import curves, reading
+from common.report.page import answer
 from common.runs.records import Records
 from common.stats.measures import mean_of
 
@@ -36,19 +37,35 @@ def test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt
         assert 1 <= (high - low) / (2 * half) < 1.05  # training sets overlap, so a little wider
         assert low + high == pytest.approx(2 * middle, abs=2e-3)
         assert line == (
-            f"But rpl@shuffled, whose start has lost all it had learnt, stands at {theirs} there, "
-            f"and rpl at 5 % is not shown to lie above it: {shown:+.3f} ({low:+.3f} to "
-            f"{high:+.3f}). So its gain need not come from what was learnt.")
-    assert "But rpl@shuffled" not in said(found)  # shown above itself: said elsewhere
+            f"But at 5 % rpl@shuffled, whose start has lost all it had learnt, stands at {theirs}, "
+            f"and rpl is not shown to lie above it: {shown:+.3f} ({low:+.3f} to "
+            f"{high:+.3f}). So that gain need not come from what was learnt.")
+    assert "% rpl@shuffled, whose" not in said(found)  # shown above itself: said elsewhere
     less = made({**TWO, "rpl": {5: UP, 100: LEVEL}, "rpl@shuffled": {5: LEVEL, 100: LEVEL}})
-    assert "But rpl@shuffled" not in said(less)
-    line = next(one for one in reading.sentences(less) if one.startswith("rpl@shuffled, whose"))
+    assert "But at" not in said(less)
+    line = next(one for one in reading.sentences(less) if "% rpl@shuffled, whose" in one)
     assert line.startswith(
-        "rpl@shuffled, whose start has lost all it had learnt, stands at "
-        f"{ends(less, 'rpl@shuffled', 5)} there, and rpl at 5 % lies above it: +0.099 (+0.")
+        "At 5 % rpl@shuffled, whose start has lost all it had learnt, stands at "
+        f"{ends(less, 'rpl@shuffled', 5)}, and rpl lies above it: +0.099 (+0.")
     assert line.endswith("), not adjusted.")
+    ours = made({**TWO, "oracle@decoder": {5: UP, 100: LEVEL},
+                 "oracle@decoder@shuffled": {5: LEVEL, 100: LEVEL}})
+    assert "% oracle@decoder@shuffled, whose" not in said(ours)  # controls claim nothing
     none = made({**TWO, "rpl": LEVEL, "rpl@shuffled": {5: 0.002, 100: 0.002}})
-    assert "But rpl@shuffled" not in said(none)  # nothing is claimed that could be in doubt
+    assert "rpl@shuffled, whose" not in said(none)  # nothing is claimed that could be in doubt
+
+
+def test_a_doubt_at_another_fraction_is_none_of_the_primary_comparisons() -> None:
+    gains = {"baseline": 0, "rpl": UP, "rpl@shuffled": {5: LEVEL, 100: UP}}
+    for plan, told in (({}, "Doubtful"),
+                       ({"primary": {"arm": "rpl", "fraction": 5}}, "Yes"),
+                       ({"primary": {"arm": "rpl", "fraction": 100}}, "Doubtful"),
+                       ({"primary": {"arm": "cpc", "fraction": 5}}, "Doubtful")):
+        tile = answer.tiles(made(gains, plan=plan))[0]
+        assert tile.answer == told
+        assert any(line.startswith("At 5 % rpl@shuffled, whose") for line in tile.lines)
+        assert any("lies above the baseline too: rpl@shuffled at 100 %" in line
+                   for line in tile.lines)  # said all the same
 
 
 def test_an_arm_that_is_as_good_no_sooner_than_the_baseline_may_be_saves_no_labels() -> None:

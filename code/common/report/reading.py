@@ -32,10 +32,10 @@ def by_topic(curves: Curves) -> dict[str, list[str]]:
         return {"none": [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} "
                          "there are no intervals: nothing can be claimed."],
                 "learnt": _learnt(curves)}
-    doubts, over = _undone(compared, curves)
+    doubts, over = _undone(curves)
     return {"baseline": _short(curves), "seeds": looks.sentences(curves),
             "primary": _primary(compared, curves),
-            "undone": doubts, "over": over, "oracle": _oracle(compared, curves),
+            "over": over, "undone": doubts, "oracle": _oracle(compared, curves),
             "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
             "planned": _planned(curves), "saved": _saved(curves), "worth": _worth(curves),
             "exchange": [] if _flat(curves) else rates.sentences(curves), "pools": _pools(curves),
@@ -84,28 +84,31 @@ def _primary(points: list[Point], curves: Curves) -> list[str]:
             f"{_said(found[0])}."]
 
 
-def _undone(points: list[Point], curves: Curves) -> tuple[list[str], list[str]]:
+def starts(curves: Curves) -> list[tuple[Point, Point, Estimate]]:
+    """Each shown gain whose shuffled start was run: the two, and the one less the other."""
+    points = [point for point in curves.points if point.interval]
+    return [(point, other, less) for point in points for other in points
+            if other.fraction == point.fraction and other.task == f"{point.task}@{SHUFFLED}"
+            and not is_control(point.task) and verdict(point) == "above"
+            and (less := apart(curves, point, other)).interval]
+
+
+def _undone(curves: Curves) -> tuple[list[str], list[str]]:
     """Gains not shown to be more than those of a start that has lost what it had learnt, and more.
 
     Where that start's own gain is shown, another sentence says so.
     """
     doubts, over = [], []
-    for point in points:
-        undone = next((other for other in points if other.fraction == point.fraction
-                       and other.task == f"{point.task}@{SHUFFLED}" and other.interval), None)
-        if undone and not is_control(point.task) and verdict(point) == "above" and (
-                verdict(undone) != "above"):
-            less = apart(curves, point, undone)
-            if less.interval is None:
-                continue
-            start = (f"{undone.task}, whose start has lost all it had learnt, stands at "
-                     f"{_ends(undone)} there, and {point.task} at {point.fraction} %")
+    for point, undone, less in starts(curves):
+        if verdict(undone) != "above" and less.interval:
+            start = (f"t {point.fraction} % {undone.task}, whose start has lost all it had learnt, "
+                     f"stands at {_ends(undone)}, and {point.task}")
             between = _between(less.mean, less.interval)
             if less.interval[0] <= 0:
-                doubts.append(f"But {start} is not shown to lie above it: {between}. So its gain "
-                              "need not come from what was learnt.")
+                doubts.append(f"But a{start} is not shown to lie above it: {between}. So that "
+                              "gain need not come from what was learnt.")
             else:
-                over.append(f"{start} lies above it: {between}, not adjusted.")
+                over.append(f"A{start} lies above it: {between}, not adjusted.")
     return doubts, over
 
 

@@ -89,13 +89,16 @@ def words(curves: Curves) -> dict[str, str]:
 def _gain(curves: Curves, said: dict[str, list[str]]) -> Tile:
     """Whether any arm lies above the baseline, and whether that is the task's doing."""
     verdicts = {reading.verdict(point) for point in curves.points if not is_control(point.task)}
-    doubts = [*said["undone"], *said["shuffled"]]
+    doubtful = [point for point, start, less in reading.starts(curves) if less.interval
+                and (reading.verdict(start) == "above" or less.interval[0] <= 0)]
+    if any(point.primary and reading.verdict(point) == "above" for point in curves.points):
+        doubtful = [point for point in doubtful if point.primary]  # what the study was made for
     answer, tone = (
-        ("Doubtful", OPEN) if "above" in verdicts and doubts else
+        ("Doubtful", OPEN) if "above" in verdicts and doubtful else
         ("Yes", YES) if "above" in verdicts else
         ("No; a loss was", NO) if "below" in verdicts else ("None shown", NO))
     return Tile("Was a gain shown?", answer, tone, [
-        *said["primary"], *said["undone"], *said["over"], *said["gain"], *said["shuffled"]])
+        *said["primary"], *said["over"], *said["undone"], *said["gain"], *said["shuffled"]])
 
 
 def _could(curves: Curves, said: dict[str, list[str]]) -> Tile:
