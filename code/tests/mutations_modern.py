@@ -239,9 +239,9 @@ TABLE = {
     ],
     "test_doubts.py::test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt": [
         ("reading: a shuffled start that may gain as much",
-         "            if less.interval[0] <= 0:", "            if False:"),
+         "        if less.interval[0] > 0:", "        if True:"),
         ("reading: an arm shown above its shuffled start is not doubted",
-         "            if less.interval[0] <= 0:", "            if True:"),
+         "        if less.interval[0] > 0:", "        if False:"),
         ("reading: doubts only what is claimed",
          'and not is_control(point.task) and verdict(point) == "above"',
          "and not is_control(point.task)"),
@@ -249,7 +249,7 @@ TABLE = {
          'and not is_control(point.task) and verdict(point) == "above"',
          'and verdict(point) == "above"'),
         ("reading: a shuffled start shown above is said once",
-         'if verdict(undone) != "above" and less.interval:', "if less.interval:"),
+         'elif verdict(undone) != "above":', "else:"),
     ],
     P + "a_spread_of_few_runs_is_not_on_file": [
         ("spreads: of enough runs", "- 1) < LEAST:", "- 1) < 0:"),

@@ -121,7 +121,7 @@ TABLE = {
         ("page: doubts of the primary comparison", "[point for point in doubtful if point.primary]",
          "list(doubtful)"),
         ("page: a primary that is doubted", "[point for point in doubtful if point.primary]", "[]"),
-        ("page: a shuffled start that gains is a doubt",
-         'and (reading.verdict(start) == "above" or', "and (False or"),
+        ("page: a gain over its shuffled start is no doubt",
+         "if less.interval and less.interval[0] <= 0]", "if less.interval]"),
     ],
 }

@@ -57,6 +57,10 @@ def test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt
 
 def test_a_doubt_at_another_fraction_is_none_of_the_primary_comparisons() -> None:
     gains = {"baseline": 0, "rpl": UP, "rpl@shuffled": {5: LEVEL, 100: UP}}
+    less = {"baseline": 0, "rpl": 0.3, "rpl@shuffled": UP}
+    assert reading.verdict(point(made(less), "rpl@shuffled", 5)) == "above"
+    assert answer.tiles(made(less))[0].answer == "Yes"  # gains too, and less
+    assert "and rpl lies above it: +0.2" in said(made(less))
     for plan, told in (({}, "Doubtful"),
                        ({"primary": {"arm": "rpl", "fraction": 5}}, "Yes"),
                        ({"primary": {"arm": "rpl", "fraction": 100}}, "Doubtful"),

@@ -96,19 +96,19 @@ def starts(curves: Curves) -> list[tuple[Point, Point, Estimate]]:
 def _undone(curves: Curves) -> tuple[list[str], list[str]]:
     """Gains not shown to be more than those of a start that has lost what it had learnt, and more.
 
-    Where that start's own gain is shown, another sentence says so.
+    Where that start's own gain is shown, another sentence has the doubt.
     """
     doubts, over = [], []
     for point, undone, less in starts(curves):
-        if verdict(undone) != "above" and less.interval:
-            start = (f"t {point.fraction} % {undone.task}, whose start has lost all it had learnt, "
-                     f"stands at {_ends(undone)}, and {point.task}")
-            between = _between(less.mean, less.interval)
-            if less.interval[0] <= 0:
-                doubts.append(f"But a{start} is not shown to lie above it: {between}. So that "
-                              "gain need not come from what was learnt.")
-            else:
-                over.append(f"A{start} lies above it: {between}, not adjusted.")
+        assert less.interval is not None
+        start = (f"t {point.fraction} % {undone.task}, whose start has lost all it had learnt, "
+                 f"stands at {_ends(undone)}, and {point.task}")
+        between = _between(less.mean, less.interval)
+        if less.interval[0] > 0:
+            over.append(f"A{start} lies above it: {between}, not adjusted.")
+        elif verdict(undone) != "above":
+            doubts.append(f"But a{start} is not shown to lie above it: {between}. So that gain "
+                          "need not come from what was learnt.")
     return doubts, over
 
 

@@ -89,8 +89,8 @@ def words(curves: Curves) -> dict[str, str]:
 def _gain(curves: Curves, said: dict[str, list[str]]) -> Tile:
     """Whether any arm lies above the baseline, and whether that is the task's doing."""
     verdicts = {reading.verdict(point) for point in curves.points if not is_control(point.task)}
-    doubtful = [point for point, start, less in reading.starts(curves) if less.interval
-                and (reading.verdict(start) == "above" or less.interval[0] <= 0)]
+    doubtful = [point for point, _, less in reading.starts(curves)
+                if less.interval and less.interval[0] <= 0]
     if any(point.primary and reading.verdict(point) == "above" for point in curves.points):
         doubtful = [point for point in doubtful if point.primary]  # what the study was made for
     answer, tone = (
