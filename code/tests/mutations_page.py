@@ -25,7 +25,7 @@ TABLE = {
     TESTS + "every_sentence_of_the_reading_is_there_once": [
         ("page: what the reading says besides", 'for topic in ("baseline", "seeds", "last")', 'for topic in ("baseline",)'),
         ("page: the oracle's sentences", '[*said["oracle"], *said["kept"], *said["could"],', '[*said["kept"], *said["could"],'),
-        ("page: sentences of the exchange rates", '*said["worth"], *said["exchange"], *said["pools"]]', '*said["worth"], *said["pools"]]'),
+        ("page: sentences of the exchange rates", '*said["saved"], *said["exchange"], *said["pools"]]', '*said["saved"], *said["pools"]]'),
     ],
     TESTS + "a_fraction_that_an_arm_lacks_has_no_hover": [
         ("page: gaps of a line are no points", "places[np.isfinite(places[:, 1])]", "places"),
@@ -87,7 +87,7 @@ TABLE = {
         ("page: labels worth more are labels saved", "if arms or fewer or said[\"worth\"]:", "if arms or fewer:"),
     ],
     TESTS + "tasks_at_chance_are_not_learnt_and_without_chance_nothing_is_asked": [
-        ("page: what is not learnt is told", 'return [Tile(question, "Not all", NO, lines)]', "pass"),
+        ("page: what is not learnt is told", '(("Not all", NO) if lines else', '(("Not all", NO) if False else'),
         ("page: without chance nothing is asked", 'if not any(run["chance"] for run in curves.pretraining):', "if not curves.pretraining:"),
     ],
     TESTS + "without_seeds_or_a_baseline_nothing_is_claimed": [
@@ -123,5 +123,23 @@ TABLE = {
         ("page: a primary that is doubted", "[point for point in doubtful if point.primary]", "[]"),
         ("page: a gain over its shuffled start is no doubt",
          "if less.interval and less.interval[0] <= 0]", "if less.interval]"),
+    ],
+    "test_doubts.py::test_how_far_each_pretext_task_was_learnt_is_told_with_its_numbers": [
+        ("page: solved is nine tenths", 'solved = min(shares, default=0) >= SOLVED', "solved = max(shares) >= SOLVED"),
+        ("page: how far a task was learnt", "shares = [(value - chance) / (1 - chance) for",
+         "shares = [value for"),
+    ],
+    "test_doubts.py::test_a_gain_that_the_scale_has_no_room_for_is_said_to_be_one": [
+        ("reading: room of the scale", 'if one < room else f"{one:.3f}, which', 'if True else f"{one:.3f}, which'),
+    ],
+    "test_doubts.py::test_every_shown_gain_is_named": [
+        ("reading: every gain", "the baseline: {every([_gain(point)", "the baseline: {some([_gain(point)"),
+    ],
+    "test_doubts.py::test_the_tables_have_every_arm_less_its_shuffled_start": [
+        ("tables: less its shuffled start", "shown(reading.apart(curves, point, other), sign=True)]",
+         "shown(reading.apart(curves, other, point), sign=True)]"),
+    ],
+    "test_doubts.py::test_a_page_has_how_what_is_handed_on_is_trained": [
+        ("page: the start's rate", '"START_LR_FACTOR": start.get("start lr factor"),', ""),
     ],
 }

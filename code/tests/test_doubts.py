@@ -6,10 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import t as student
-from test_reading import DOWN, LEVEL, LEVELS, TWO, UP, ends, made, point, run, said
+from test_reading import (
+    DOWN,
+    LEVEL,
+    LEVELS,
+    TWO,
+    UP,
+    ends,
+    gain,
+    made,
+    point,
+    pretrained,
+    run,
+    said,
+)
 
-from common.report import curves, reading
-from common.report.page import answer
+from common.report import curves, reading, tables
+from common.report.page import answer, provenance
 from common.runs.records import Records
 from common.stats.measures import mean_of
 
@@ -78,3 +91,52 @@ def test_an_arm_that_is_as_good_no_sooner_than_the_baseline_may_be_saves_no_labe
     assert base.low is not None and arm.high is not None and base.low < arm.high < 100
     assert "No arm is shown to be as good with fewer labels as the baseline on all." in (
         reading.sentences(late))
+
+
+def test_every_shown_gain_is_named() -> None:
+    found = made({"baseline": 0.0, "cpc": UP, "rpl": UP, "jigsaw": UP})
+    names = [gain(found, arm, fraction) for arm in ("cpc", "jigsaw", "rpl")
+             for fraction in (5, 100)]
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    assert f"Shown to lie above the baseline: {listed} (95 %" in said(found)
+
+
+def test_a_gain_that_the_scale_has_no_room_for_is_said_to_be_one() -> None:
+    wild = made({"baseline": 0, "rpl": LEVEL})
+    assert "no room for" not in said(wild)
+    runs = [run(one["task"], one["fraction"], one["seed"], score, score, 1) for one in wild.runs
+            for score in [0.5 + 0.49 * (-1) ** (one["seed"] + (one["task"] == "rpl"))]]
+    seen = curves.of(Records(Path("x"), "x", {}, runs, [], plan={}), DICE)
+    assert (could := seen.could_show(5)) is not None and could[1][1] > 0.6
+    assert f"{could[1][1]:.3f}, which the scale has no room for, in four of five" in said(seen)
+
+
+def test_how_far_each_pretext_task_was_learnt_is_told_with_its_numbers() -> None:
+    gains = {"baseline": 0, "rpl": LEVEL, "cpc": LEVEL}
+    for half, told in ((0.96, "Solved"), (0.6, "In part"), (0.21, "Not all")):
+        study = made(gains, pretrain=[pretrained("rpl", accuracy=(0.99, 0.1)),
+                                      pretrained("cpc", accuracy=(half, 0.2))])
+        tile = answer.tiles(study)[-1]
+        assert (tile.question, tile.answer) == ("Were the pretext tasks learnt?", told)
+        share = 100 * (half - 0.2) / 0.8
+        assert (f"cpc: accuracy {half:.3f}, where a guess has 0.200: {share:.0f} % of the way to a "
+                "perfect score.") in tile.lines
+        assert any(line.startswith("rpl: accuracy 0.990") for line in tile.lines)
+
+
+def test_the_tables_have_every_arm_less_its_shuffled_start() -> None:
+    found = made({**TWO, "rpl@shuffled": {5: DOWN}})
+    less = reading.apart(found, point(found, "rpl", 5), point(found, "rpl@shuffled", 5))
+    assert less.interval is not None and less.mean > 0
+    [section] = [one for one in tables.sections(found) if "shuffled start" in one.title]
+    low, high = less.interval
+    assert section.rows == [["rpl", "5 %", f"{less.mean:+.3f} ({low:+.3f} to {high:+.3f})"]]
+    assert not any("shuffled start" in one.title for one in tables.sections(made(TWO)))
+
+
+def test_a_page_has_how_what_is_handed_on_is_trained() -> None:
+    found = made(TWO)
+    for number, one in enumerate(found.runs):
+        one["identity"]["encoder"] = {"start lr factor": 0.5, "norm": "eval"} if number else None
+    rows = provenance.sections(found)[0].rows
+    assert ["START_LR_FACTOR", "0.5"] in rows and ["START_NORM", "eval"] in rows

@@ -202,13 +202,6 @@ def test_what_the_intervals_are_adjusted_for() -> None:
     assert "(95 % intervals adjusted for the 2 to 3 arms of a fraction)" in some
 
 
-def test_more_than_three_are_counted() -> None:
-    found = made({"baseline": 0.0, "cpc": UP, "rpl": UP, "jigsaw": UP})
-    listed = ", ".join(gain(found, arm, fraction) for arm, fraction in (
-        ("cpc", 5), ("cpc", 100), ("jigsaw", 5)))
-    assert f"Shown to lie above the baseline: {listed} and 3 more (95 %" in said(found)
-
-
 def test_fractions_where_arms_vary_unequally_are_named() -> None:
     arms: dict[str, float] = dict.fromkeys(("baseline", "cpc", "rpl", "jigsaw", "mae"), LEVEL)
     found = made(arms)

@@ -127,6 +127,17 @@ class Curves:
         return int((self.plan.get("primary") or {}).get("fraction", 0))
 
     @property
+    def learnt(self) -> list[tuple[str, str, float, float]]:
+        """Of each pretext task with a chance level: arm, score's name, mean score, chance."""
+        found = []
+        for task in dict.fromkeys(run["task"] for run in self.pretraining):
+            runs = [run for run in self.pretraining if run["task"] == task]
+            for name, chance in runs[0]["chance"].items():
+                if values := [run["score"][name] for run in runs if name in run["score"]]:
+                    found.append((task, name, sum(values) / len(values), chance))
+        return found
+
+    @property
     def metric(self) -> str:
         """The headline's name without its details."""
         return self.measures[0].label.partition(",")[0]

@@ -50,7 +50,8 @@ def sentences(curves: Curves) -> list[str]:
     if found is None or not found.bounded or len(found.rates) < 2:
         return []
     base = found.rates[BASELINE]
-    start = f"To reach {found.target:.3f} the baseline needs {_cases(labels(base.reach, base.fit))}"
+    start = (f"To reach {found.target:.3f} the baseline's fitted curve needs "
+             f"{_cases(labels(base.reach, base.fit))}")
     arms = {task: one for task, one in found.rates.items() if one.saved}
     fewer = [f"{task} {labels(one.reach, one.fit)}, saving {saved(one.saved)}"
              for task, one in arms.items() if one.saved and one.fewer]

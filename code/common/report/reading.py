@@ -180,7 +180,7 @@ def _shown(points: list[Point], curves: Curves) -> list[str]:
     arms = [point for point in points if not point.alone and point.interval]
     if not arms:
         return []
-    lines = [f"Shown to {word} the baseline: {some([_gain(point) for point in found])} "
+    lines = [f"Shown to {word} the baseline: {every([_gain(point) for point in found])} "
              f"({_adjusted(arms)})." for word, said in (("lie above", "above"), ("lie below",
                                                                                 "below"))
              if (found := [point for point in arms if verdict(point) == said])]
@@ -208,10 +208,14 @@ def _adjusted(points: list[Point]) -> str:
 def _could(curves: Curves) -> list[str]:
     """What could have been shown, at the smallest fraction and at all labels."""
     fractions = [fraction for fraction in curves.fractions if curves.could_show(fraction)]
-    texts = []
+    texts, head = [], curves.measures[0]
     for fraction in dict.fromkeys([fractions[0], fractions[-1]] if fractions else []):
         assert (could := curves.could_show(fraction)) is not None
-        texts.append(f"{could[0][1]:.3f} at {fraction} % ({could[1][1]:.3f} in four of five)")
+        room = head.bounds[1] - next(point.means[head.name].mean for point in curves.of_task(
+            BASELINE) if point.fraction == fraction)
+        half, most = (f"{one:.3f}" if one < room else f"{one:.3f}, which the scale has no room for,"
+                      for one in (could[0][1], could[1][1]))
+        texts.append(f"{half} at {fraction} % ({most} in four of five)")
     return [f"By its spread alone, a study like this shows in half of its repetitions a gain of "
             f"{every(texts)}."] if texts else []
 
@@ -301,14 +305,9 @@ def _shuffled(points: list[Point]) -> list[str]:
 
 def _learnt(curves: Curves) -> list[str]:
     """Pretext tasks that an encoder guesses at."""
-    found = []
-    for task in dict.fromkeys(run["task"] for run in curves.pretraining):
-        runs = [run for run in curves.pretraining if run["task"] == task]
-        for name, chance in runs[0]["chance"].items():
-            values = [run["score"][name] for run in runs if name in run["score"]]
-            value = sum(values) / len(values) if values else chance + 1
-            if value < chance + LEARNT * (1 - chance):
-                found.append(f"{task} ({name} {value:.3f}, chance {chance:.3f})")
+    found = [f"{task} ({name} {value:.3f}, chance {chance:.3f})"
+             for task, name, value, chance in curves.learnt
+             if value < chance + LEARNT * (1 - chance)]
     return [f"Not learnt: {some(found)}; what it starts from knows nothing."] if found else []
 
 

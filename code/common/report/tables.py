@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import mean
 
-from common.arms import BASELINE, FROM_SCRATCH, is_control
+from common.arms import BASELINE, FROM_SCRATCH, SHUFFLED, is_control
 from common.report import rates, reading
 from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
 from common.report.section import Section
@@ -46,6 +46,8 @@ def sections(curves: Curves) -> list[Section]:
     paired = [point for point in curves.points if point.difference is not None]
     if paired:
         found.append(_differences(curves, paired))
+    if undone := _undone(curves):
+        found.append(undone)
     if curves.reached:
         found.append(Section("Labels saved", LABELS_SAVED, [
             "task", "reaches it at", "95 % interval", "seeds", "fractions"],
@@ -91,6 +93,18 @@ def _differences(curves: Curves, paired: list[Point]) -> Section:
           _listed(point.difference.seeds), shown(point.difference, sign=True),
           _ends(point.interval), _p(point.difference.p), _p(point.p)]
          for point in paired if point.difference])
+
+
+def _undone(curves: Curves) -> Section | None:
+    """Every arm less the start that has lost what it had learnt, where both were run."""
+    at = {(point.task, point.fraction): point for point in curves.points}
+    rows = [[marked(point.task), f"{point.fraction} %",
+             shown(reading.apart(curves, point, other), sign=True)] for point in curves.points
+            if (other := at.get((f"{point.task}@{SHUFFLED}", point.fraction)))]
+    return Section(
+        "Difference to the shuffled start", "Each arm less the start that has lost all it had "
+        "learnt, paired by seed and test case; 95 % intervals of these two alone, not adjusted.",
+        ["task", "labels", "difference"], rows) if rows else None
 
 
 def marked(task: str) -> str:

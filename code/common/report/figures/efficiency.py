@@ -304,7 +304,7 @@ def _words(curves: Curves, small: int, measures: int, *, alone: bool) -> list[st
     banded = any(curves.could_show(fraction) for fraction in curves.fractions)
     intervals = any(estimate.half is not None for point in curves.points
                     for estimate in point.means.values())
-    lines = ["Thick: an arm's mean over seeds" + (
+    lines = ["Large marks, thick lines: an arm's mean over seeds" + (
         "; dots: seeds. Intervals of the means: see the tables." if banded else
         ", with bars of its 95 % interval; dots: seeds." if intervals else
         f"; dots: seeds; under {MIN_BLOCKS} seeds no intervals.")

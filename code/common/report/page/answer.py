@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from common.arms import BASELINE, is_control, parts
 from common.report import reading
-from common.report.curves import Curves
+from common.report.curves import SOLVED, Curves
+from common.report.section import every
 
 YES, NO, OPEN = "yes", "no", "open"  # tones, which are colours; the word says it too
 GENERATED = "Generated data: this page says nothing about patients."
@@ -116,11 +117,13 @@ def _could(curves: Curves, said: dict[str, list[str]]) -> Tile:
 def _saved(curves: Curves, said: dict[str, list[str]]) -> Tile:
     """Whether labels are saved, and what they are worth."""
     arms, lines = reading.savers(curves), [
-        *said["saved"], *said["worth"], *said["exchange"], *said["pools"]]
+        *said["worth"], *said["saved"], *said["exchange"], *said["pools"]]
     fewer = curves.exchange is not None and curves.exchange.bounded and any(
         one.saved and one.fewer for one in curves.exchange.rates.values())
     if arms or fewer or said["worth"]:
-        return Tile("Were labels saved?", "Yes", YES, lines)
+        at = dict.fromkeys(f"{point.fraction} %" for point, _ in reading.worth(curves))
+        where = "" if arms or fewer else f", at {every([*at])}"
+        return Tile("Were labels saved?", f"Yes{where}", YES, lines)
     if arms is None and not said["exchange"]:
         return Tile("Were labels saved?", "Not known", OPEN,
                     lines or ["That takes a baseline on all labels whose score rises with them, "
@@ -133,8 +136,10 @@ def _learnt(curves: Curves, lines: list[str]) -> list[Tile]:
     if not any(run["chance"] for run in curves.pretraining):
         return []
     question = "Were the pretext tasks learnt?"
-    if lines:
-        return [Tile(question, "Not all", NO, lines)]
-    return [Tile(question, "More than a guess", YES, [
-        f"Each came {100 * reading.LEARNT:.0f} % or more of the way from a guess to a perfect "
-        "score."])]
+    shares = [(value - chance) / (1 - chance) for _, _, value, chance in curves.learnt]
+    values = [f"{task}: {name} {value:.3f}, where a guess has {chance:.3f}: {100 * share:.0f} % of "
+              "the way to a perfect score." for (task, name, value, chance), share in zip(
+                  curves.learnt, shares, strict=True)]
+    solved = min(shares, default=0) >= SOLVED
+    answer, tone = (("Not all", NO) if lines else ("Solved", YES) if solved else ("In part", YES))
+    return [Tile(question, answer, tone, [*lines, *values])]

@@ -26,15 +26,23 @@ def sections(curves: Curves) -> list[Section]:
     """What the runs were made with, a table a stage, and with what programs."""
     found = []
     for title, runs in (("Finetuning", curves.runs), ("Pretraining", curves.pretraining)):
-        if rows := _alike([run.get("identity", {}).get("settings", {}) for run in runs]):
+        if rows := _alike([_settings(run.get("identity", {})) for run in runs]):
             found.append(Section(title, "Constants that reach its numbers; of several values those "
-                                 "of different runs.", ["constant", "value"], rows))
+                                 "of different runs. An oracle is pretrained with those of "
+                                 "finetuning.", ["constant", "value"], rows))
     made = [run["provenance"] for run in (*curves.runs, *curves.pretraining) if run.get(
         "provenance")]
     if rows := [*_alike(made, MADE_WITH), *_hours(curves)]:
         found.append(Section("Made with", "As the runs recorded it; it does not reach their "
                              "identity.", ["what", "value"], rows))
     return found
+
+
+def _settings(identity: Json) -> Json:
+    """A run's constants, and how what its encoder hands on is trained."""
+    start = identity.get("encoder") or {}
+    return {**identity.get("settings", {}), "START_LR_FACTOR": start.get("start lr factor"),
+            "START_NORM": start.get("norm"), "WARMUP_EPOCHS": start.get("warmup")}
 
 
 def _hours(curves: Curves) -> list[list[str]]:
