@@ -142,4 +142,14 @@ TABLE = {
     "test_doubts.py::test_a_page_has_how_what_is_handed_on_is_trained": [
         ("page: the start's rate", '"START_LR_FACTOR": start.get("start lr factor"),', ""),
     ],
+    "test_difference.py::test_labels_of_the_last_panel_keep_apart": [
+        ("difference: labels apart", "if np.log(after / tick) > APART + LETTER", "if 1 > 0 * APART + LETTER"),
+        ("difference: labels where there is room", "APART, LETTER = 0.16, 0.12", "APART, LETTER = 1.6, 0.12"),
+    ],
+    "test_difference.py::test_the_primary_fraction_has_its_label": [
+        ("efficiency: the primary fraction's label first", "[*first, min(cases), max(cases)", "[min(cases), max(cases)"),
+    ],
+    "test_exchange_figure.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth": [
+        ("exchange figure: names beside worth", "panel.annotate(task, (0.02, row - 0.4)", "panel.annotate(\"\", (0.02, row - 0.4)"),
+    ],
 }

@@ -14,7 +14,7 @@ from matplotlib.text import Annotation
 from test_graph import save
 
 from common.report.curves import Curves, Point, of
-from common.report.figures import difference
+from common.report.figures import difference, efficiency
 from common.report.figures.palette import look_of
 from common.runs import records
 from common.stats.measures import mean_of
@@ -168,3 +168,32 @@ def test_without_intervals_or_arms(tmp_path: Path) -> None:
     assert not panel.patches
     alone = read_arms(tmp_path / "alone", {"baseline": GAINS["baseline"]}, 5)
     assert not difference.draw(alone, tmp_path / "y.png") and not (tmp_path / "y.png").exists()
+
+
+ARMS = {task: gains for task, gains in GAINS.items() if task in ("baseline", "cpc", "rpl")}
+
+
+@pytest.mark.parametrize("fractions", [(1, 2, 5, 10, 25, 50, 100), (5, 10, 25, 50, 100), (50, 100)])
+def test_labels_of_the_last_panel_keep_apart(tmp_path: Path, fractions: tuple[int, ...]) -> None:
+    data = read_arms(tmp_path, ARMS, *fractions)
+    with caught() as figures:
+        difference.draw(data, Path("x.png"))
+    figure = figures["x.png"]
+    panel = next(one for one in figure.axes if one.get_title() == "as good as all labels at")
+    shown = [one for one in panel.get_xticklabels() if one.get_text()]
+    boxes = [one.get_window_extent() for one in shown]
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+    assert [one.get_text() for one in shown][-2:] == ["100", "not\nreached"]
+    assert len(shown) > len(fractions) // 2  # and not few of them
+
+
+def test_the_primary_fraction_has_its_label(tmp_path: Path) -> None:
+    data = read_arms(tmp_path, GAINS, 1, 2, 5, 10, 25, 50, 100)
+    for fraction in (2, 5, 10):
+        named = replace(data, plan={"primary": {"arm": "rpl", "fraction": fraction}})
+        with caught() as figures:
+            efficiency.draw(named, Path("x.png"), axis="Dice", panels=[])
+        labels = [one.get_text() for panel in figures["x.png"].axes
+                  for one in panel.get_xticklabels()]
+        assert any(one.startswith(f"{fraction}\n") for one in labels), labels
+        assert any(one.startswith("100\n") for one in labels) and "" in labels  # no room for all

@@ -63,6 +63,7 @@ def test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth(
     assert float(mark.get_ydata()[0]) == found.of_task("rpl")[0].means["dice"].mean  # type: ignore
     assert "right of the black line the arm saves labels" in texts(figure)
     assert "At other fractions only" not in texts(figure)
+    assert [one.get_text() for one in right.texts if one.get_text() == "rpl"] == ["rpl"]
     for low, high, marks in ((30.0, float("inf"), [[182], [value.value]]),
                              (float("inf"), float("inf"), [[182]])):  # it is not known how far
         mean = value.value if low == 30 else low

@@ -15,7 +15,7 @@ from common.files import Json
 from common.report import curves
 from common.report.curves import Curves
 from common.report.figures import learning
-from common.report.figures.style import STYLE, WIDTH, heading, plt, titles
+from common.report.figures.style import SMALL, STYLE, WIDTH, heading, plt, titles
 from common.runs import records
 from common.stats.measures import kappa_of, mean_of
 
@@ -81,7 +81,12 @@ def test_titles_side_by_side_and_lines_below_each_other_are_of_one_size(trial_3d
     titles(both, ["a", "a name as long as a line that has no room at nine points"], ["red", "blue"])
     sizes = [text.get_fontsize() for panel in both for text in panel.findobj(plt.Text)
              if text.get_text() in (panel.get_title(loc="left"),) and text.get_text()]
-    assert len(sizes) == 2 and sizes[0] == sizes[1] < 9
+    assert len(sizes) == 2 and sizes[0] == SMALL > sizes[1]  # too long for all to be as small
+    titles(both, ["a", "a name as long as a line, at eight pts"], ["red", "blue"])
+    sizes = [panel.title.get_fontsize() if not panel.get_title(loc="left") else
+             next(text.get_fontsize() for text in panel.findobj(plt.Text)
+                  if text.get_text() == panel.get_title(loc="left")) for panel in both]
+    assert SMALL < sizes[0] == sizes[1] < 9
     heading(figure, "x", found(trial_3d, lambda run: True), "short", "long " * 40)
     below = [text.get_fontsize() for text in figure.texts[1:]]
     assert len(below) == 2 and below[0] == below[1] < 8.5

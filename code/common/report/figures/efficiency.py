@@ -216,7 +216,8 @@ def _share(panel: Axes, curves: Curves, *, counts: bool) -> None:
     places = {fraction: _width(panel) * float(np.log(fraction / low) / np.log(high / low))
               for fraction in cases}
     labels, taken = dict.fromkeys(cases, ""), list[float]()
-    for fraction in [min(cases), *sorted(cases, reverse=True)]:  # the ends come first
+    first = [curves.primary_fraction] if curves.primary_fraction in cases else []
+    for fraction in dict.fromkeys([*first, min(cases), max(cases), *sorted(cases, reverse=True)]):
         if all(abs(places[fraction] - other) >= LETTERS for other in taken):
             labels[fraction] = f"{fraction}\n({cases[fraction]})" if counts else ""
             taken.append(places[fraction])

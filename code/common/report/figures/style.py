@@ -84,11 +84,12 @@ def named(task: str) -> str:
 
 
 def titles(panels: Sequence[Axes], texts: Sequence[str], colours: Sequence[str]) -> None:
-    """Name panels after their arms, in letters of one size, small enough for the longest."""
-    points = min(72 * panel.get_position().width * WIDTH / (0.68 * len(text))
-                 for panel, text in zip(panels, texts, strict=True))
-    for panel, text, colour in zip(panels, texts, colours, strict=True):
-        panel.set_title(text, fontsize=min(9.0, points), loc="left", pad=3, fontweight="bold",
+    """Name panels after their arms, in letters of one size; a long name's alone under SMALL."""
+    points = [72 * panel.get_position().width * WIDTH / (0.68 * len(text))
+              for panel, text in zip(panels, texts, strict=True)]
+    most = min(9.0, max(SMALL, min(points)))
+    for panel, text, colour, fits in zip(panels, texts, colours, points, strict=True):
+        panel.set_title(text, fontsize=min(most, fits), loc="left", pad=3, fontweight="bold",
                         color=colour)
 
 
