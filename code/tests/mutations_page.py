@@ -114,7 +114,7 @@ TABLE = {
         ("page: with what was drawn", "pictures=[results / one for one in drawn])", "pictures=[])"),
     ],
     "test_learning_figure.py::test_titles_side_by_side_and_lines_below_each_other_are_of_one_size": [
-        ("style: titles of one size", "    points = min(72 * panel", "    points = max(72 * panel"),
+        ("style: titles of one size", "fontsize=min(most, fits)", "fontsize=min(9.0, fits)"),
         ("style: lines of one size", "    size = 8.5 * min([1.0, *(", "    size = 8.5 * max([*("),
     ],
     "test_doubts.py::test_a_doubt_at_another_fraction_is_none_of_the_primary_comparisons": [
@@ -143,8 +143,8 @@ TABLE = {
         ("page: the start's rate", '"START_LR_FACTOR": start.get("start lr factor"),', ""),
     ],
     "test_difference.py::test_labels_of_the_last_panel_keep_apart": [
-        ("difference: labels apart", "if np.log(after / tick) > APART + LETTER", "if 1 > 0 * APART + LETTER"),
-        ("difference: labels where there is room", "APART, LETTER = 0.16, 0.12", "APART, LETTER = 1.6, 0.12"),
+        ("difference: labels apart", "if inches * np.log(after / tick) > APART", "if inches * np.log(after / tick) > -1"),
+        ("difference: labels where there is room", "APART, LETTER = 0.1, 0.036", "APART, LETTER = 0.4, 0.036"),
     ],
     "test_difference.py::test_the_primary_fraction_has_its_label": [
         ("efficiency: the primary fraction's label first", "[*first, min(cases), max(cases)", "[min(cases), max(cases)"),

@@ -27,7 +27,7 @@ from common.stats.estimates import MIN_BLOCKS
 from common.stats.savings import Reached
 
 FAR = 2.0    # times the arms' span: what of controls is beyond it is off the axis
-APART, LETTER = 0.16, 0.12  # of the logarithm of a share: between labels; half a letter
+APART, LETTER = 0.1, 0.036  # inches between labels, and of half a letter
 OFF = 330.0  # per cent: where "not reached" is drawn
 THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
 BAND = 0.08   # opacity of the differences that cannot be told from zero
@@ -191,10 +191,11 @@ def reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
             why = "one fraction" if len(curves.of_task(task)) < 2 else "not all seeds yet"
             panel.text(least, row, why, fontsize=7, va="center", color="#555555")
     ticks = [fraction for fraction in curves.fractions if fraction >= least]
+    inches = panel.bbox.width / panel.figure.dpi / np.log(OFF * 1.75 / (least / 1.25))
     labels = {float(ticks[-1]): str(ticks[-1]), OFF: "not\nreached"}
     for tick in ticks[-2::-1]:  # the largest first, others where there is room
         text, after = f"≤{tick}" if tick == ticks[0] else str(tick), min(labels)
-        if np.log(after / tick) > APART + LETTER * (len(text) + len(labels[after])):
+        if inches * np.log(after / tick) > APART + LETTER * (len(text) + len(labels[after])):
             labels[tick] = text
     panel.set_xticks([*ticks, OFF], [labels.get(tick, "") for tick in [*ticks, OFF]])
     panel.xaxis.set_minor_locator(NullLocator())
