@@ -197,15 +197,18 @@ both() {  # the data of both trees; one alone is enough to go on with
 
 demo() {  # both experiments, then what they say, so that it stands together at the end
     local tree
-    echo "the demo takes up to five minutes on two idle CPU cores"
+    echo "the demo, 3d and then 2d, takes up to five minutes on two idle CPU cores"
     for tree in 3d 2d; do
-        echo "code/$tree/exp.py --demo (3d first, then 2d)"
+        echo "code/$tree/exp.py --demo"
         "$python" "$root/code/$tree/exp.py" --demo
     done
     for tree in 3d 2d; do
         "$python" "$root/code/$tree/graph.py" --demo
     done
-    echo "the figures and tables are in $root/results/demo"
+    echo "Generated images and minutes of training: a gain is not expected here."
+    echo "Open first, with all figures and tables:"
+    echo "    $root/results/demo/ctphantom.html"
+    echo "    $root/results/demo/fundusphantom.html"
 }
 
 checks() {  # all three run, whatever fails; types beside the tests, some of which only wait

@@ -89,7 +89,7 @@ def open_dataset(folder: Path, *, unlabelled: bool = True, id_column: str = "id_
                          f"python code/3d/exp.py --data {folder}")
     groups, labels = dict[str, str](), Labels(grades, classes)
     if not parts:
-        table = _find_csv(folder)
+        table = _find_csv(folder, f"{id_column} and {grade_column}")
         columns = [(id_column, "--id-column"), (grade_column, "--grade-column"),
                    *([(group_column, "--group-column")] if group_column else [])]
         rows = _rows(table, columns)
@@ -154,15 +154,17 @@ def _tables(folder: Path) -> list[Path]:
             if file.suffix.lower() in TABLES and not file.name.startswith("._")]
 
 
-def _find_csv(folder: Path) -> Path:
-    """train.csv, or the only CSV of the folder."""
+def _find_csv(folder: Path, columns: str) -> Path:
+    """train.csv, or the only CSV of the folder; InputError naming the ``columns`` it needs."""
     found = _tables(folder)
     chosen = [file for file in found if file.stem.lower() == "train"] or found
-    if len(chosen) != 1:
-        what = "no CSV" if not chosen else f"{len(chosen)} CSVs and none called train.csv"
-        raise InputError(f"{folder}: {what} found; expected train.csv with the columns id_code and "
-                         "diagnosis, or a folder of images for each grade, as train/0 (with "
-                         "--classes for each class, as train/benign)")
+    if len(chosen) > 1:
+        raise InputError(f"{folder}: {len(chosen)} CSVs; name the one with the columns {columns} "
+                         "train.csv, or take the others away")
+    if not chosen:
+        raise InputError(f"{folder}: no CSV found; expected train.csv with the columns {columns}, "
+                         "or a folder of images for each grade, as train/0 (with --classes for "
+                         "each class, as train/benign)")
     return check_there(chosen[0])
 
 
@@ -265,13 +267,12 @@ def _grade(table: Path, line: int | None, text: str | None, grades: int) -> int:
     """The grade as a whole number in range; of a folder without a line."""
     value = _whole(text or "")
     if value is None or value not in range(grades):
-        place, remedy = (f"{table}, line {line}", "correct the row, set GRADES, or take the row "
-                         "out: the image is then an unlabelled one")
-        if line is None:
-            place, remedy = str(table), "rename the folder, or set GRADES"
+        more = "" if value is None or value < 0 else f", or give --grades {value + 1}"
+        place, remedy = (str(table), "rename the folder") if line is None else (
+            f"{table}, line {line}", "correct the row or take it out (then it is unlabelled)")
         names = "; names take --classes" if value is None and text else ""
         raise InputError(f"{place}: grade {text!r} found, a whole number from 0 to "
-                         f"{grades - 1} expected; {remedy}{names}")
+                         f"{grades - 1} expected; {remedy}{more}{names}")
     return value
 
 

@@ -3,7 +3,7 @@
     python code/2d/predict.py --run results/2d/<dataset>/finetune/simclr/fraction100/seed0 \\
         IMAGES --to OUT
     ... --run .../seed0 --run .../seed1          several runs: the mean of their probabilities
-    ... --heat                                   also OUT/<image>.png: Grad-CAM beside the image
+    ... --heat                                   also OUT/<image>_heat.png: Grad-CAM beside it
 
 IMAGES: files (png, jpg, tif) or folders of them. OUT/predictions.csv of grades: the grade; the
 expected grade; for every grade k the probability that the grade is at least k. The grade is the
@@ -13,11 +13,11 @@ class, its number (their names sorted, from 0), the probability of each. Images 
 are left out, so that the same command goes on after a stop. Not for clinical use.
 """
 
-import argparse
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -46,15 +46,17 @@ def main() -> int:
     """Predict every image that has no row yet."""
     parser = command.parser(__doc__, "images")
     parser.add_argument("--heat", action="store_true",
-                        help="also OUT/<image>.png: the image as the network sees it, and Grad-CAM")
+                        help="also OUT/<image>_heat.png: the image as the network sees it, and "
+                             "Grad-CAM")
     asked = parser.parse_args()
     files = command.found(asked.files, lambda file: file.name if file.suffix.lower()
                           in loader.SUFFIXES else None, loader.SUFFIXES)
     networks = command.ensemble(asked, "2d", network, ALIKE)
     table, columns = command.make_out(asked) / TABLE, columns_of(networks)
+    heats = heat_files(asked.to, files) if asked.heat else {}
     there = rows_of(table, columns)
     left = {name: file for name, file in files.items()
-            if not done(name, asked, there, partial(networks.note, file))}
+            if not done(name, table, there, heats.get(name), partial(networks.note, file))}
     if len(left) < len(files):
         print(f"kept      {len(files) - len(left)} of {len(files)} images are in {table} already")
     keep(table, columns, there)
@@ -64,7 +66,7 @@ def main() -> int:
         for names, images in read(left, networks, wrong):
             notes = [networks.note(left[name]) for name in names]
             named = list(zip(names, notes, strict=True))
-            for name, row in zip(names, answered(networks, asked, named, images), strict=True):
+            for name, row in zip(names, answered(networks, heats, named, images), strict=True):
                 if name not in there:
                     writer.writerow(row)
             file.flush()
@@ -109,10 +111,14 @@ def of_classes(names: Sequence[str], shares: Tensor) -> dict[str, object]:
                for name, value in zip(names, shares, strict=True)}}
 
 
-def heat_file(asked: argparse.Namespace, name: str) -> Path:
-    """Where the heat map of an image lies."""
-    made: Path = asked.to / f"{name}.png"
-    return made
+def heat_files(out: Path, names: Collection[str]) -> dict[str, Path]:
+    """Where the heat map of each image lies; ``names`` have their extension, as the table has them.
+
+    a.png gets a_heat.png, and a.png_heat.png only where a.jpg is asked for too.
+    """
+    stems = Counter(Path(name).stem for name in names)
+    return {name: out / f"{stem if stems[stem] == 1 and stem not in names else name}_heat.png"
+            for name in names for stem in [Path(name).stem]}
 
 
 def rows_of(table: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -136,17 +142,19 @@ def rows_of(table: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
     return {row["image"]: row for row in rows}
 
 
-def done(name: str, asked: argparse.Namespace, there: Mapping[str, Mapping[str, str]],
+def done(name: str, table: Path, there: Mapping[str, Mapping[str, str]], heat: Path | None,
          note: Callable[[], str]) -> bool:
-    """Whether all that is asked of an image is there; InputError if of another image or network."""
-    heat = heat_file(asked, name)
-    if name not in there and not (asked.heat and heat.exists()):
+    """Whether all that is asked of an image is there: its row, and its ``heat`` map if not None.
+
+    InputError if what is there is of another image or network.
+    """
+    if name not in there and not (heat and heat.exists()):
         return False  # and the image need not be read
     said = note()
     if name in there and there[name]["note"] != said:
-        raise InputError(f"{asked.to / TABLE}: {name} is there with other weights, or is another "
+        raise InputError(f"{table}: {name} is there with other weights, or is another "
                          f"image of that name ({there[name]['note']}); give another --to")
-    drawn = not asked.heat or command.ours(heat, said, overlay.note_of)
+    drawn = heat is None or command.ours(heat, said, overlay.note_of)
     return name in there and drawn
 
 
@@ -166,8 +174,7 @@ def read(files: Mapping[str, Path], networks: Ensemble, wrong: list[str]
     prepare = partial(loader.preprocess, resolution=networks.first.settings["RESOLUTION"])
     names: list[str] = []
     images: list[Tensor] = []
-    for number, (name, file) in enumerate(tqdm(files.items(), unit="image",
-                                               disable=len(files) < 2), 1):
+    for number, (name, file) in enumerate(command.bar(files, "image"), 1):
         try:
             image, _, facts = prepare(Source(name, file))
             images.append(torch.from_numpy(np.ascontiguousarray(image)))
@@ -181,9 +188,9 @@ def read(files: Mapping[str, Path], networks: Ensemble, wrong: list[str]
             names, images = [], []
 
 
-def answered(networks: Ensemble, asked: argparse.Namespace, named: Sequence[tuple[str, str]],
+def answered(networks: Ensemble, heat_of: Mapping[str, Path], named: Sequence[tuple[str, str]],
              images: Tensor) -> list[dict[str, object]]:
-    """A row an image, and its heat map where asked for; ``named``: names and notes."""
+    """A row an image, and its heat map if ``heat_of`` has files; ``named``: names and notes."""
     shown, grades = images.to(networks.device).float() / 255, ordered(networks)
     with torch.inference_mode():
         logits = [one(shown).float() for one in networks.networks]
@@ -195,14 +202,14 @@ def answered(networks: Ensemble, asked: argparse.Namespace, named: Sequence[tupl
     answer = of_grades if grades else partial(of_classes, networks.first.classes)
     rows = [{"image": name, **answer(row), "note": note}
             for (name, note), row in zip(named, shares, strict=True)]
-    if asked.heat:
+    if heat_of:
         heats = heat_maps(networks, shown, None if grades else shares.argmax(1))
         for row, image, heat in zip(rows, images, heats, strict=True):
             said = f"grade {row['grade']}, expected {row['expected']}" if grades else row["class"]
             overlay.save(overlay.captioned(
                 overlay.warm(image.permute(1, 2, 0).numpy(), heat.numpy()),
                 [(f"{said}; warm: what raises it", overlay.WHITE)]),
-                heat_file(asked, str(row["image"])), str(row["note"]))
+                heat_of[str(row["image"])], str(row["note"]))
     return rows
 
 

@@ -57,6 +57,10 @@ def open_dataset(folder: Path, *, unlabelled: bool = True) -> Dataset:
             folder, scans.KINDS):
         raise InputError(f"{folder}: photographs, and no dataset.json; 2D images go with code/2d: "
                          f"python code/2d/exp.py --data {folder}")
+    if not (folder / "dataset.json").exists():
+        raise InputError(f"{folder / 'dataset.json'}: no such file; expected is a folder in the "
+                         "layout of the Medical Segmentation Decathlon or nnU-Net: dataset.json, "
+                         'imagesTr, labelsTr (README, "Your own scans")')
     content = Value(folder / "dataset.json", read_json(folder / "dataset.json"))
     content.mapping("an object with a list 'training' (MSD layout)")
     name = re.sub(r"^(task|dataset)\d+_", "", folder.resolve().name.lower())

@@ -5,7 +5,9 @@
 A study counts that has an interval: a baseline and an arm, three seeds or more, no generated data.
 Of several of a data set the one with the most runs is taken, and of several labelled subsets of a
 seed the first: that a study has one is what is expected. A line of a data set that no study in the
-folder has any more stays.
+folder has any more stays, after all others: a study of those images alone expects its spreads (of
+IDRiD none else is known, and its runs scatter more than the knees' with as many labels). Any other
+data set takes the first line of its metric, whose records it can look up.
 """
 
 import json
@@ -44,7 +46,7 @@ def spreads(records: Records, measure: Measure | None = None) -> Json | None:
     if len(arms) * (len({run["seed"] for run in runs}) - 1) < LEAST:
         return None
     measure = measure or measures(runs[0])[0]
-    found = spreads_of(runs, measure, str(records.folder.relative_to(ROOT / "results")))
+    found = spreads_of(runs, measure, records.folder.relative_to(ROOT).as_posix())
     if not found or runs[0]["generated"]:
         return None
     return {"dataset": records.dataset, "metric": measure.name, "study": found[0].study,
@@ -56,15 +58,16 @@ def known() -> list[Json]:
     """Every study, the largest of a data set alone."""
     paths = published.below(ROOT / "results/published")
     studies = sorted(map(published.read, paths), key=lambda one: -len(one.finetune))
+    there = {study.dataset for study in studies}
     best: dict[tuple[str, str], Json] = {}
     for study in studies:
         for measure in measures(study.finetune[0]):
             if (found := spreads(study, measure)) is not None:
                 best.setdefault((study.dataset, measure.name), found)
     for one in read_json(ROOT / power.KNOWN):
-        if one["dataset"] not in {study.dataset for study in studies}:
+        if one["dataset"] not in there:
             best[one["dataset"], one["metric"]] = one
-    return [best[name] for name in sorted(best)]
+    return [best[name] for name in sorted(best, key=lambda name: (name[0] not in there, name))]
 
 
 def text(found: list[Json]) -> str:

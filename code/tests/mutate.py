@@ -49,7 +49,8 @@ import mutations_tuning
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 20       # for everything; what has not met the whole suite by then counts as a survivor
 LIMIT = 90         # seconds for the tests of one mutation; longer is a hang, and counts as killed
-COPIED = ("code", "results", "README.md", "setup.sh", "requirements.txt", ".ci", ".github")
+COPIED = ("code", "results", "README.md", "setup.sh", "requirements.txt", ".gitignore", ".ci",
+          ".github")
 HEAVY = ("numpy", "torch", "torchvision", "pytest", "nibabel", "scipy.ndimage", "sklearn.metrics",
          "matplotlib.pyplot", "PIL.Image", "tqdm", "filelock")  # imported once, before the forks
 

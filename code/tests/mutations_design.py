@@ -205,4 +205,33 @@ TABLE = {
         ("few validation cases are said", "(val := len(study.splits.val)) < FEW_VALIDATION",
          "(val := len(study.splits.val)) < 0"),
     ],
+    "test_progress.py::test_percentages_are_of_the_whole_study": [
+        ("progress: earlier work counts", "0.0, sum(self.behind.values())", "0.0, 0.0"),
+        ("progress: what is resumed counts once", "what -= self.behind.pop(run, 0.0)", "pass"),
+    ],
+    "test_grid.py::test_a_stop_and_the_next_start_say_the_same_share_of_the_whole_study": [
+        ("progress: of all runs", "Progress(sum(job.work for job in jobs),",
+         "Progress(sum(job.work for job in left),"),
+        ("progress: a stop tells what is kept", "        goes_on = self._percent(kept)\n",
+         "        goes_on = self._percent(self.made + self.skipped)\n"),
+        ("progress: begun are those of these settings",
+         'exists() and not run.done() and not run.changes()', "exists() and not run.done()"),
+        ("start: begun runs are counted", "{f'{begun} begun, ' if begun else ''}", ""),
+    ],
+    "test_planned.py::test_fractions_of_the_same_cases_are_said_to_be_so": [
+        ("plan: fractions of the same cases", "for same in alike.values() if len(same) > 1]",
+         "for same in alike.values() if len(same) > 2]"),
+    ],
+    "test_planned.py::test_a_spread_of_other_images_is_called_a_guess": [
+        ("plan: another data set's spread is a guess", '["study"] == study and one["dataset"] != dataset',
+         '["study"] == study'),
+    ],
+    "test_planned.py::test_the_lines_name_both_gains_their_source_and_what_a_wanted_gain_takes": [
+        ("plan: each gain says how often it is shown", "{one.half:.4f} in half; {one.most:.4f} in four of five",
+         "{one.half:.4f}; {one.most:.4f}"),
+    ],
+    "test_planned.py::test_the_spreads_on_file_are_those_of_the_published_records": [
+        ("spreads: a study in the folder comes first", "key=lambda name: (name[0] not in there, name)",
+         "key=lambda name: name"),
+    ],
 }

@@ -40,6 +40,26 @@ TABLE = {
         ("scans: photographs go with the other tree", "and holds(folder, PHOTOGRAPHS) and not holds(",
          "and False and not holds("),
     ],
+    "test_loader_3d.py::test_broken_input_is_one_line_that_names_the_file": [
+        ("scans: no dataset.json, and what is expected",
+         'if not (folder / "dataset.json").exists():', "if False:"),
+    ],
+    "test_loader_2d.py::test_missing_csv_and_columns": [
+        ("photographs: the columns that were asked for are named",
+         '_find_csv(folder, f"{id_column} and {grade_column}")',
+         '_find_csv(folder, "id_code and diagnosis")'),
+        ("photographs: of two CSVs neither is taken", "if len(chosen) > 1:", "if False:"),
+    ],
+    "test_loader_2d.py::test_a_grade_too_many_names_the_flag_that_would_do": [
+        ("photographs: --grades that would do", "give --grades {value + 1}",
+         "give --grades {value}"),
+        ("photographs: no --grades has a grade below 0", "if value is None or value < 0 else f",
+         "if value is None else f"),
+    ],
+    "test_loader_2d.py::test_a_folder_of_a_grade_too_many_names_the_flag_that_would_do": [
+        ("photographs: a folder of a grade too many", '(str(table), "rename the folder") if line',
+         '(str(table), "rename it") if line'),
+    ],
     "test_inputs_2d.py": [
         ("photographs: scans go with the other tree",
          "if not parts and not files and (", "if False and ("),

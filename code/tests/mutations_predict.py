@@ -128,6 +128,15 @@ TABLE = {
         ("predict: another's table is not written over", "if found != list(columns) or not all(",
          "if False and not all("),
     ],
+    GRADES + "progress_bars_are_for_terminals": [
+        ("predict: a log has no progress bar", "len(files) < 2 or not sys.stderr.isatty()",
+         "len(files) < 2"),
+    ],
+    GRADES + "heat_maps_of_images_of_one_stem_do_not_meet": [
+        ("predict: heat maps of one stem", "stem if stems[stem] == 1 and stem", "stem if stem"),
+        ("predict: a heat map's stem that is another's name", "stems[stem] == 1 and stem not in "
+         "names else", "stems[stem] == 1 else"),
+    ],
     GRADES + "heat_is_grad_cam_of_the_expected_grade": [
         ("predict: heat is rectified", ".sum(1, keepdim=True).relu().detach()",
          ".sum(1, keepdim=True).abs().detach()"),

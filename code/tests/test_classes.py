@@ -150,8 +150,7 @@ def test_labels_of_a_table_are_names_or_numbers(texts: list[str], names: list[st
     (["a", "a", "b"], 3, "2 classes found, a (2 images), b (1 image), but CLASSES = 3"),
     (["a", "", "b"], 2, "line 3: no class; fill it in, or take the row out"),
     (["a", "b", "1"], 0, "line 2: grade 'a' found, a whole number from 0 to 4 expected; correct "
-     "the row, set GRADES, or take the row out: the image is then an unlabelled one; names take "
-     "--classes")])
+     "the row or take it out (then it is unlabelled); names take --classes")])
 def test_wrong_labels_are_one_line(texts: list[str], classes: int, message: str,
                                    tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:

@@ -106,7 +106,7 @@ def test_predictions_are_those_of_the_study_with_names_and_probabilities(
 def test_heat_is_grad_cam_of_the_predicted_class(study: Trial, tmp_path: Path) -> None:
     image = next(study.data.rglob("*.png"))
     assert predict(study, tmp_path, image, "--heat").returncode == 0
-    assert (tmp_path / f"{image.name}.png").is_file()
+    assert (tmp_path / f"{image.stem}_heat.png").is_file()
     with alone("2d"):
         import predict as script
 

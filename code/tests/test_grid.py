@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from common.data import cache, splits
 from common.data.splits import Splits
 from common.errors import InputError, RunFailed
 from common.runs.records import Run
-from common.schedule import grid, mending
+from common.schedule import announce, grid, mending
 from common.schedule import workers as crew
 from common.schedule.plan import Job
 
@@ -114,6 +115,38 @@ def test_progress_tells_resumed_done_and_saved_steps_apart(tmp_path: Path,
     assert [(kind, what) for kind, _, what in told[:-1]] == [("skip", 40.0), ("work", 20.0),
                                                             ("work", 10.0), ("skip", 30.0)]
     assert told[-1][0] == "done"
+
+
+def test_a_stop_and_the_next_start_say_the_same_share_of_the_whole_study(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, begun, new, other, bad = (run_of(tmp_path, "finetune", name) for name in (
+        "done", "begun", "new", "other", "bad"))
+    jobs = [replace(job_of(run), epochs=5) for run in (finish(done), begun, new, other, bad)]
+    assert announce._states(jobs, 1) == "1 done, 4 to do; 20 % of the work is done"
+    bad.start({})
+    (bad.folder / "last.pt").write_text("half")  # begins anew
+    other.start({})
+    torch.save({"state": {"epoch": 5}}, other.folder / "last.pt")
+    jobs[3] = job_of(run_of(tmp_path, "finetune", "other", settings=1))  # not with these settings
+    assert [job.behind() for job in jobs] == [100.0, 0.0, 0.0, 0.0, 0.0]
+
+    def trains(run: Run, report: Callable[[int], None]) -> str:
+        report(0)
+        for epoch in (1, 2, 3):  # 2 of 10 steps each
+            report(2)
+            if epoch == 2:
+                torch.save({"state": {"epoch": epoch}}, run.folder / "last.pt")
+        raise KeyboardInterrupt
+    trained_by(trains, monkeypatch)
+    study: Any = SimpleNamespace(settings=SimpleNamespace(THREADS=1, RANKS_PER_RUN=1,
+                                                          TRACK="none"))
+    jobs = jobs[:3]
+    with pytest.raises(KeyboardInterrupt, match="47 % .6 % since the last checkpoints .*; finet"):
+        crew.work_off(study, lambda _: jobs, [CPU], 1)  # 100 and 40 of 300; 60 made
+    assert announce._states(jobs, 1) == "1 done, 1 begun, 1 to do; 47 % of the work is done"
+    assert [job.behind() for job in jobs] == [100.0, 40.0, 0.0]
+    finish(begun), finish(new)
+    assert announce._states(jobs, 3) == "3 done, 0 to do"
 
 
 @pytest.mark.parametrize(("workers", "tries"), [(2, 2), (1, 1)])

@@ -135,12 +135,37 @@ def test_missing_csv_and_columns(folder: Path) -> None:
     with pytest.raises(InputError, match="not a CSV in UTF-8"):
         loader.open_dataset(folder)
     (folder / "train.csv").unlink()
-    with pytest.raises(InputError, match="no CSV found"):
-        loader.open_dataset(folder)
+    own = {"id_column": "image", "grade_column": "kl"}
+    with pytest.raises(InputError, match="no CSV found.* the columns image and kl, or a folder"):
+        loader.open_dataset(folder, **own)
     for name in ("a.csv", "b.csv"):
         (folder / name).write_text("id_code,diagnosis\n")
-    with pytest.raises(InputError, match="2 CSVs and none called"):
+    with pytest.raises(InputError, match="2 CSVs; name the one with the columns image and kl "
+                                         "train.csv, or take the others away"):
+        loader.open_dataset(folder, **own)
+    (folder / "b.csv").unlink()
+    with pytest.raises(InputError, match="a.csv: no rows"):
         loader.open_dataset(folder)
+
+
+@pytest.mark.parametrize(("found", "remedy"), [
+    ("4", r"take it out \(then it is unlabelled\), or give --grades 5$"),
+    ("-1", r"unlabelled\)$"), ("2.5", r"unlabelled\); names take --classes$")])
+def test_a_grade_too_many_names_the_flag_that_would_do(found: str, remedy: str, folder: Path
+                                                       ) -> None:
+    write(folder, ["a0,0", f"a1,{found}"])
+    with pytest.raises(InputError, match=f"'{found}' found, a whole number from 0 to 3 .*{remedy}"):
+        loader.open_dataset(folder, grades=4)
+
+
+def test_a_folder_of_a_grade_too_many_names_the_flag_that_would_do(folder: Path) -> None:
+    image = folder / "train_images/a0.png"
+    (folder / "train.csv").unlink()
+    for grade in ("0", "4"):
+        (folder / "train" / grade).mkdir(parents=True)
+        shutil.copy(image, folder / "train" / grade / "a.png")
+    with pytest.raises(InputError, match="rename the folder, or give --grades 5$"):
+        loader.open_dataset(folder, grades=4)
 
 
 def test_two_files_of_one_name_have_to_be_told_apart(folder: Path) -> None:

@@ -122,7 +122,8 @@ def broken_scans() -> dict[str, tuple[Callable[[Path], Any], str]]:
 
     return {
         "missing folder": (shutil.rmtree, "no such folder"),
-        "no dataset.json": (lambda f: (f / "dataset.json").unlink(), "dataset.json: no such file"),
+        "no dataset.json": (lambda f: (f / "dataset.json").unlink(), "dataset.json: no such file; "
+                            "expected is a folder in the layout of .*imagesTr, labelsTr"),
         "not JSON": (lambda f: (f / "dataset.json").write_text("{"), "not valid JSON"),
         "no training list": (edit(lambda c: c.pop("training")), "'training'"),
         "no labels": (edit(lambda c: c.pop("labels")), "'labels'"),

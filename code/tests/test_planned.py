@@ -47,9 +47,15 @@ def test_a_spread_of_few_runs_is_not_on_file() -> None:
 
 
 def test_a_data_set_without_a_study_takes_the_first_with_its_metric() -> None:
-    assert power.published("lidcnodule", "dice")[0].study.startswith("published/lidcnodule-")
-    for metric, study in (("dice", "published/hippocampus-controls"), ("kappa", "idrid384-grid, ")):
-        assert power.published("other", metric)[0].study.startswith(study)
+    for dataset, metric, study in (
+            ("lidcnodule", "dice", "results/published/lidcnodule-study"),
+            ("other", "dice", "results/published/hippocampus-controls"),
+            ("other", "kappa", "results/published/knee_kl-study"),  # not one that left the folder
+            ("other", "unweighted_kappa", "results/published/knee_kl-study"),
+            ("idrid384", "kappa", "idrid384-grid, in the folder until commit f10b3b8")):
+        found = power.published(dataset, metric)[0].study
+        assert found == study and power.of_another(found, dataset) == (dataset == "other")
+        assert (ROOT / study).is_dir() or dataset == "idrid384"
 
 
 def test_spreads_on_file_are_of_one_labelled_subset_a_seed() -> None:
@@ -122,15 +128,36 @@ def test_the_lines_name_both_gains_their_source_and_what_a_wanted_gain_takes(stu
     lines = announce.power_lines(wide, [expected(0.01, 9), replace(expected(0.02), fraction=100)])
     shared = ", since seeds share training cases"
     assert lines == [
-        f"power     gain in {metric} that is shown in half of all repetitions; in four of five; "
-        "seeds that show 0.02 in four of five",
-        "          50 % (4 cases, 2 arms): 0.0100; 0.0200; 9 seeds",
-        "          100 % (4 cases, 2 arms): 0.0200; 0.0400; not with 50 seeds: they show 0.0700"
-        + shared, "          if runs scatter as in somewhere; arms share their spread"]
+        f"power     gain in {metric} that is shown, in half of all repetitions of the study and in "
+        "four of five; seeds that show 0.02 in four of five",
+        "          50 % (4 cases, 2 arms): 0.0100 in half; 0.0200 in four of five; 9 seeds",
+        "          100 % (4 cases, 2 arms): 0.0200 in half; 0.0400 in four of five; not with 50 "
+        "seeds: they show 0.0700" + shared,
+        "          if runs scatter as in somewhere; arms share their spread"]
     assert f"at least {there + 1} test cases, here are {there}" in announce._takes(
         expected(0.01, None, there + 1), wide)
     plain = announce.power_lines(asked(wide, DETECT=0.0, DRAWS=4), [expected(0.01)])
-    assert plain[1].endswith("0.0100; 0.0200") and "draws are not counted" in plain[2]
+    assert plain[1].endswith("0.0100 in half; 0.0200 in four of five")
+    assert "draws are not counted" in plain[2]
+
+
+def test_a_spread_of_other_images_is_called_a_guess(study: Study) -> None:
+    wide = asked(study, TASKS=["baseline", "rotation"], SEEDS=[0, 1, 2])
+    for dataset, guess in (("other", True), ("knee_kl", False)):
+        source = replace(expected(0.01), source="results/published/knee_kl-study")
+        last = announce.power_lines(replace(wide, dataset=dataset), [source])[-1]
+        assert ("results/published/knee_kl-study, of another data set: a rough guess;" in last
+                ) == guess
+
+
+def test_fractions_of_the_same_cases_are_said_to_be_so(study: Study) -> None:
+    for fractions, said in (
+            ([50, 100], []), ([100], []),
+            ([5, 100, 10], ["5 % and 10 % are the same {} cases: leave one out (--fractions)"]),
+            ([1, 2, 3], ["1 % and 2 % and 3 % are the same {} cases: leave 2 out (--fractions)"])):
+        few = asked(study, FRACTIONS=fractions, SEEDS=[0, 1, 2])
+        number = len(study.labelled(fractions[0], 0))
+        assert announce.same_cases(few) == [f"note      {line.format(number)}" for line in said]
 
 
 def test_the_plan_is_said_and_nothing_is_touched(

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from common.downstream.grading import Grading
+from common.predict import command
 
 RUN = "finetune/rotation/fraction100/seed0"
 
@@ -32,7 +34,7 @@ def test_grades_are_those_of_the_study(trial_2d: Trial, tmp_path: Path) -> None:
     run = trial_2d.runs(trial_2d.folder) / RUN
     best = shutil.copy(run / "best.pt", tmp_path)
     said = grade("--run", best, trial_2d.data / "train_images", "--to", tmp_path / "out")
-    assert said.returncode == 0 and "Not for clinical use" in said.stdout
+    assert (said.returncode, said.stderr) == (0, "") and "Not for clinical use" in said.stdout
     found = rows(tmp_path / "out")
     assert len(found) == 20
     for case, figures in json.loads((run / "scores.json").read_text())["cases"].items():
@@ -42,6 +44,18 @@ def test_grades_are_those_of_the_study(trial_2d: Trial, tmp_path: Path) -> None:
         assert float(row["expected"]) == pytest.approx(sum(at_least[1:]), abs=3e-4)
         assert int(row["grade"]) == max(0, sum(one > 0.5 for one in at_least) - 1)
         assert all(0 <= one <= 1 for one in at_least) and row["note"].startswith("Not for clinical")
+
+
+@pytest.mark.parametrize(("count", "terminal", "shown"), [(2, True, True), (2, False, False),
+                                                         (1, True, False)])
+def test_progress_bars_are_for_terminals(count: int, terminal: bool, shown: bool,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    files = {f"{number}.png": Path(f"{number}.png") for number in range(count)}
+    assert dict(command.bar(files, "image")) == files
+    assert bool(stream.getvalue()) == shown
 
 
 def test_the_grade_follows_from_the_columns_that_are_shown() -> None:
@@ -81,11 +95,28 @@ def test_a_table_goes_on_after_a_stop_and_bad_images_are_named(trial_2d: Trial, 
     assert (out / "predictions.csv").read_text() == "name,age\n"
 
 
+def test_heat_maps_of_images_of_one_stem_do_not_meet(trial_2d: Trial, tmp_path: Path) -> None:
+    run, images, out = trial_2d.runs(trial_2d.folder) / RUN, tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    source = sorted((trial_2d.data / "train_images").glob("[!.]*"))[0]
+    with Image.open(source) as picture:
+        for name in ("a.jpg", "a.png", "a.jpg.png", "b.png"):
+            picture.convert("RGB").save(images / name)
+    said = grade("--run", run, images, "--to", out, "--heat")
+    assert said.returncode == 0
+    assert sorted(file.name for file in out.iterdir()) == [
+        "a.jpg.png_heat.png", "a.jpg_heat.png", "a.png_heat.png", "b_heat.png", "predictions.csv"]
+    assert "kept      4 of 4" in grade("--run", run, images, "--to", out, "--heat").stdout
+    with (out / "predictions.csv").open(newline="") as file:
+        assert {row["image"] for row in csv.DictReader(file)} == {
+            "a.jpg", "a.png", "a.jpg.png", "b.png"}
+
+
 def test_heat_is_grad_cam_of_the_expected_grade(trial_2d: Trial, tmp_path: Path) -> None:
     run = trial_2d.runs(trial_2d.folder) / RUN
     image = sorted((trial_2d.data / "train_images").glob("[!.]*"))[0]
     assert grade("--run", run, image, "--to", tmp_path, "--heat").returncode == 0
-    with Image.open(tmp_path / f"{image.name}.png") as picture:
+    with Image.open(tmp_path / f"{image.stem}_heat.png") as picture:
         assert picture.size == (320 + 6 + 320, 320 + 28)
         assert np.asarray(picture)[320:].max() > 200  # the grade, in white
     with alone("2d"):

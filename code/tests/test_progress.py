@@ -48,7 +48,20 @@ def test_what_an_earlier_process_did_is_no_speed(clock: Clock) -> None:
     assert shown.seconds_left() == pytest.approx(40.0)  # not 10 * 40 / 60
     advance(shown, clock, 0.0, 30.0, "skip")   # saved by patience
     assert shown.seconds_left() == pytest.approx(10.0)
-    assert shown.where() == "90 % (finetune/x)"
+    assert shown.where(90.0) == "90 % (finetune/x)"
+
+
+def test_percentages_are_of_the_whole_study(clock: Clock,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Progress(100.0, clock, behind={"finetune/done": 20.0, "finetune/x": 12.0})
+    assert shown.where(32.0) == "32 %"         # nothing made yet: as the last stop said
+    advance(shown, clock, 0.0, 10.0, "skip")   # x resumes, 2 less than was read of it
+    advance(shown, clock, 40.0, 10.0)
+    assert shown.seconds_left() == pytest.approx(240.0)  # of 60: the finished run is not left
+    assert capsys.readouterr().out.splitlines()[-1].startswith("progress  40 %, ")
+    advance(shown, clock, 0.0, 5.0, "skip")    # saved by patience: not resumed a second time
+    assert shown.where(45.0) == "45 % (finetune/x)"
+    assert shown.where(32.0) == "32 % (13 % since the last checkpoints are made again; finetune/x)"
 
 
 def test_time_left_follows_the_load(clock: Clock) -> None:

@@ -54,6 +54,15 @@ def test_from_a_fresh_clone_to_the_demo(clone: Clone) -> None:
     assert did[3:] == ["import torch", *DEMO]
 
 
+def test_the_demo_says_what_it_runs_and_what_to_open(clone: Clone) -> None:
+    lines = clone.run("demo").stdout.splitlines()
+    said = [line for line in lines if "exp.py" in line]
+    assert said == ["code/3d/exp.py --demo", "code/2d/exp.py --demo"]
+    pages = [f"    {clone.root}/results/demo/{name}.html" for name in ("ctphantom",
+                                                                      "fundusphantom")]
+    assert lines[-2:] == pages and "a gain is not expected here" in lines[-4]
+
+
 # Failing steps
 
 @pytest.mark.parametrize(("command", "fails", "says", "said"), [
@@ -316,13 +325,17 @@ def test_all_checks_run_and_what_failed_is_the_last_line(
 # git
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_links_to_data_and_results_are_ignored(tmp_path: Path) -> None:
+def test_data_and_results_are_ignored_but_for_published_ones(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "results").mkdir()
-    ignored = ["data", "venv", "results/3d", "results/2d", "results/demo"]
+    ignored = ["data", "venv", "results/3d", "results/2d", "results/demo", *(
+        f"results/{name}" for name in ("train_my_scans.png", "train_my_scans.md", "my_scans.html",
+                                       "train_my_scans.csv", "learning_my_scans.png"))]
     for name in ignored:
         (tmp_path / name).symlink_to("elsewhere")
-    listed = subprocess.run(["git", "-C", str(tmp_path), "check-ignore", *ignored],
+    kept = [f"results/published/mine/{name}" for name in ("train_a.png", "a.html",
+                                                         "records.json.gz")]
+    listed = subprocess.run(["git", "-C", str(tmp_path), "check-ignore", *ignored, *kept],
                             capture_output=True, text=True, check=False).stdout
     assert listed.split() == ignored

@@ -159,12 +159,16 @@ def ensemble(asked: argparse.Namespace, tree: str, make: Callable[[Trained], nn.
     return Ensemble(runs, networks, device, seen)
 
 
+def bar(files: Mapping[str, Path], what: str) -> "tqdm[tuple[str, Path]]":
+    """Go through files, with a progress bar if stderr is a terminal: in a log it is noise."""
+    return tqdm(files.items(), unit=what, disable=len(files) < 2 or not sys.stderr.isatty())
+
+
 def each(files: Mapping[str, Path], work: Callable[[str, Path], str | None], what: str,
          known: Sequence[str]) -> int:
     """Do ``work`` for every file and print what it says; status 2 if some could not be used."""
     wrong: list[str] = []
-    bar = tqdm(files.items(), unit=what, disable=len(files) < 2)
-    for name, file in bar:
+    for name, file in bar(files, what):
         try:
             said = work(name, file)
         except (InputError, MemoryError, torch.OutOfMemoryError) as error:

@@ -37,7 +37,7 @@ def estimate(study: Study, jobs: Sequence[Job], workers: int) -> float:
         network(images).square().mean().backward()
         optimiser.step()
         taken = time.perf_counter() - started
-    left = sum(job.work for job in jobs if not job.make().done())
+    left = sum(job.work - job.behind() for job in jobs)
     return left * taken / (2 * side**study.dimensions) / workers / 3600
 
 
@@ -67,7 +67,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
           f"test cases in the pretraining pool: {leaked}; encoders are chosen on validation"
           f"{_pools(study)}\n"
           f"runs      {len(jobs)}: {first} pretraining, {len(jobs) - first} finetuning; "
-          f"{done} done, {len(jobs) - done} to do\n"
+          f"{_states(jobs, done)}\n"
           f"          tasks {' '.join(s.TASKS)}; fractions {' '.join(map(str, s.FRACTIONS))} %; "
           f"seeds {' '.join(map(str, s.SEEDS))}{_design(study)}\n"
           f"device    {', '.join(map(str, places))}, {study.precision}, {_shares(study, workers)}")
@@ -83,7 +83,7 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
     print(f"steps     {_steps(study)}")
     if study.rates:
         print(f"rates     chosen on validation by --tune: {rates.described(study.rates)}")
-    for line in power_lines(study, shown):
+    for line in [*same_cases(study), *power_lines(study, shown)]:
         print(line)
     print(f"memory    {_memory(study, device)}")
     if done < len(jobs):
@@ -121,6 +121,14 @@ def tell_time(study: Study, jobs: Sequence[Job], device: torch.device, workers: 
                          f"{in_words(hours)}; give --device cpu to do it all the same, or make "
                          f"it smaller: {study.networks.smaller}, --pretext-epochs, "
                          "--finetune-epochs, --tasks, --fractions, --seeds")
+
+
+def _states(jobs: Sequence[Job], done: int) -> str:
+    """How many runs are done, begun and to do; and the share of all work, as progress counts it."""
+    begun, behind = sum(job.begun() for job in jobs), sum(job.behind() for job in jobs)
+    said = f"{done} done, {f'{begun} begun, ' if begun else ''}{len(jobs) - done - begun} to do"
+    share = f"; {100 * behind / sum(job.work for job in jobs):.0f} % of the work is done"
+    return said + (share if begun or 0 < done < len(jobs) else "")
 
 
 def _kept_at(path: Path) -> str:
@@ -204,26 +212,41 @@ def spreads_of(runs: Sequence[Json], measure: Measure, name: str) -> list[power.
                          folds=folds_of(runs[0]), study=name, controls=controls)
 
 
+def same_cases(study: Study) -> list[str]:
+    """A note for each set of fractions that are the same labelled cases at every seed."""
+    s = study.settings
+    alike: dict[str, list[int]] = {}
+    for fraction in sorted(s.FRACTIONS):
+        subsets = [sorted(study.labelled(fraction, seed)) for seed in s.SEEDS]
+        alike.setdefault(str(subsets), []).append(fraction)
+    return [f"note      {' and '.join(f'{one} %' for one in same)} are the same "
+            f"{len(study.labelled(same[0], s.SEEDS[0]))} cases: leave "
+            f"{'one' if len(same) == 2 else f'{len(same) - 1}'} out (--fractions)"
+            for same in alike.values() if len(same) > 1]
+
+
 def power_lines(study: Study, found: Sequence[power.Expected]) -> list[str]:
     """What can be shown, a fraction a line, and how many seeds DETECT takes there."""
     s = study.settings
     if s.TASKS == [BASELINE]:
         return []
-    lines = [f"power     gain in {study.measure().label} that is shown in half of all repetitions; "
-             "in four of five" + (f"; seeds that show {s.DETECT:g} in four of five" if s.DETECT
-                                  else "")]
+    wanted = f"; seeds that show {s.DETECT:g} in four of five" if s.DETECT else ""
+    lines = [f"power     gain in {study.measure().label} that is shown, in half of all repetitions "
+             f"of the study and in four of five{wanted}"]
     if not found:
         lines = [f"power     under {MIN_BLOCKS} seeds{' on different folds' * (s.FOLDS > 1)} there "
-                 "are no intervals: nothing can be shown" + (
-                     f"; seeds that show {s.DETECT:g} in four of five" if s.DETECT else "")]
+                 f"are no intervals: nothing can be shown{wanted}"]
     said = found or (_expected(study, MIN_BLOCKS) if s.DETECT else [])
     for one in said:
-        gains = f" {one.half:.4f}; {one.most:.4f}" if found else ""
+        gains = f" {one.half:.4f} in half; {one.most:.4f} in four of five" if found else ""
         takes = f"; {_takes(one, study)}" if s.DETECT else ""
         lines.append(f"          {one.fraction} % ({one.labelled} cases, {_arms(one.arms)}):"
                      f"{gains}{takes}".replace(":;", ":"))
     if said:
-        lines.append(f"          if runs scatter as in {said[0].source}; arms share their spread"
+        guess = power.of_another(said[0].source, study.dataset)
+        lines.append(f"          if runs scatter as in {said[0].source}"
+                     + (", of another data set: a rough guess" if guess else "")
+                     + "; arms share their spread"
                      + ("; further draws are not counted" if s.DRAWS > 1 else ""))
     return lines
 

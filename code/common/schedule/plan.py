@@ -1,10 +1,13 @@
 """Which runs there are, in which order they are claimed, what each costs, which one is primary."""
 
 import datetime
+import pickle
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import torch
 
@@ -36,10 +39,36 @@ class Job:
     steps: int                       # at most
     work: float                      # voxels through the downstream network, at most
     finetunes: bool = False
+    epochs: int = 1                  # that the steps are made in; a checkpoint counts these
+
+    def begun(self) -> bool:
+        """Whether it is not done, and goes on from a checkpoint."""
+        run = self.make()
+        return (run.folder / "last.pt").exists() and not run.done() and not run.changes()
+
+    def behind(self) -> float:
+        """The work that is not made again: all of a finished run, that of a begun one's epochs."""
+        run = self.make()
+        if run.done():
+            return self.work
+        return self.work * _epochs_in(run.folder / "last.pt") / self.epochs if self.begun() else 0.0
 
     def ready(self) -> bool:
         """Whether the encoder it starts from exists."""
         return self.needs is None or self.needs().done()
+
+
+def _epochs_in(path: Path) -> int:
+    """The epochs that a checkpoint has behind it; 0 of a damaged one, which begins anew.
+
+    Its tensors are mapped and not read: there may be gigabytes of them.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        return int(saved["state"]["epoch"])
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError,
+            TypeError, ValueError):
+        return 0
 
 
 def plan(study: Study) -> list[Job]:
@@ -63,7 +92,8 @@ def pretrainings(study: Study) -> list[Job]:
             recipe = study.pretrain_recipe(task, seed)
             steps = recipe.epochs * recipe.steps
             jobs += [Job(partial(study.pretrain_run, name, seed, pool=pool), None, steps,
-                         steps * recipe.batch_size * each) for pool in pools(study, name)]
+                         steps * recipe.batch_size * each, epochs=recipe.epochs)
+                     for pool in pools(study, name)]
     return jobs
 
 
@@ -77,7 +107,7 @@ def finetuning(study: Study, make: Callable[[], Run], arm: str, fraction: int, s
                if study.pretrained_here(arm) else None, steps,
                float(passes * steps * recipe.batch_size
                      * study.settings.RESOLUTION**study.dimensions),
-               finetunes=True)
+               finetunes=True, epochs=recipe.epochs)
 
 
 def draws(study: Study, fraction: int) -> int:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from queue import Empty
 from typing import Any
@@ -19,25 +19,29 @@ class Progress:
     """Takes events ("work" | "skip" | "done" | "failed", run, amount or text) from the workers.
 
     "skip" is work that needs not be done here: an earlier process did it, or patience saved it. It
-    counts for how far the grid is, and not for how fast.
+    counts for how far the grid is, and not for how fast. ``total`` is the work of all runs, and
+    ``behind`` what each by its name had made before this process: every percentage is of the whole.
     """
 
-    def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, total: float, clock: Callable[[], float] = time.monotonic, *,
+                 behind: Mapping[str, float] | None = None) -> None:
         self.terminal = sys.stderr.isatty()
         self.clock = clock
-        self.total, self.made, self.skipped = total, 0.0, 0.0
+        self.behind = dict(behind or {})
+        self.total, self.made, self.skipped = total, 0.0, sum(self.behind.values())
         self.started = self.shown = clock()
         self.recent = deque([(self.started, 0.0)])  # (time, work made by then)
         self.estimated = False
         self.failures: list[str] = []
         self.last = ""
-        self.bar = tqdm(total=total, desc="train", disable=not self.terminal,
+        self.bar = tqdm(total=total, initial=self.skipped, desc="train", disable=not self.terminal,
                         bar_format="{l_bar}{bar}| {elapsed}{postfix}", dynamic_ncols=True)
 
     def put(self, event: Any) -> None:
         """Show one event."""
         kind, run, what = event
         if kind in ("work", "skip"):
+            what -= self.behind.pop(run, 0.0)  # told first is what it resumes: counted already
             self._advance(what, worked=kind == "work")
             self.last = run
             self.bar.set_postfix_str(f"{self._left_in_words()}, {run}", refresh=False)
@@ -92,7 +96,8 @@ class Progress:
         if self.terminal or now - self.shown < PLAIN_EVERY or not self.made:
             return
         self.shown = now
-        print(f"progress  {self._percent()}, {self._left_in_words()}", flush=True)
+        share = self._percent(self.made + self.skipped)
+        print(f"progress  {share} %, {self._left_in_words()}", flush=True)
 
     def follow(self, queue: Any, processes: Sequence[BaseProcess]) -> None:
         """Show events until every worker has ended; a worker that was killed is a failure."""
@@ -107,14 +112,17 @@ class Progress:
                 self.failures.append(f"a worker ended with status {process.exitcode} (killed, or "
                                      "out of memory: lower WORKERS)")
 
-    def _percent(self) -> str:
-        share = (self.made + self.skipped) / self.total if self.total else 1.0
-        return f"{100 * share:.0f} %"
+    def _percent(self, made: float) -> int:
+        return round(100 * made / self.total) if self.total else 100
 
-    def where(self) -> str:
-        """How far it has come, for whoever stops it."""
+    def where(self, kept: float) -> str:
+        """How far it has come, for whoever stops it: ``kept`` is the work that is on the disk."""
         self.bar.close()
-        return self._percent() + (f" ({self.last})" if self.last else "")
+        goes_on = self._percent(kept)
+        lost = self._percent(self.made + self.skipped) - goes_on
+        notes = ([f"{lost} % since the last checkpoints are made again"] if lost > 0 else []) + (
+            [self.last] if self.last else [])
+        return f"{goes_on} %" + (f" ({'; '.join(notes)})" if notes else "")
 
     def close(self) -> None:
         """End the bar."""

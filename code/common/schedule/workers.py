@@ -54,7 +54,8 @@ def work_off(study: Study, jobs_of: Jobs, places: Sequence[torch.device],
     for job in jobs:
         _failure(job.make()).unlink(missing_ok=True)  # another start, another try
     left = [job for job in jobs if not job.make().done()]
-    progress = Progress(sum(job.work for job in left))
+    progress = Progress(sum(job.work for job in jobs),
+                        behind={job.make().name: job.behind() for job in jobs})
     crew = partial(_share, study, jobs_of)
     try:
         if left:
@@ -65,7 +66,7 @@ def work_off(study: Study, jobs_of: Jobs, places: Sequence[torch.device],
             _forget(crowded, progress)
             crew(places, len(places), progress)
     except KeyboardInterrupt as stop:
-        raise type(stop)(progress.where()) from None
+        raise type(stop)(progress.where(sum(job.behind() for job in jobs))) from None
     progress.close()
     return progress.failures
 

@@ -117,13 +117,22 @@ def of_runs(measure: Measure, arms: Mapping[tuple[str, int], Arm], labelled: Map
 
 
 def published(dataset: str, metric: str) -> list[Known]:
-    """The spreads of the published study of a data set, else of the first one with its metric."""
+    """The spreads of the published study of a data set, else of the first one with its metric.
+
+    (The file has the studies first whose records are in the folder.)
+    """
     path = ROOT / KNOWN
     studies = [one for one in read_json(path) if one["metric"] == metric]
     if not studies:
         raise InputError(f"{path}: no study that reports {metric}; restore it with git checkout")
     chosen = next((one for one in studies if one["dataset"] == dataset), studies[0])
     return [Known(chosen["study"], *row) for row in chosen["spreads"]]
+
+
+def of_another(study: str, dataset: str) -> bool:
+    """Whether a source of spreads is the published study of another data set."""
+    return any(one["study"] == study and one["dataset"] != dataset
+               for one in read_json(ROOT / KNOWN))
 
 
 def nearest(known: Sequence[Known], labelled: int) -> Known:
