@@ -27,8 +27,8 @@ from common.stats.estimates import MIN_BLOCKS
 from common.stats.savings import Reached
 
 FAR = 2.0    # times the arms' span: what of controls is beyond it is off the axis
-APART, LETTER = 0.1, 0.036  # inches between labels, and of half a letter
-OFF = 330.0  # per cent: where "not reached" is drawn
+APART, LETTER = 0.065, 0.036  # inches between labels, and of half a letter
+OFF = 450.0  # per cent: where "not reached" is drawn
 THICK, THIN = 3.4, 1.1  # points: adjusted intervals, which are the claim, and all others
 BAND = 0.08   # opacity of the differences that cannot be told from zero
 BELOW = 0.27  # rows: the unadjusted interval and the seeds lie below an arm's mean
