@@ -36,7 +36,8 @@ def measures(run: Json) -> list[Measure]:
     Under the paper's protocol its metric comes second. HD95 and NSD only where there is true
     spacing; runs of earlier versions have none of the three.
     """
-    kinds = [("native_dice", "Dice in the scan's own grid", 1.0), ("hd95", "HD95, mm", math.inf),
+    kinds = [("native_dice", "Dice in the scan's own grid", 1.0),
+             ("hd95", "HD95, mm (lower is better)", math.inf),
              ("nsd", "Surface Dice at 1 mm", 1.0)]
     own = [mean_of(f"{kind}{name and '_'}{name}", f"{label}{name and ', '}{name}", most=most)
            for kind, label, most in kinds if kind in run["test"]

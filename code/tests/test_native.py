@@ -130,7 +130,8 @@ def test_tables_and_figures_have_what_all_runs_have(trial_3d: Trial, tmp_path: P
     trial_3d.copy(tmp_path)
     kinds = {"native_dice", "hd95", "nsd"}
     assert kinds < named()
-    assert "### HD95, mm\n" in (tmp_path / "results/train_ctphantom.md").read_text()
+    table = (tmp_path / "results/train_ctphantom.md").read_text()
+    assert "### HD95, mm (lower is better)\n" in table
     path = trial_3d.runs(tmp_path) / RUN / "scores.json"  # as a run of an earlier version
     scores = json.loads(path.read_text())
     for figures in (scores["test"], *scores["cases"].values()):

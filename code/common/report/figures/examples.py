@@ -109,8 +109,8 @@ def _arms(saved: Mapping[str, Array],
     ranked = sorted((is_control(task), -float(np.mean(values)), task)
                     for task, values in means.items() if task != BASELINE)
     best = ranked[0][2] if ranked else None  # a control for want of anything else
-    words = f"{fraction} % of the labels, seed {seed}" + (
-        f"; {best}: the best arm there on validation, mean over seeds." if best else ".")
+    why = ": the best arm there on validation, mean over seeds" * (len(ranked) > 1)
+    words = f"{fraction} % of the labels, seed {seed}" + (f"; {best}{why}." if best else ".")
     return best, index, runs, words
 
 
