@@ -150,6 +150,6 @@ TABLE = {
         ("efficiency: the primary fraction's label first", "[*first, min(cases), max(cases)", "[min(cases), max(cases)"),
     ],
     "test_exchange_figure.py::test_arms_of_one_fraction_are_drawn_with_what_their_labels_are_worth": [
-        ("exchange figure: names beside worth", "panel.annotate(task, (0.02, row - 0.4)", "panel.annotate(\"\", (0.02, row - 0.4)"),
+        ("exchange figure: names beside worth", "panel.annotate(task, (0.98, row - 0.4)", "panel.annotate(\"\", (0.98, row - 0.4)"),
     ],
 }

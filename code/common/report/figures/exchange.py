@@ -161,8 +161,8 @@ def _worth(panel: Axes, curves: Curves) -> list[str]:
                    xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=SMALL)
     for row, (task, value) in enumerate(arms.items()):
         look, ends = look_of(task, curves.tasks), [value.low, value.high]
-        panel.annotate(task, (0.02, row - 0.4), xycoords=("axes fraction", "data"), fontsize=6.5,
-                       color=look.colour, fontweight="bold", va="center",
+        panel.annotate(task, (0.98, row - 0.4), xycoords=("axes fraction", "data"), fontsize=6.5,
+                       color=look.colour, fontweight="bold", ha="right", va="center",
                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
         if value.low is not None and value.high is not None:
             panel.plot(np.minimum([value.low, value.high], most), [row, row], color=look.colour,
