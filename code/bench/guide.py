@@ -8,6 +8,7 @@ row an arm and a fraction; nothing in it is worded by hand. A test compares both
 
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -29,6 +30,7 @@ COLUMNS = ["labelled cases", "data", "pretrained on", "arm", "pretext task", "ba
 NOT_RUN = "not run"
 
 
+@cache
 def studies() -> list[Curves]:
     """Every published study that counts, by the names of their folders."""
     found = map(published.read, published.below(README.parent))
