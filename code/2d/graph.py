@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here
 
 from common.errors import exit_status
-from common.files import ROOT, Json, read_json
+from common.files import Json, read_json
 from common.report.figures import examples
-from common.report.figures.efficiency import Published
+from common.report.figures.efficiency import PUBLISHED_CURVES, Published
 from common.report.main import Tree, run
 from common.runs.records import unordered
 from common.stats.measures import Measure, accuracy_of, kappa_of, macro_f1_of
@@ -50,7 +50,7 @@ def axis(run: Json) -> str:
 
 def published() -> list[Published]:
     """The paper's Fig. 4 (pretrained on the same images) and the earlier code's curves."""
-    data = read_json(ROOT / "code/common/report/published_curves.json")
+    data = read_json(PUBLISHED_CURVES)
     paper = {name.removesuffix("-kaggle"): values
              for name, values in data["paper_fig4_retinopathy"]["curves"].items()
              if not name.endswith("-ukb")}  # those were pretrained on UK Biobank

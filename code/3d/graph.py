@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ["MPLBACKEND"] = "agg"  # a notebook's own may not be installed here
 
 from common.errors import exit_status
-from common.files import ROOT, Json, read_json
+from common.files import Json, read_json
 from common.report.figures import examples
-from common.report.figures.efficiency import Published
+from common.report.figures.efficiency import PUBLISHED_CURVES, Published
 from common.report.main import Tree, run
 from common.stats.measures import Measure, mean_of, pooled_dice_of
 
@@ -69,7 +69,7 @@ def axis(run: Json) -> str:
 
 def published() -> list[Published]:
     """The paper's Fig. 3 and the earlier code's curves, from published_curves.json."""
-    data = read_json(ROOT / "code/common/report/published_curves.json")
+    data = read_json(PUBLISHED_CURVES)
     paper = data["paper_fig3_pancreas"]["curves"]
     own = {task: values for task, values in paper.items() if not task.endswith(" 2D")}
     return [Published("paper, Fig. 3 (read off, ±0.004)", data["fractions"], own),
@@ -79,7 +79,7 @@ def published() -> list[Published]:
 
 def brain_published() -> list[Published]:
     """The paper's whole-tumour curves on BraTS, of which Task01_BrainTumour is the open part."""
-    data = read_json(ROOT / "code/common/report/published_curves.json")["paper_brats_whole_tumour"]
+    data = read_json(PUBLISHED_CURVES)["paper_brats_whole_tumour"]
     return [Published("paper, BraTS (values of its plot script)", data["fractions"],
                       data["curves"])]
 

@@ -18,8 +18,9 @@ from common.arms import BASELINE, ORACLE, SHUFFLED, is_control, pretraining
 from common.errors import InputError, exit_status
 from common.files import ROOT, write_text
 from common.report import curves, published
+from common.report.claims import apart, verdict
 from common.report.curves import Curves, Point
-from common.report.reading import LEARNT, apart, verdict
+from common.report.reading import LEARNT
 from common.runs.records import PAPER
 
 README = ROOT / "results/published/README.md"

@@ -41,6 +41,7 @@ import mutations_page
 import mutations_paper
 import mutations_predict
 import mutations_protocol
+import mutations_reading
 import mutations_recipe
 import mutations_tasks
 import mutations_track
@@ -84,7 +85,7 @@ TABLE = [Mutation(*row, tests) for part in (mutations_protocol, mutations_design
                                             mutations_tasks, mutations_data, mutations_figures,
                                             mutations_card, mutations_exchange, mutations_page,
                                             mutations_paper, mutations_recipe, mutations_tuning,
-                                            mutations_modern, mutations_predict,
+                                            mutations_reading, mutations_modern, mutations_predict,
                                             mutations_export, mutations_track,
                                             mutations_inputs, mutations_classes)
          for tests, rows in part.TABLE.items() for row in rows]

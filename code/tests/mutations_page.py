@@ -77,7 +77,7 @@ TABLE = {
         ("page: a doubt is said", 'if "above" in verdicts and doubtful else', "if False else"),
         ("page: a loss is said", '("No; a loss was", NO) if "below" in verdicts else', ""),
         ("page: without an oracle nothing is known", '("Not known", OPEN) if not oracles else', '("Yes", YES) if not oracles else'),
-        ("page: an oracle that is not above shows nothing", "any(reading.verdict(point) == \"above\" for point in oracles) else\n        (\"No\"",
+        ("page: an oracle that is not above shows nothing", "any(claims.verdict(point) == \"above\" for point in oracles) else\n        (\"No\"",
          "any(oracles) else\n        (\"No\""),
     ],
     TESTS + "labels_saved_are_a_yes_where_an_arm_saves_them": [
@@ -133,11 +133,11 @@ TABLE = {
         ("reading: room of the scale", 'if one < room else f"{one:.3f}, which', 'if True else f"{one:.3f}, which'),
     ],
     "test_doubts.py::test_every_shown_gain_is_named": [
-        ("reading: every gain", "the baseline: {every([_gain(point)", "the baseline: {some([_gain(point)"),
+        ("reading: every gain", "the baseline: {every([gain(point)", "the baseline: {some([gain(point)"),
     ],
     "test_doubts.py::test_the_tables_have_every_arm_less_its_shuffled_start": [
-        ("tables: less its shuffled start", "shown(reading.apart(curves, point, other), sign=True)]",
-         "shown(reading.apart(curves, other, point), sign=True)]"),
+        ("tables: less its shuffled start", "shown(claims.apart(curves, point, other), sign=True)]",
+         "shown(claims.apart(curves, other, point), sign=True)]"),
     ],
     "test_doubts.py::test_a_page_has_how_what_is_handed_on_is_trained": [
         ("page: the start's rate", '"START_LR_FACTOR": start.get("start lr factor"),', ""),

@@ -8,7 +8,7 @@ import check_demo
 import pytest
 from test_graph import make
 
-from common.report import brief, curves, reading
+from common.report import brief, claims, curves, reading
 from common.report.curves import Curves, Point
 from common.runs import records
 from common.stats.measures import mean_of
@@ -81,4 +81,4 @@ def test_without_a_demo_the_check_fails(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_verdict_of_an_interval(interval: tuple[float, float] | None, word: str,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Point, "interval", property(lambda point: interval))
-    assert reading.verdict(Point("cpc", 5, (9,), {}, 0.0, None)) == word
+    assert claims.verdict(Point("cpc", 5, (9,), {}, 0.0, None)) == word

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from test_reading import (
     said,
 )
 
-from common.report import curves, reading, tables
+from common.report import claims, curves, reading, tables
 from common.report.page import answer, provenance
 from common.runs.records import Records
 from common.stats.measures import mean_of
@@ -40,8 +41,8 @@ def test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt
         return curves.of(Records(Path("x"), "x", {}, runs, [], plan={}), DICE)
     for gains in ((0.4, -0.1, 0.4, -0.1, 0.4), (0.2, -0.15, 0.2, -0.2, 0.2)):  # more; less
         seen = unsure(*gains)
-        assert reading.verdict(point(seen, "rpl@shuffled", 5)) == "not shown"
-        line = next(one for one in reading.sentences(seen) if "not shown to lie above it" in one)
+        assert claims.verdict(point(seen, "rpl@shuffled", 5)) == "not shown"
+        line = next(one for one in reading.sentences(seen) if "Not shown to lie above its" in one)
         apart = np.array([point(seen, "rpl", 5).difference.scores]) - np.array([gains])
         middle, half = apart.mean(), student.ppf(0.975, 4) * apart.std(ddof=1) / 5**0.5
         theirs = ends(seen, "rpl@shuffled", 5)
@@ -50,39 +51,71 @@ def test_a_gain_that_a_shuffled_start_has_as_well_is_not_laid_to_what_was_learnt
         assert 1 <= (high - low) / (2 * half) < 1.05  # training sets overlap, so a little wider
         assert low + high == pytest.approx(2 * middle, abs=2e-3)
         assert line == (
-            f"But at 5 % rpl@shuffled, whose start has lost all it had learnt, stands at {theirs}, "
-            f"and rpl is not shown to lie above it: {shown:+.3f} ({low:+.3f} to "
-            f"{high:+.3f}). So that gain need not come from what was learnt.")
-    assert "% rpl@shuffled, whose" not in said(found)  # shown above itself: said elsewhere
+            "Not shown to lie above its shuffled start, which has lost all it had learnt: rpl at "
+            f"5 % by {shown:+.3f} ({low:+.3f} to {high:+.3f}), that start itself at {theirs} (not "
+            "adjusted). What is gained there need not come from what was learnt.")
+    assert "above its shuffled" not in said(found)  # shown above itself: said elsewhere
     less = made({**TWO, "rpl": {5: UP, 100: LEVEL}, "rpl@shuffled": {5: LEVEL, 100: LEVEL}})
-    assert "But at" not in said(less)
-    line = next(one for one in reading.sentences(less) if "% rpl@shuffled, whose" in one)
-    assert line.startswith(
-        "At 5 % rpl@shuffled, whose start has lost all it had learnt, stands at "
-        f"{ends(less, 'rpl@shuffled', 5)}, and rpl lies above it: +0.099 (+0.")
-    assert line.endswith("), not adjusted.")
+    assert "Not shown to lie above its" not in said(less)
+    line = next(one for one in reading.sentences(less) if "above its shuffled" in one)
+    assert line.startswith("Shown to lie above its shuffled start, which has lost all it had "
+                           "learnt: rpl at 5 % by +0.099 (+0.")
+    assert line.endswith(f"that start itself at {ends(less, 'rpl@shuffled', 5)} (not adjusted).")
     ours = made({**TWO, "oracle@decoder": {5: UP, 100: LEVEL},
                  "oracle@decoder@shuffled": {5: LEVEL, 100: LEVEL}})
-    assert "% oracle@decoder@shuffled, whose" not in said(ours)  # controls claim nothing
+    assert "above its shuffled" not in said(ours)  # controls claim nothing
     none = made({**TWO, "rpl": LEVEL, "rpl@shuffled": {5: 0.002, 100: 0.002}})
-    assert "rpl@shuffled, whose" not in said(none)  # nothing is claimed that could be in doubt
+    assert "above its shuffled" not in said(none)  # nothing is claimed that could be in doubt
 
 
 def test_a_doubt_at_another_fraction_is_none_of_the_primary_comparisons() -> None:
     gains = {"baseline": 0, "rpl": UP, "rpl@shuffled": {5: LEVEL, 100: UP}}
     less = {"baseline": 0, "rpl": 0.3, "rpl@shuffled": UP}
-    assert reading.verdict(point(made(less), "rpl@shuffled", 5)) == "above"
+    assert claims.verdict(point(made(less), "rpl@shuffled", 5)) == "above"
     assert answer.tiles(made(less))[0].answer == "Yes"  # gains too, and less
-    assert "and rpl lies above it: +0.2" in said(made(less))
+    assert "rpl at 5 % by +0.2" in said(made(less))
     for plan, told in (({}, "Doubtful"),
                        ({"primary": {"arm": "rpl", "fraction": 5}}, "Yes"),
                        ({"primary": {"arm": "rpl", "fraction": 100}}, "Doubtful"),
                        ({"primary": {"arm": "cpc", "fraction": 5}}, "Doubtful")):
         tile = answer.tiles(made(gains, plan=plan))[0]
         assert tile.answer == told
-        assert any(line.startswith("At 5 % rpl@shuffled, whose") for line in tile.lines)
+        assert any(line.startswith("Shown to lie above its") and "rpl at 5 %" in line
+                   for line in tile.lines)
         assert any("lies above the baseline too: rpl@shuffled at 100 %" in line
                    for line in tile.lines)  # said all the same
+
+
+def test_beside_shuffled_starts_the_primary_comparison_is_read_first() -> None:
+    gains = {"baseline": 0, "cpc": UP, "cpc@shuffled": LEVEL, "rpl": UP,
+             "rpl@shuffled": {5: LEVEL, 100: 0.099}}
+    wild = made(gains)
+    runs = [run(one["task"], one["fraction"], one["seed"], score, score, 1) for one in wild.runs
+            for score in [one["test"]["dice"] + (one["task"] == "rpl@shuffled" and
+                                                 one["fraction"] == 100) * (-1)**one["seed"] * 0.3]]
+
+    def lines(**plan: Any) -> list[str]:
+        seen = curves.of(Records(Path("x"), "x", {}, runs, [], plan=plan), DICE)
+        return [line for line in reading.sentences(seen) if "lie above its shuffled" in line]
+    first, second = lines()
+    assert first.startswith("Shown to lie above its shuffled start, which has lost all it had")
+    assert second.startswith("Not shown to lie above its shuffled start: rpl at 100 % by ")
+    assert [*re.findall(r"(\w+ at \d+) % by", first)] == ["cpc at 5", "rpl at 5", "cpc at 100"]
+    turned, other = lines(primary={"arm": "rpl", "fraction": 100})
+    assert turned.startswith("Not shown to lie above its shuffled start, which has lost all it had")
+    assert other.startswith("Shown to lie above its shuffled start: cpc at 5 % by ")
+    named, _ = lines(primary={"arm": "cpc", "fraction": 100})
+    assert [*re.findall(r"(\w+ at \d+) % by", named)] == ["cpc at 100", "cpc at 5", "rpl at 5"]
+
+
+def test_the_oracle_is_asked_where_the_primary_comparison_is_made() -> None:
+    plan = {"primary": {"arm": "cpc", "fraction": 100}}
+    found = made({**TWO, "oracle": {5: 0.15, 100: LEVEL}}, plan=plan)
+    there, few = said(found).index("baseline at 100 %: "), said(found).index("baseline at 5 %: ")
+    assert there < said(found).index("There this study cannot judge any arm.") < few
+    assert said(found).count("cannot judge") == 1
+    alone = made({**TWO, "oracle": {100: UP}}, plan=plan)
+    assert "lies above the baseline at 100 %" in said(alone) and "No oracle" not in said(alone)
 
 
 def test_an_arm_that_is_as_good_no_sooner_than_the_baseline_may_be_saves_no_labels() -> None:
@@ -126,7 +159,7 @@ def test_how_far_each_pretext_task_was_learnt_is_told_with_its_numbers() -> None
 
 def test_the_tables_have_every_arm_less_its_shuffled_start() -> None:
     found = made({**TWO, "rpl@shuffled": {5: DOWN}})
-    less = reading.apart(found, point(found, "rpl", 5), point(found, "rpl@shuffled", 5))
+    less = claims.apart(found, point(found, "rpl", 5), point(found, "rpl@shuffled", 5))
     assert less.interval is not None and less.mean > 0
     [section] = [one for one in tables.sections(found) if "shuffled start" in one.title]
     low, high = less.interval

@@ -8,8 +8,8 @@ import pytest
 from bench import guide, spreads
 from common.files import ROOT
 from common.report import curves, published, rates
+from common.report.claims import apart, verdict
 from common.report.curves import Curves
-from common.report.reading import apart, verdict
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,12 @@ def test_what_could_be_shown_is_said_at_the_ends() -> None:
     assert ("By its spread alone, a study like this shows in half of its repetitions a gain of "
             f"{few[0][1]:.3f} at 5 % ({few[1][1]:.3f} in four of five) and {all_[0][1]:.3f} at "
             f"100 % ({all_[1][1]:.3f} in four of five).") in reading.sentences(found)
+    named = replace(found, points=[replace(one, primary=(one.task, one.fraction) == ("rpl", 10))
+                                   for one in found.points])
+    mine = point(named, "rpl", 10).could_show
+    assert mine is not None and mine[0] < few[0][1]
+    assert (f"a gain of {mine[0]:.3f} at 10 % for the primary comparison ({mine[1]:.3f} in four of "
+            f"five), {few[0][1]:.3f} at 5 % (") in said(named)
     one = made(TWO, fractions=[5])
     assert (could := one.could_show(5)) is not None
     assert (f"a gain of {could[0][1]:.3f} at 5 % ({could[1][1]:.3f} in four of five)."

@@ -3,13 +3,13 @@
 Every wording has its condition here and its test; nothing is worded by hand.
 """
 
-from common.arms import BASELINE, ORACLE, SHUFFLED, is_control, is_shuffled, parts
+from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts
 from common.report import looks, rates
+from common.report.claims import beside_starts, ends, gain, verdict
 from common.report.curves import Curves, Point
 from common.report.section import every, some
-from common.runs.records import FEW_STEPS, cases_of
-from common.stats.estimates import MIN_BLOCKS, Design, Estimate
-from common.stats.family import compare
+from common.runs.records import FEW_STEPS
+from common.stats.estimates import MIN_BLOCKS
 from common.stats.worth import Value
 
 LEARNT = 0.1  # of the way from chance to a perfect score, under which a task was not learnt
@@ -32,10 +32,9 @@ def by_topic(curves: Curves) -> dict[str, list[str]]:
         return {"none": [f"Under {MIN_BLOCKS} seeds{' on different folds' * (curves.folds > 1)} "
                          "there are no intervals: nothing can be claimed."],
                 "learnt": _learnt(curves)}
-    doubts, over = _undone(curves)
     return {"baseline": _short(curves), "seeds": looks.sentences(curves),
             "primary": _primary(compared, curves),
-            "over": over, "undone": doubts, "oracle": _oracle(compared, curves),
+            "starts": beside_starts(curves), "oracle": _oracle(compared, curves),
             "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
             "planned": _planned(curves), "saved": _saved(curves), "worth": _worth(curves),
             "exchange": [] if _flat(curves) else rates.sentences(curves), "pools": _pools(curves),
@@ -47,9 +46,9 @@ def _short(curves: Curves) -> list[str]:
     """A baseline that has not learnt, or does not learn from labels."""
     steps = max(run["steps"] for run in curves.runs)
     lines = [f"Runs of {steps} steps learn little."] if steps < FEW_STEPS else []
-    if (ends := _flat(curves)) is not None:
-        lines.append(f"The baseline gains nothing from labels here ({ends[0]:.3f} with the fewest, "
-                     f"{ends[1]:.3f} with all): there are none to be saved.")
+    if (both := _flat(curves)) is not None:
+        lines.append(f"The baseline gains nothing from labels here ({both[0]:.3f} with the fewest, "
+                     f"{both[1]:.3f} with all): there are none to be saved.")
     return lines
 
 
@@ -58,16 +57,8 @@ def _flat(curves: Curves) -> tuple[float, float] | None:
     points, name = curves.of_task(BASELINE), curves.measures[0].name
     if len(points) < 2 or points[-1].fraction < 100:
         return None
-    ends = points[0].means[name].mean, points[-1].means[name].mean
-    return ends if ends[1] <= ends[0] else None
-
-
-def verdict(point: Point) -> str:
-    """What an interval says: "above", "below", "not shown", or "" without one."""
-    if point.interval is None:
-        return ""
-    return ("above" if point.interval[0] > 0 else "below" if point.interval[1] < 0
-            else "not shown")
+    both = points[0].means[name].mean, points[-1].means[name].mean
+    return both if both[1] <= both[0] else None
 
 
 def _primary(points: list[Point], curves: Curves) -> list[str]:
@@ -80,44 +71,8 @@ def _primary(points: list[Point], curves: Curves) -> list[str]:
     if not found or not found[0].interval:
         return [f"Primary comparison: {what}, "
                 + ("not run yet." if not found else f"under {MIN_BLOCKS} seeds yet.")]
-    return [f"Primary comparison, named before it was made: {_gain(found[0])}, not adjusted: "
+    return [f"Primary comparison, named before it was made: {gain(found[0])}, not adjusted: "
             f"{_said(found[0])}."]
-
-
-def starts(curves: Curves) -> list[tuple[Point, Point, Estimate]]:
-    """Each shown gain whose shuffled start was run: the two, and the one less the other."""
-    points = [point for point in curves.points if point.interval]
-    return [(point, other, less) for point in points for other in points
-            if other.fraction == point.fraction and other.task == f"{point.task}@{SHUFFLED}"
-            and not is_control(point.task) and verdict(point) == "above"
-            and (less := apart(curves, point, other)).interval]
-
-
-def _undone(curves: Curves) -> tuple[list[str], list[str]]:
-    """Gains not shown to be more than those of a start that has lost what it had learnt, and more.
-
-    Where that start's own gain is shown, another sentence has the doubt.
-    """
-    doubts, over = [], []
-    for point, undone, less in starts(curves):
-        assert less.interval is not None
-        start = (f"t {point.fraction} % {undone.task}, whose start has lost all it had learnt, "
-                 f"stands at {_ends(undone)}, and {point.task}")
-        between = _between(less.mean, less.interval)
-        if less.interval[0] > 0:
-            over.append(f"A{start} lies above it: {between}, not adjusted.")
-        elif verdict(undone) != "above":
-            doubts.append(f"But a{start} is not shown to lie above it: {between}. So that gain "
-                          "need not come from what was learnt.")
-    return doubts, over
-
-
-def apart(curves: Curves, point: Point, other: Point) -> Estimate:
-    """An arm less another at the same fraction, paired by seed and test case."""
-    cases = cases_of(curves.runs)
-    two = {one.task: cases[one.task, one.fraction] for one in (point, other)}
-    return compare(curves.measures[0], two, other.task, Design(curves.folds, point.fraction)
-                   ).differences[point.task]
 
 
 def _said(point: Point) -> str:
@@ -126,33 +81,36 @@ def _said(point: Point) -> str:
 
 
 def _oracle(points: list[Point], curves: Curves) -> list[str]:
-    """Whether the study could show anything, at its smallest fraction."""
-    smallest, run = min(point.fraction for point in points), oracles_of(points)
+    """Whether the study could show anything, where it is asked."""
+    run = oracles_of(points, curves)
     oracles = [point for point in run if point.interval]
     if run and not oracles:
-        return [f"The oracle has fewer than {MIN_BLOCKS} seeds at {smallest} %: whether this "
-                "recipe lets a gain through is not known yet."]
+        return [f"The oracle has fewer than {MIN_BLOCKS} seeds at {run[0].fraction} %: whether "
+                "this recipe lets a gain through is not known yet."]
     if not oracles:
-        return [f"No oracle was run at {smallest} %: whether this recipe lets a gain through is "
-                "not known."]
+        return [f"No oracle was run at {min(point.fraction for point in points)} %: whether this "
+                "recipe lets a gain through is not known."]
     lines = []
-    for point in oracles:
-        if verdict(point) == "above":
-            lines.append(f"The {point.task}, which has seen all labels, lies above the baseline at "
-                         f"{smallest} %: {_ends(point)}{_ceiling(point, curves)}.")
-        else:
-            lines.append(f"The {point.task}, which has seen all labels, is not shown to lie above "
-                         f"the baseline at {smallest} %: {_ends(point)}.")
-    if not any(verdict(point) == "above" for point in oracles):
-        lines.append("There this study cannot judge any arm.")
+    for fraction in dict.fromkeys(point.fraction for point in oracles):
+        here = [point for point in oracles if point.fraction == fraction]
+        for point in here:
+            above = verdict(point) == "above"
+            lines.append(f"The {point.task}, which has seen all labels, "
+                         f"{'lies' if above else 'is not shown to lie'} above the baseline at "
+                         f"{fraction} %: {ends(point)}{_ceiling(point, curves) * above}.")
+        if not any(verdict(point) == "above" for point in here):
+            lines.append("There this study cannot judge any arm.")
     return lines
 
 
-def oracles_of(points: list[Point]) -> list[Point]:
-    """The oracles at the smallest fraction, which say whether the study can show anything."""
-    smallest = min(point.fraction for point in points)
-    return [point for point in points if parts(point.task) == [ORACLE]
-            and not is_shuffled(point.task) and point.fraction == smallest]
+def oracles_of(points: list[Point], curves: Curves) -> list[Point]:
+    """The oracles that say whether the study can show anything.
+
+    Those at the primary comparison's fraction, then at the smallest.
+    """
+    asked = dict.fromkeys((curves.primary_fraction, min(point.fraction for point in points)))
+    return [point for fraction in asked for point in points if parts(point.task) == [ORACLE]
+            and not is_shuffled(point.task) and point.fraction == fraction]
 
 
 def _kept(curves: Curves) -> list[str]:
@@ -180,14 +138,14 @@ def _shown(points: list[Point], curves: Curves) -> list[str]:
     arms = [point for point in points if not point.alone and point.interval]
     if not arms:
         return []
-    lines = [f"Shown to {word} the baseline: {every([_gain(point) for point in found])} "
+    lines = [f"Shown to {word} the baseline: {every([gain(point) for point in found])} "
              f"({_adjusted(arms)})." for word, said in (("lie above", "above"), ("lie below",
                                                                                 "below"))
              if (found := [point for point in arms if verdict(point) == said])]
     if not any(verdict(point) == "above" for point in arms):
         best = max(arms, key=lambda point: point.difference.mean if point.difference else 0)
         what = "other comparison" if any(point.primary for point in points) else "arm"
-        most = (f"the largest estimate is {_gain(best)}" if best.difference
+        most = (f"the largest estimate is {gain(best)}" if best.difference
                 and best.difference.mean > 0 else "no estimate is above zero")
         lines.append(f"No {what} is shown to lie above the baseline ({_adjusted(arms)}); {most}.")
     moderated = [str(fraction) for fraction, one in curves.families.items() if one.moderated]
@@ -206,16 +164,19 @@ def _adjusted(points: list[Point]) -> str:
 
 
 def _could(curves: Curves) -> list[str]:
-    """What could have been shown, at the smallest fraction and at all labels."""
-    fractions = [fraction for fraction in curves.fractions if curves.could_show(fraction)]
-    texts, head = [], curves.measures[0]
-    for fraction in dict.fromkeys([fractions[0], fractions[-1]] if fractions else []):
-        assert (could := curves.could_show(fraction)) is not None
+    """What could have been shown: in the primary comparison, on the fewest and on all labels."""
+    head, texts = curves.measures[0], []
+    named = {point.fraction: shown for point in curves.points
+             if point.primary and (shown := point.could_show)}
+    widest = {fraction: (could[0][1], could[1][1]) for fraction in curves.fractions
+              if (could := curves.could_show(fraction))}
+    for fraction in dict.fromkeys([*named, *[*widest][:1], *[*widest][-1:]]):
         room = head.bounds[1] - next(point.means[head.name].mean for point in curves.of_task(
             BASELINE) if point.fraction == fraction)
         half, most = (f"{one:.3f}" if one < room else f"{one:.3f}, which the scale has no room for,"
-                      for one in (could[0][1], could[1][1]))
-        texts.append(f"{half} at {fraction} % ({most} in four of five)")
+                      for one in named.get(fraction, widest[fraction]))
+        whose = " for the primary comparison" if fraction in named else ""
+        texts.append(f"{half} at {fraction} %{whose} ({most} in four of five)")
     return [f"By its spread alone, a study like this shows in half of its repetitions a gain of "
             f"{every(texts)}."] if texts else []
 
@@ -298,7 +259,7 @@ def _pools(curves: Curves) -> list[str]:
 def _shuffled(points: list[Point]) -> list[str]:
     """Negative controls that gain."""
     return [f"{point.task}, whose start has lost all it had learnt, lies above the baseline too: "
-            f"{_gain(point)}. What {parts(point.task)[0]} gains there may be a matter of the "
+            f"{gain(point)}. What {parts(point.task)[0]} gains there may be a matter of the "
             "weights' scale." for point in points
             if is_shuffled(point.task) and verdict(point) == "above"]
 
@@ -318,30 +279,14 @@ def _last(points: list[Point], curves: Curves) -> list[str]:
         other = curves.lasts[point.fraction].differences.get(point.task)
         if other is None or point.interval is None:
             continue
-        ends = other.interval if point.alone else other.adjusted
-        if ends is None:
+        interval = other.interval if point.alone else other.adjusted
+        if interval is None:
             continue
-        said = "above" if ends[0] > 0 else "below" if ends[1] < 0 else "not shown"
+        said = "above" if interval[0] > 0 else "below" if interval[1] < 0 else "not shown"
         if said != verdict(point):
             changed.append(f"{point.task} at {point.fraction} % ({other.mean:+.3f}, "
-                           f"{ends[0]:+.3f} to {ends[1]:+.3f}: {said})")
+                           f"{interval[0]:+.3f} to {interval[1]:+.3f}: {said})")
     if changed:
         return [f"With the last weights instead of those chosen on validation it reads otherwise "
                 f"for {some(changed)}."]
     return ["With the last weights instead of those chosen on validation it reads the same."]
-
-
-def _gain(point: Point) -> str:
-    """An arm's difference at a fraction with the interval that a claim rests on."""
-    return f"{point.task} at {point.fraction} % {_ends(point)}"
-
-
-def _ends(point: Point) -> str:
-    """The difference and its interval."""
-    assert point.difference is not None and point.interval is not None
-    return _between(point.difference.mean, point.interval)
-
-
-def _between(mean: float, interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"

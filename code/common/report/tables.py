@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from statistics import mean
 
 from common.arms import BASELINE, FROM_SCRATCH, SHUFFLED, is_control
-from common.report import rates, reading
+from common.report import claims, rates, reading
 from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
 from common.report.section import Section
 from common.stats.estimates import Estimate
@@ -99,7 +99,7 @@ def _undone(curves: Curves) -> Section | None:
     """Every arm less the start that has lost what it had learnt, where both were run."""
     at = {(point.task, point.fraction): point for point in curves.points}
     rows = [[marked(point.task), f"{point.fraction} %",
-             shown(reading.apart(curves, point, other), sign=True)] for point in curves.points
+             shown(claims.apart(curves, point, other), sign=True)] for point in curves.points
             if (other := at.get((f"{point.task}@{SHUFFLED}", point.fraction)))]
     return Section(
         "Difference to the shuffled start", "Each arm less the start that has lost all it had "

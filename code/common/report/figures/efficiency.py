@@ -40,6 +40,7 @@ LETTERS = 0.27  # inches that a label below the axis needs
 DODGE = 0.15    # inches between neighbouring arms of a panel
 DOTS = 0.05     # inches from a bar to its seeds, which it would hide
 TOP, SMALL_HIGH, PUBLISHED_HIGH = 0.98, 1.05, 2.5  # inches
+PUBLISHED_CURVES = Path(__file__).with_name("published_curves.json")  # of the paper, and others
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ its own, each once.
 from dataclasses import dataclass
 
 from common.arms import BASELINE, is_control, parts
-from common.report import reading
+from common.report import claims, reading
 from common.report.curves import SOLVED, Curves
 from common.report.section import every
 
@@ -89,26 +89,26 @@ def words(curves: Curves) -> dict[str, str]:
 
 def _gain(curves: Curves, said: dict[str, list[str]]) -> Tile:
     """Whether any arm lies above the baseline, and whether that is the task's doing."""
-    verdicts = {reading.verdict(point) for point in curves.points if not is_control(point.task)}
-    doubtful = [point for point, _, less in reading.starts(curves)
+    verdicts = {claims.verdict(point) for point in curves.points if not is_control(point.task)}
+    doubtful = [point for point, _, less in claims.starts(curves)
                 if less.interval and less.interval[0] <= 0]
-    if any(point.primary and reading.verdict(point) == "above" for point in curves.points):
+    if any(point.primary and claims.verdict(point) == "above" for point in curves.points):
         doubtful = [point for point in doubtful if point.primary]  # what the study was made for
     answer, tone = (
         ("Doubtful", OPEN) if "above" in verdicts and doubtful else
         ("Yes", YES) if "above" in verdicts else
         ("No; a loss was", NO) if "below" in verdicts else ("None shown", NO))
     return Tile("Was a gain shown?", answer, tone, [
-        *said["primary"], *said["over"], *said["undone"], *said["gain"], *said["shuffled"]])
+        *said["primary"], *said["starts"], *said["gain"], *said["shuffled"]])
 
 
 def _could(curves: Curves, said: dict[str, list[str]]) -> Tile:
     """Whether a gain would have been seen: the oracle, and the spread."""
     points = [point for point in curves.points if point.difference is not None]
-    oracles = [point for point in reading.oracles_of(points) if point.interval]
+    oracles = [point for point in reading.oracles_of(points, curves) if point.interval]
     answer, tone = (
         ("Not known", OPEN) if not oracles else
-        ("Yes", YES) if any(reading.verdict(point) == "above" for point in oracles) else
+        ("Yes", YES) if any(claims.verdict(point) == "above" for point in oracles) else
         ("No", NO))
     return Tile("Could this study show one?", answer, tone,
                 [*said["oracle"], *said["kept"], *said["could"], *said["planned"]])

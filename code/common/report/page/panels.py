@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from common.arms import BASELINE
-from common.report import reading
+from common.report import claims
 from common.report.curves import Curves, Point
 from common.report.figures import difference, efficiency
 from common.report.figures.palette import look_of
@@ -99,7 +99,7 @@ def words(point: Point, curves: Curves) -> str:
 
     Claims are those of the reading.
     """
-    head, said = curves.measures[0], reading.verdict(point)
+    head, said = curves.measures[0], claims.verdict(point)
     lines = [f"{marked(point.task)} at {point.fraction} % of the labels "
              f"({curves.labelled(point.fraction)} cases)",
              f"{head.label}: {shown(point.means[head.name])}"]
