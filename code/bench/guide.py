@@ -42,12 +42,12 @@ def studies() -> list[Curves]:
 
 def pretext(study: Curves, arm: str) -> str:
     """How well an arm's pretext task was solved, in words and in the mean of its scores."""
-    runs = [run for run in study.pretraining if run["task"] == pretraining(arm)]
     said = []
-    for name, chance in runs[0]["chance"].items() if runs else []:
-        value = sum(run["score"][name] for run in runs) / len(runs)
-        solved = all(found.get(name) for run, found in zip(study.pretraining, study.solved,
-                                                           strict=True) if run in runs)
+    for task, name, value, chance in study.learnt:
+        if task != pretraining(arm):
+            continue
+        solved = all(found.get(name) for run, found in zip(
+            study.pretraining, study.solved, strict=True) if run["task"] == task)
         word = ("solved" if solved else "learnt" if value >= chance + LEARNT * (1 - chance)
                 else "not learnt")
         said.append(f"{word} ({name} {value:.2f}, chance {chance:.2f})")

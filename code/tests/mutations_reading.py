@@ -117,6 +117,12 @@ TABLE = {
         ("reading: a shuffled start shown above is said once",
          'elif verdict(undone) != "above":', "else:"),
     ],
+    "test_doubts.py::test_a_page_says_whose_constants_an_oracle_is_pretrained_with": [
+        ("page: an oracle's constants where there is one",
+         "oracle = any(ORACLE in parts(run[", "oracle = True or any(ORACLE in parts(run["),
+        ("page: an oracle's constants are told",
+         "oracle = any(ORACLE in parts(run[", "oracle = False and any(ORACLE in parts(run["),
+    ],
     "test_doubts.py::test_beside_shuffled_starts_the_primary_comparison_is_read_first": [
         ("reading: the primary comparison's shuffled start first",
          "key=lambda one: (not one[0].primary, one[0].fraction))", "key=lambda one: one[0].fraction)"),

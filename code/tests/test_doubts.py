@@ -173,3 +173,12 @@ def test_a_page_has_how_what_is_handed_on_is_trained() -> None:
         one["identity"]["encoder"] = {"start lr factor": 0.5, "norm": "eval"} if number else None
     rows = provenance.sections(found)[0].rows
     assert ["START_LR_FACTOR", "0.5"] in rows and ["START_NORM", "eval"] in rows
+
+
+@pytest.mark.parametrize("arm", ["oracle", "rpl"])
+def test_a_page_says_whose_constants_an_oracle_is_pretrained_with(arm: str) -> None:
+    study = made(TWO, pretrain=[{**pretrained(arm), "identity": {"settings": {"SEED": 1}}}])
+    words = {one.title: one.words for one in provenance.sections(study)}
+    assert ("An oracle is pretrained with those of finetuning." in words["Pretraining"]) == (
+        arm == "oracle")
+    assert "oracle" not in words["Finetuning"]

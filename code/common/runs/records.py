@@ -43,6 +43,7 @@ PAPER = "-paper"  # ends the folder of a data set's runs that are finetuned as i
 NUMBERS = 8  # raise by hand when a code change alters any number a run reports
 
 FEW_STEPS = 100  # of a finetuning run, below which it learns little
+CHECKPOINT = "last.pt"  # in a run's folder while it trains
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,8 @@ class Run:
 
         The lock belongs to the open file, so it ends with its process, however that ends.
         """
-        lock_folder = self._locks
-        lock_folder.mkdir(parents=True, exist_ok=True)
-        lock = file_lock(lock_folder / f"{self.name.replace('/', '-')}.lock")
+        self._locks.mkdir(parents=True, exist_ok=True)
+        lock = file_lock(self._locks / f"{self.name.replace('/', '-')}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -173,7 +173,7 @@ class Run:
     def finish(self, scores: Json) -> None:
         """Write scores.json, which makes the run done, then drop the training state."""
         write_json(self.folder / "scores.json", scores)
-        (self.folder / "last.pt").unlink(missing_ok=True)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 class SilentRun(Run):
@@ -304,7 +304,7 @@ def read_plan(folder: Path) -> Json:
         known = {"fraction", "half", "source"}
         sound = {"arm", "fraction"} <= {*plan.get("primary", {"arm", "fraction"})} and all(
             known <= {*one} for one in plan.get("power", [])) and all(
-            sum(one["seeds"]) >= 0 for one in plan.get("seeds", [])) and all(
+            isinstance(n, int) for one in plan.get("seeds", []) for n in one["seeds"]) and all(
             {"chosen", "trials"} <= {*one} and {*one["chosen"]} == {*Rates.__annotations__}
             for one in plan.get("rates", {"arms": {}})["arms"].values())
     except (AttributeError, KeyError, TypeError):

@@ -21,7 +21,7 @@ from common.errors import InputError, RunFailed
 from common.machine import parallel
 from common.runs import checkpoint
 from common.runs.checkpoint import handed_on
-from common.runs.records import Run
+from common.runs.records import CHECKPOINT, Run
 from common.tasks.batches import Cases, batches, even_chunks, generator, number
 from common.tasks.contract import Batch, Scores, Task
 from common.tasks.siamese import Nested, batch_norms
@@ -252,7 +252,7 @@ class Fit:
         begun = time.monotonic()
         if not parallel.leads() or (self.due() and begun - self.saved <= self.wait):
             return
-        checkpoint.save(self.run.folder / "last.pt", {"model": self.model.state_dict(),
+        checkpoint.save(self.run.folder / CHECKPOINT, {"model": self.model.state_dict(),
                                                       "optimiser": self.optimiser.state_dict(),
                                                       "state": vars(self.state),
                                                       **{name: part.state_dict() for name, part
@@ -265,7 +265,7 @@ class Fit:
 
         A damaged last.pt is named and moved aside, and the run starts anew.
         """
-        state, path = State(), self.run.folder / "last.pt"
+        state, path = State(), self.run.folder / CHECKPOINT
         if path.exists():
             initial, unused = checkpoint.weights(self.model), self.optimiser.state_dict()
             more = {name: checkpoint.weights(part) for name, part in self._more().items()}
@@ -277,9 +277,9 @@ class Fit:
                     part.load_state_dict(saved[name])
                 state = State(**saved["state"])
             except (InputError, RuntimeError, KeyError, TypeError, ValueError) as error:
-                path.replace(path.with_name("last.pt.damaged"))
+                path.replace(aside := path.with_name(f"{CHECKPOINT}.damaged"))
                 print(f"warning: {path}: damaged ({' '.join(str(error).split())[:150]}); moved to "
-                      "last.pt.damaged, this run starts anew", file=sys.stderr)
+                      f"{aside.name}, this run starts anew", file=sys.stderr)
                 self.model.load_state_dict(initial)
                 self.optimiser.load_state_dict(unused)
                 for name, part in self._more().items():

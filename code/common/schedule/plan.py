@@ -44,14 +44,16 @@ class Job:
     def begun(self) -> bool:
         """Whether it is not done, and goes on from a checkpoint."""
         run = self.make()
-        return (run.folder / "last.pt").exists() and not run.done() and not run.changes()
+        return (run.folder / records.CHECKPOINT).exists() and not run.done() and not run.changes()
 
     def behind(self) -> float:
         """The work that is not made again: all of a finished run, that of a begun one's epochs."""
         run = self.make()
         if run.done():
             return self.work
-        return self.work * _epochs_in(run.folder / "last.pt") / self.epochs if self.begun() else 0.0
+        if not self.begun():
+            return 0.0
+        return self.work * _epochs_in(run.folder / records.CHECKPOINT) / self.epochs
 
     def ready(self) -> bool:
         """Whether the encoder it starts from exists."""

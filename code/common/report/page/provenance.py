@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from common.arms import ORACLE, parts
 from common.files import Json
 from common.report.curves import Curves
 from common.report.section import Section
@@ -25,11 +26,13 @@ TITLE = "How many labels do unlabelled images save?"  # of README.md
 def sections(curves: Curves) -> list[Section]:
     """What the runs were made with, a table a stage, and with what programs."""
     found = []
-    for title, runs in (("Finetuning", curves.runs), ("Pretraining", curves.pretraining)):
+    oracle = any(ORACLE in parts(run["task"]) for run in curves.pretraining)
+    for title, runs, more in (("Finetuning", curves.runs, ""), (
+            "Pretraining", curves.pretraining,
+            " An oracle is pretrained with those of finetuning." * oracle)):
         if rows := _alike([_settings(run.get("identity", {})) for run in runs]):
             found.append(Section(title, "Constants that reach its numbers; of several values those "
-                                 "of different runs. An oracle is pretrained with those of "
-                                 "finetuning.", ["constant", "value"], rows))
+                                 f"of different runs.{more}", ["constant", "value"], rows))
     made = [run["provenance"] for run in (*curves.runs, *curves.pretraining) if run.get(
         "provenance")]
     if rows := [*_alike(made, MADE_WITH), *_hours(curves)]:
