@@ -1,6 +1,12 @@
 """Mutations of what exchange rates and shares of the pool promise."""
 
 TABLE = {
+    "test_exchange_figure.py::test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool  ": [
+        ("exchange figure: arms on the same pools stand beside each other",
+         "place * BESIDE ** (number", "place * BESIDE ** (0 * number"),
+        ("exchange figure: the pool's sizes themselves are named", "places |= dict.fromkeys(at)",
+         "places |= dict.fromkeys(x)"),
+    ],
     "test_exchange.py::test_a_known_power_law_and_a_known_line_are_found": [
         ("exchange: the power law's labels to a score",
          "(self.b / (self.a - score)) ** (1 / self.c), np.inf)",

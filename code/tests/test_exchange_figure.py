@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawn import looks_drawn, texts
 from matplotlib.figure import Figure
@@ -39,6 +40,12 @@ def test_the_figure_has_a_curve_an_arm_and_a_panel_for_the_pool(
     assert list(middle.lines[1].get_ydata()) == [value.value for _, value in saved]  # type: ignore
     assert len(middle.collections) == 1 and list(right.lines[1].get_xdata()) == [100, 200, 400]
     assert "grey: extrapolated" in texts(figure) and "0.780" in texts(figure)
+    (pool,) = found.pools
+    beside = drawn(replace(found, pools=[pool, replace(pool, task="cpc")]), monkeypatch).axes[2]
+    one, other = (np.array(line.get_xdata()) for line in beside.lines if len(line.get_xdata()) == 3)
+    assert (one < other).all() and np.allclose(one * other, np.square([100, 200, 400]))
+    assert [tick.get_text() for tick in beside.get_xticklabels()] == ["100", "200", "400"]
+    assert beside.get_xlabel() == "images pretrained on"
     plain = drawn(replace(found, pools=[]), monkeypatch)
     assert len(plain.axes) == 2 and "no score that" not in texts(plain)
     apart = {name: replace(rate, along=[]) for name, rate in found.exchange.rates.items()}

@@ -31,6 +31,7 @@ SMOOTH = 100           # points of a curve
 BAND, SHADE = 0.18, 0.1  # opacity of an interval, and of what is extrapolated
 TOP, HIGH, FOOT = 0.75, 2.5, 1.12  # inches
 COLUMNS = 4            # of the legend
+BESIDE = 1.08          # times the pool's size, from one arm to the next
 
 
 def draw(curves: Curves, path: Path, *, axis: str) -> bool:
@@ -203,22 +204,23 @@ def _pools(panel: Axes, curves: Curves) -> None:
     known = all(pool.images for pool in curves.pools)
     panel.axhline(0, color="#000000", linewidth=1.0, zorder=1)
     places: dict[float, None] = {}
-    for pool in curves.pools:
+    for number, pool in enumerate(curves.pools):
         look = look_of(pool.task, curves.tasks)
-        x = [pool.images[share] if known else float(share) for share in pool.gains]
+        at = [pool.images[share] if known else float(share) for share in pool.gains]
+        x = [place * BESIDE ** (number - (len(curves.pools) - 1) / 2) for place in at]
         panel.plot(x, [gain.mean for gain in pool.gains.values()], look.marker,
                    linestyle=look.dash, color=look.colour, markerfacecolor=look.face, markersize=4)
         for place, gain in zip(x, pool.gains.values(), strict=True):
             if gain.interval:
                 panel.plot([place, place], gain.interval, color=look.colour, linewidth=1.1)
-        places |= dict.fromkeys(x)
+        places |= dict.fromkeys(at)
     panel.set_xscale("log")
     panel.set_xlim(min(places) / 1.15, max(places) * 1.15)
     panel.set_xticks(list(places), [f"{place:.0f}" for place in places])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(False, axis="x")
     fractions = " and ".join(dict.fromkeys(f"{pool.fraction} %" for pool in curves.pools))
-    _named(panel, "unlabelled images" if known else f"share of the pool, % ({WHOLE}: whole)",
+    _named(panel, "images pretrained on" if known else f"share of the pool, % ({WHOLE}: whole)",
            f"difference in {curves.metric}", f"gain at {fractions} of the labels")
 
 
