@@ -141,8 +141,8 @@ def in_words(text: str) -> set[tuple[str, ...]]:
 
 def test_every_interval_in_words_is_one_of_the_records() -> None:
     folder = guide.README.parent
-    told: set[tuple[str, ...]] = set().union(*(in_words(file.read_text(encoding="utf-8")) for file in (
-        *folder.glob("*/train_*.md"), *folder.glob("protocols_*.md"))))
+    tables = [*folder.glob("*/train_*.md"), *folder.glob("protocols_*.md")]
+    told = {one for file in tables for one in in_words(file.read_text(encoding="utf-8"))}
     for file, heading in ((ROOT / "README.md", "## What was found so far"),
                           (guide.README, "## Read")):
         text = file.read_text(encoding="utf-8").partition(heading)[2]
