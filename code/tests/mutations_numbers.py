@@ -95,6 +95,12 @@ TABLE = {
          "self.augment(batch.images, rng) if training else batch.images",
          "self.augment(batch.images, rng)"),
     ],
+    "test_estimates.py::test_the_bootstrap_of_a_run_is_made_once": [
+        ("estimates: a bootstrap is kept", "if (key, seed) not in self._known:", "if True:"),
+        ("estimates: draws of labels are averaged, draws of cases are not",
+         "sums.reshape(len(sums), len(rows), -1)).mean(axis=1)",
+         "sums.reshape(len(sums), len(rows), -1))[:, 0]"),
+    ],
     "test_estimates.py::test_each_spread_has_its_own_degrees_of_freedom": [
         ("intervals: 95 %",
          "LEVEL = 0.95", "LEVEL = 0.90"),

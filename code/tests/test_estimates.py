@@ -246,3 +246,16 @@ def test_a_test_case_of_a_fold_is_no_case_of_another() -> None:
 
 def test_two_standard_errors_of_runs_are_the_normal_interval_of_many() -> None:
     assert Spread(0.1, 1e6).half() == pytest.approx(norm.ppf(0.975) * 0.1, rel=1e-4)
+
+
+def test_the_bootstrap_of_a_run_is_made_once() -> None:
+    asked: list[tuple[int, ...]] = []
+    counted = replace(DICE, combine=lambda sums: asked.append(sums.shape) or DICE.combine(sums))
+    two = {seed: {draw: cases([0.2, 0.4 + draw / 10]) for draw in range(3)} for seed in range(2)}
+    aligned = Aligned(counted, {"baseline": two, "cpc": two, "rpl": two}, FIXED)
+    for other in ("cpc", "rpl", "cpc"):
+        aligned.over_cases(other, "baseline")
+    assert asked == [(len(resamples(2)), 3, 2)] * 6  # three arms, two seeds; all draws at once
+    rows = aligned.rows["cpc"][1]
+    assert np.allclose(aligned.drawn("cpc"), np.mean(
+        [DICE.combine(resamples(2) @ one) for one in rows], axis=0))
