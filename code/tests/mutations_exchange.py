@@ -169,6 +169,12 @@ TABLE = {
          "runs = of_share(records.finetune)", "runs = records.finetune"),
         ("curves: pretrainings on a share are not the arm's",
          "for run in of_share(records.pretrain) if", "for run in records.pretrain if"),
+        ("reading: more images are better where it is shown",
+         "if more.low > 0 else", "if more.value > 0 else"),
+        ("reading: more images are worse where it is shown",
+         "if more.high < 0 else", "if more.value < 0 else"),
+        ("reading: a doubling of the pool is told",
+         "        if more is not None and more.low is not None", "        if False and more.low is not None"),
     ],
     "test_rates.py::test_shares_with_encoders_of_other_settings_are_refused": [
         ("curves: shares of other settings are not mixed", "if odd := unlike(records.finetune):",

@@ -236,6 +236,18 @@ def test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm(tmp_path: Path) ->
     assert pool.worth is not None
     assert (f"At 10 % of the labels one more label is worth as much to rpl as "
             f"{rates.images(pool.worth)} more unlabelled images.") in reading.sentences(found)
+    assert pool.doubling is not None
+    assert (f"At 10 % of the labels a doubling of the pool, {SHARES[25]} to {SHARES[100]} images, "
+            f"brings rpl {rates.score(pool.doubling)}, not adjusted: more images are better."
+            ) in reading.sentences(found)
+    for low, high, words in ((-0.1, 0.2, "that more images are better is not shown."),
+                             (-0.2, -0.1, "more images are worse.")):
+        other = replace(pool, doubling=replace(pool.doubling, low=low, high=high), images={})
+        (line,) = (line for line in reading.sentences(replace(found, pools=[other]))
+                   if "a doubling of the pool brings" in line)
+        assert line.endswith(f"({low:+.3f} to {high:+.3f}), not adjusted: {words}")
+    alone = replace(found, pools=[replace(pool, doubling=None)])
+    assert "a doubling of the pool" not in " ".join(reading.sentences(alone))
     none = replace(found, pools=[replace(pool, worth=None)])
     assert ("How many unlabelled images are worth a label to rpl at 10 % is not shown."
             ) in reading.sentences(none)

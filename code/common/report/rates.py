@@ -6,6 +6,7 @@ import io
 import numpy as np
 
 from common.arms import BASELINE, is_control
+from common.report.claims import between
 from common.report.curves import Curves
 from common.report.section import Section, some
 from common.stats.exchange import BEYOND, Fit
@@ -147,8 +148,8 @@ def saved(value: Value) -> str:
 
 def score(value: Value) -> str:
     """As "+0.006 (-0.001 to +0.012)"."""
-    return f"{value.value:+.3f}" + ("" if value.low is None or value.high is None else
-                                    f" ({value.low:+.3f} to {value.high:+.3f})")
+    return (f"{value.value:+.3f}" if value.low is None or value.high is None else
+            between(value.value, (value.low, value.high)))
 
 
 def images(value: Value) -> str:

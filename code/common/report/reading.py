@@ -249,11 +249,25 @@ def _worth(curves: Curves) -> list[str]:
 
 
 def _pools(curves: Curves) -> list[str]:
-    """How many unlabelled images are worth a label."""
-    return [f"At {pool.fraction} % of the labels one more label is worth as much to {pool.task} as "
+    """Whether more unlabelled images bring more, and how many are worth a label."""
+    lines = []
+    for pool in curves.pools:
+        more = pool.doubling
+        if more is not None and more.low is not None and more.high is not None:
+            smallest, largest = (pool.images.get(at(pool.gains)) for at in (min, max))
+            of = f", {smallest:.0f} to {largest:.0f} images," if smallest and largest else ""
+            lines.append(
+                f"At {pool.fraction} % of the labels a doubling of the pool{of} brings {pool.task} "
+                f"{rates.score(more)}, not adjusted: "
+                + ("more images are better." if more.low > 0 else
+                   "more images are worse." if more.high < 0 else
+                   "that more images are better is not shown."))
+        lines.append(
+            f"At {pool.fraction} % of the labels one more label is worth as much to {pool.task} as "
             f"{rates.images(pool.worth)} more unlabelled images." if pool.worth else
             f"How many unlabelled images are worth a label to {pool.task} at {pool.fraction} % is "
-            "not shown." for pool in curves.pools]
+            "not shown.")
+    return lines
 
 
 def _shuffled(points: list[Point]) -> list[str]:

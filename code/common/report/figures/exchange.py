@@ -30,7 +30,7 @@ from common.stats.shares import WHOLE
 SMOOTH = 100           # points of a curve
 BAND, SHADE = 0.18, 0.1  # opacity of an interval, and of what is extrapolated
 TOP, HIGH, FOOT = 0.75, 2.5, 1.12  # inches
-COLUMNS = 4            # of the legend
+COLUMNS, HANDLE = 4, 4   # of the legend; the length of a line in letters: gaps are seen
 BESIDE = 1.08          # times the pool's size, from one arm to the next
 
 
@@ -53,7 +53,7 @@ def draw(curves: Curves, path: Path, *, axis: str) -> bool:
         heading(figure, f"{curves.dataset}: what pretraining is worth in labels", curves,
                 facts(curves)[0])
         figure.legend(handles=[handle(task, curves.tasks) for task in arms], fontsize=SMALL,
-                      loc="upper left", ncols=COLUMNS, handlelength=2.6, columnspacing=1.4,
+                      loc="upper left", ncols=COLUMNS, handlelength=HANDLE, columnspacing=1.4,
                       bbox_to_anchor=(0.003, 1 - 0.5 / figure.get_size_inches()[1]))
         footing(figure, *_words(curves, second))
         write(figure, path)
