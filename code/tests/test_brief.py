@@ -22,8 +22,9 @@ def test_a_line_an_arm_says_its_first_difference_and_whether_its_task_was_learnt
         tmp_path: Path) -> None:
     found = of(make(tmp_path))
     said, _, words = brief.text(found).partition("\npancreas: in words:\n")
-    assert " ".join(words.split()) == " ".join(reading.sentences(found))
-    assert all(line[:2] == "  " and len(line) <= 100 for line in words.splitlines())
+    assert [" ".join(one.split()) for one in f"\n{words}".split("\n  - ")[1:]] == [
+        " ".join(one) for one in reading.by_topic(found).values() if one]
+    assert all(line[:4] in ("  - ", "    ") and len(line) <= 100 for line in words.splitlines())
     lines = said.splitlines()
     assert [line.split(": ")[1] for line in lines] == found.tasks
     head, point = found.measures[0].name, found.of_task("baseline")[0]

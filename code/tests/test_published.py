@@ -240,7 +240,8 @@ def test_published_pages_say_what_the_tables_beside_them_say(path: Path) -> None
     plain = " ".join(html.unescape(re.sub(r"<[^>]*>", "", page)).split())  # no-break spaces too
     cells = {cell for line in said.splitlines() if line.startswith("| ")
              for cell in line.strip("| ").split(" | ") if " to " in cell and "(" in cell}
-    sentences = said.split("## Reading\n\n")[1].split("\n")[0].split(". ")
+    paragraphs = said.split("## Reading\n\n")[1].split("\n\n")[0].split("\n")
+    sentences = [one for words in paragraphs for one in words.removeprefix("- ").split(". ")]
     assert len(cells) > 20 and len(sentences) > 5
     for words in (*cells, *sentences):
         assert words in plain, f"draw {path.name} again: {words}"

@@ -20,10 +20,10 @@ def text(curves: Curves) -> str:
             continue
         parts = [_pretext(curves, task), _gain(curves.of_task(task)[0])]
         lines.append(f"{task}: {'; '.join(part for part in parts if part)}")
-    words = textwrap.fill(" ".join(reading.sentences(curves)), WIDTH, initial_indent="  ",
-                          subsequent_indent="  ")
+    words = [textwrap.fill(one, WIDTH, initial_indent="  - ", subsequent_indent="    ")
+             for one in reading.paragraphs(curves)]
     return "\n".join([*(f"{curves.dataset}: {line}" for line in lines),
-                      f"{curves.dataset}: in words:", words])
+                      f"{curves.dataset}: in words:", *words])
 
 
 def _pretext(curves: Curves, task: str) -> str:

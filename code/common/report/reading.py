@@ -21,6 +21,11 @@ def sentences(curves: Curves) -> list[str]:
     return [line for lines in by_topic(curves).values() for line in lines]
 
 
+def paragraphs(curves: Curves) -> list[str]:
+    """The sentences of a topic together, a topic each."""
+    return [" ".join(lines) for lines in by_topic(curves).values() if lines]
+
+
 def by_topic(curves: Curves) -> dict[str, list[str]]:
     """The sentences by what they are about; "none" holds why nothing can be claimed."""
     if BASELINE not in curves.tasks:

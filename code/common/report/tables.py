@@ -24,7 +24,7 @@ reached" as its upper end, or without an interval, nothing can be claimed."""
 def markdown(curves: Curves) -> str:
     """The whole report of a data set as Markdown."""
     parts = [f"# {title(curves)}", opening(curves), "## Reading",
-             " ".join(reading.sentences(curves))]
+             "\n".join(f"- {words}" for words in reading.paragraphs(curves))]
     return "\n\n".join([*parts, *(part for section in sections(curves)
                                   for part in section.markdown)]) + "\n"
 
