@@ -96,7 +96,7 @@ def test_bench_screen_scores_on_validation_and_says_what_was_learnt(trial_2d: Tr
                                                                     tmp_path: Path) -> None:
     out = tmp_path / "screen.md"
     given = ["bench/choose/screen.py", "2d", "--out", out, "--", *trial_2d.flags(
-        tmp_path, "--fractions", 50, "--seeds", 3, 4, "--draws", 2, "--workers", 2)]
+        tmp_path, "--fractions", 50, "--seeds", 3, 4, "--draws", 2, "--workers", 1)]
     said = call(*map(str, given), "--", "--tasks", "baseline", "meanteacher",
                 "--", "--tasks", "rotation", "--pretext-steps", "3")
     assert said.returncode == 0, said.stderr
