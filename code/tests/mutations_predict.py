@@ -149,6 +149,10 @@ TABLE = {
         ("predict: what an output is of is all its files", "note = networks.note(*scan)",
          "note = networks.note(*scan[:1])"),
     ],
+    CHANNELS + "scans_named_like_channels_of_a_network_of_one_are_pointed_out": [
+        ("predict: scans named like channels", "if count == 1 and (name :=", "if count == 0 and (name :="),
+        ("predict: only where all are named so", "if found and all(numbered)", "if found and any(numbered)"),
+    ],
     CHANNELS + "numbered_scans_of_several_channels_each_are_not_joined": [
         ("predict: numbered files with channels of their own",
          "return set(_sides(file)[0][3:]) <= {1}", "return True"),

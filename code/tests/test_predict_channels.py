@@ -9,6 +9,7 @@ import torch
 from commands import Trial
 from test_predict import RUN, predict, read
 
+from common.data import layouts
 from common.runs import checkpoint
 
 
@@ -110,3 +111,16 @@ def test_numbered_scans_of_several_channels_each_are_not_joined(
     said = predict("--run", of_two, tmp_path / "whole/case_0000.nii.gz",
                    tmp_path / "parts/case_0000_0000.nii.gz", "--to", tmp_path / "both")
     assert said.returncode == 2 and "would be case case_0000 like" in said.stderr
+
+
+@pytest.mark.parametrize(("names", "first"), [
+    ("a_0000 a_0001 b_0000 b_0001", "a"), ("a_0000 a_0001 a_0002", "a"), ("a_0000 b_0000", ""),
+    ("a_0000 a_0001 b_0000", ""), ("a_0001 a_0002", ""), ("a b_0000", ""), ("a_0000 a_0002", ""),
+    (" ".join(f"case_{number:04d}" for number in range(7)), "")])
+def test_scans_named_like_channels_of_a_network_of_one_are_pointed_out(
+        names: str, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scans = {name: Path(f"{name}.nii.gz") for name in names.split()}
+    assert layouts.joined(scans, 1) == {name: [file] for name, file in scans.items()}
+    said = capsys.readouterr().out
+    assert ("each file is taken for a scan of its own" in said) == bool(first)
+    assert said.startswith(f"note      {first}_0000 and {first}_0001" if first else "")

@@ -7,7 +7,7 @@ A time series among the unlabelled scans is a case for each of its volumes.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ RESERVED = ("whole", "paper")  # dice_whole and dice_paper are scores of their o
 MOST_CLASSES = 256             # label maps are kept as bytes
 LABELLED = ("training", "validation")  # lists of labelled scans; who is tested on is chosen here
 NUMBERED = re.compile(r"_(\d{4})$")    # of a channel's file in nnU-Net
+MOST_CHANNELS = 6  # that a scan usually has; more numbered files are scans
 
 
 def case_id(file: Path) -> str:
@@ -210,6 +211,9 @@ def joined(scans: Mapping[str, Path], count: int) -> dict[str, list[Path]]:
     ``count``: of channels. InputError for a channel too few or too many, or a name twice.
     """
     cases: dict[str, list[Path]] = {}
+    if count == 1 and (name := _like_channels(scans)):
+        print(f"note      {name}_0000 and {name}_0001 are named like two channels of one scan; the "
+              "network takes one channel: each file is taken for a scan of its own")
     groups: dict[tuple[Path, str], list[Path]] = {}
     for name, file in scans.items():
         if count > 1 and NUMBERED.search(name):
@@ -229,6 +233,16 @@ def joined(scans: Mapping[str, Path], count: int) -> dict[str, list[Path]]:
         print(f"note      {len(several)} scans have their {count} channels in files of their own, "
               f"as nnU-Net has them: {several[0][0].name} ...")
     return cases
+
+
+def _like_channels(names: Iterable[str]) -> str:
+    """The first scan whose files are numbered as nnU-Net numbers channels, where all are; or ""."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(NUMBERED.sub("", name), []).append(name)
+    numbered = [all(name == f"{whole}_{number:04d}" for number, name in enumerate(sorted(group)))
+                and 1 < len(group) <= MOST_CHANNELS for whole, group in found.items()]
+    return next(iter(found)) if found and all(numbered) else ""
 
 
 def _ending(folder: Path, end: str) -> list[Path]:
