@@ -3,10 +3,11 @@
 TABLE = {
     "test_curves.py::test_differences_their_intervals_and_p_are_those_of_the_seeds": [
         ("tables: the adjusted interval is the adjusted one",
-         "*_numbers(point.interval or (None, None))]",
+         "*_numbers(point.difference.adjusted or (None, None))]",
          "*_numbers(point.difference.interval or (None, None))]"),
         ("tables: p before adjusted p",
-         "p = [point.difference.p, point.p] if", "p = [point.p, point.difference.p] if"),
+         "p = ([point.difference.p, point.difference.adjusted_p] if",
+         "p = ([point.difference.adjusted_p, point.difference.p] if"),
     ],
     "test_curves.py::test_the_pages_tables_show_the_same_numbers": [
         ("tables: at a glance are differences",

@@ -86,12 +86,13 @@ def _differences(curves: Curves, paired: list[Point]) -> Section:
         "Difference to the baseline", f"{curves.measures[0].label}, paired by seed and test case, "
         "with its 95 % interval; then the same adjusted for the arms of the fraction (Dunnett), p "
         "likewise. The spread is pooled over these arms; controls have their own, and "
-        "are not adjusted" + (", nor is the primary comparison." if any(
-            point.primary for point in paired) else "."),
+        "are not adjusted." + (" The claim about the primary comparison rests on the first "
+                               "interval." if any(point.primary for point in paired) else ""),
         ["task", "labels", "seeds", "difference", "adjusted interval", "p", "p adjusted"],
         [[marked(point.task) + " (primary)" * point.primary, f"{point.fraction} %",
           _listed(point.difference.seeds), shown(point.difference, sign=True),
-          _ends(point.interval), _p(point.difference.p), _p(point.p)]
+          _ends(point.difference.adjusted), _p(point.difference.p),
+          _p(point.difference.adjusted_p)]
          for point in paired if point.difference])
 
 
@@ -126,8 +127,9 @@ def _glance(curves: Curves) -> Section:
     bounded = any(point.interval for point in curves.points)
     words = (f"{curves.measures[0].label}: the baseline's" + " with its 95 % interval" * bounded
              + ", the others' difference to it" + (
-                 " with the interval adjusted for the arms of the fraction, of controls their own."
-                 if bounded else "."))
+                 " with the interval adjusted for the arms of the fraction, of controls"
+                 + " and the primary comparison" * any(point.primary for point in curves.points)
+                 + " their own." if bounded else "."))
     could = [curves.could_show(fraction) for fraction in curves.fractions]
     if any(could):
         rows += [[name, *("" if gain is None else _span(gain[index]) for gain in could), ""]
@@ -263,8 +265,10 @@ def csv_text(curves: Curves) -> str:
             head = measure is curves.measures[0]
             paired = [""] * 5
             if head and point.difference:
-                paired = [*_cells(point.difference), *_numbers(point.interval or (None, None))]
-            p = [point.difference.p, point.p] if head and point.difference else [None, None]
+                paired = [*_cells(point.difference),
+                          *_numbers(point.difference.adjusted or (None, None))]
+            p = ([point.difference.p, point.difference.adjusted_p] if head and point.difference
+                 else [None, None])
             could = (point.could_show if head else None) or (None, None)
             writer.writerow([curves.dataset, point.task, point.fraction,
                              curves.labelled(point.fraction), measure.name, len(estimate.seeds),
