@@ -46,7 +46,7 @@ GRADE_COLUMN = "diagnosis"     # of the CSV: 0 to GRADES - 1, or names of CLASSE
 GROUP_COLUMN = ""              # of the CSV: the patient, whose images stay on one side
 TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar", "cpc",  # arms; README has more
          "vicreg", "oracle"]  # the best of a screening on validation; the control
-FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the paper's
+FRACTIONS = [5, 10, 25, 50, 100]  # percent of training cases labelled (25, not .25); the paper's
 SEEDS = [0, 1, 2, 3, 4]        # each with its own test fold, encoder, subsets, initialisation
 
 # Both stages.

@@ -43,7 +43,7 @@ from common.tasks import augment
 DATA = "data/Task07_Pancreas"  # folder with dataset.json; as a flag, from where you are
 TASKS = ["baseline", "rotation", "jigsaw", "rpl", "exemplar", "cpc",  # arms; README has more
          "volumefusion", "oracle"]  # the best of a screening on validation; the control
-FRACTIONS = [5, 10, 25, 50, 100]  # percent of the training cases labelled; the paper's
+FRACTIONS = [5, 10, 25, 50, 100]  # percent of training cases labelled (25, not .25); the paper's
 SEEDS = [0, 1, 2, 3, 4]        # each with its own test fold, encoder, subsets, initialisation
 
 # Both stages.

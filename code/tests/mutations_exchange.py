@@ -137,9 +137,9 @@ TABLE = {
          "value.low > curves.exchange.labelled[point.fraction]", "value.low"),
     ],
     "test_rates.py::test_where_the_baseline_gains_nothing_from_labels_none_are_worth_more": [
-        ("reading: no worth of labels that bring nothing", "if curves.exchange is None or _flat(curves):",
+        ("reading: no worth of labels that bring nothing", "if curves.exchange is None or flat(curves):",
          "if curves.exchange is None:"),
-        ("reading: no labels to a score then", '[] if _flat(curves) else rates.sentences(curves)',
+        ("reading: no labels to a score then", '[] if flat(curves) else rates.sentences(curves)',
          'rates.sentences(curves)'),
     ],
     "test_rates.py::test_arms_without_all_seeds_are_said_to_lack_their_worth": [
@@ -163,6 +163,14 @@ TABLE = {
     "test_exchange_figure.py::test_a_curve_has_what_the_primary_fractions_labels_are_worth": [
         ("exchange figure: at the primary fraction, of curves too", "(not along or any(at in one", "(not along and any(at in one"),
         ("exchange figure: at another fraction labels saved", "(not along or any(at in one", "(True or any(at in one"),
+    ],
+    "test_rates.py::test_the_command_takes_a_score_and_writes_the_csv_and_the_figure_beside ": [
+        ("graph.py: a target in percent is refused", "not -1 < given.target <= 1:",
+         "not -1 < given.target <= 100:"),
+    ],
+    "test_commands_3d.py::test_a_seed_that_may_be_meant_as_a_number_of_seeds_is_pointed_out": [
+        ("exp.py: a seed meant as a number", "if len(s.SEEDS) == 1 and 1 <", "if len(s.SEEDS) == 9 and 1 <"),
+        ("exp.py: a seed that is none", "1 < s.SEEDS[0] <= FEW_SEEDS", "1 < s.SEEDS[0]"),
     ],
     "test_rates.py::test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm": [
         ("curves: runs on a share are not the arm's",

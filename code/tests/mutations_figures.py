@@ -221,9 +221,17 @@ TABLE = {
          "power.shown(self.difference.spread, 1 if self.alone else self.difference.arms)",
          "power.shown(self.difference.spread, 1)"),
     ],
-    "test_difference.py::test_the_grey_band_is_what_cannot_be_told_from_zero": [
-        ("forest: the band is half the adjusted interval",
-         "half, family = could[0][0], [arm", "half, family = could[1][0], [arm"),
+    "test_difference.py::test_the_grey_of_a_row_is_what_cannot_be_told_from_zero": [
+        ("forest: the grey is half the interval of the claim",
+         "            half = point.could_show[0]\n", "            half = point.could_show[1]\n"),
+    ],
+    "test_difference.py::test_no_panel_says_when_an_arm_is_as_good_where_the_baseline_gains_nothing": [
+        ("forest: nothing is as good where there is nothing to gain",
+         "return not flat(curves) and any(task", "return any(task"),
+    ],
+    "test_loader_2d.py::test_an_image_in_another_folder_is_pointed_out": [
+        ("2d: an image in another folder is pointed out", "    if not found:\n        return \"restore",
+         "    if True:\n        return \"restore"),
     ],
     "test_graph.py::test_the_band_is_what_cannot_be_told_from_the_baseline": [
         ("curves: the band is what cannot be told from the baseline",

@@ -21,6 +21,17 @@ def test_the_command_says_what_it_will_do(trial_3d: Trial) -> None:
                 "steps     6 optimiser steps a finetuning run: too few to learn much; 100 and "
                  "more take FINETUNE_EPOCHS = 50"):
         assert said in trial_3d.said.stdout
+    log = trial_3d.folder / "results/3d/ctphantom/pretrain/rotation/seed0/log.jsonl"
+    steps = json.loads(log.read_text().splitlines()[-1])["step"]
+    assert f"\n          {steps} a pretraining\n" in trial_3d.said.stdout
+
+
+def test_a_seed_that_may_be_meant_as_a_number_of_seeds_is_pointed_out(
+        trial_3d: Trial, tmp_path: Path) -> None:
+    note = "note      seed number 3 alone; for 3 seeds give --seeds 0 1 2\n"
+    assert note in trial_3d.run(tmp_path, "--seeds", 3, "--plan").stdout
+    for seeds in ([1], [0], [0, 3], [1000]):
+        assert "alone; for" not in trial_3d.run(tmp_path, "--seeds", *seeds, "--plan").stdout
 
 
 def test_from_a_shell_it_gives_the_same_numbers(trial_3d: Trial, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def read_arms(folder: Path, arms: dict[str, tuple[float, ...]], *fractions: int)
     for task, gains in arms.items():
         for fraction in fractions:
             for seed, gain in enumerate(gains):
-                cases = {name: {"dice": min(1.0, 0.3 + 0.1 * place + gain)}
+                learnt = 1e-6 * fraction  # labels help all alike, hardly
+                cases = {name: {"dice": min(1.0, 0.3 + 0.1 * place + gain + learnt)}
                          for place, name in enumerate("abc")}
                 made: dict[str, Any] = {
                     "stage": "finetune", "task": task, "fraction": fraction, "seed": seed,
@@ -97,19 +98,31 @@ def test_ends_that_the_axis_cuts_have_arrow_heads_and_no_others(tmp_path: Path, 
     assert heads(panel, rows.index("rpl")) and not heads(panel, rows.index("jigsaw"))
 
 
-def test_the_grey_band_is_what_cannot_be_told_from_zero(tmp_path: Path) -> None:
+def test_the_grey_of_a_row_is_what_cannot_be_told_from_zero(tmp_path: Path) -> None:
     data = read_arms(tmp_path, GAINS | {"oracle": (0.4, 0.42, 0.6)}, 5, 100)
+    data = replace(data, points=[replace(point, primary=(point.task, point.fraction) == ("rpl", 5))
+                                 for point in data.points])
     for panel, fraction in zip(forest(data), (5, 100), strict=False):
-        [band] = panel.patches
-        could = points(data, fraction)["cpc"].could_show
-        assert could is not None and isinstance(band, Rectangle)
-        low, high = band.get_x(), band.get_x() + band.get_width()
-        assert (low, high) == pytest.approx((-could[0], could[0]))
-        for row, task in enumerate(["cpc", "jigsaw", "rotation", "rpl"]):
-            point = points(data, fraction)[task]
-            assert point.difference and point.interval
+        bands = {band.get_y() + 0.5: band for band in panel.patches if isinstance(band, Rectangle)}
+        assert len(bands) == 5
+        for row, task in enumerate(["cpc", "jigsaw", "rotation", "rpl", "oracle"]):
+            point, band = points(data, fraction)[task], bands[row]
+            assert point.difference and point.interval and band.get_height() == 1
+            low, high = band.get_x(), band.get_x() + band.get_width()
             shown = not point.interval[0] <= 0 <= point.interval[1]
-            assert not (shown and low < point.difference.mean < high), row
+            assert low == -high and (low < point.difference.mean < high) == (not shown)
+    narrow, wide = (points(data, fraction)["rpl"].could_show for fraction in (5, 100))
+    assert narrow and wide and narrow[0] < wide[0]  # the primary's is its own
+
+
+def test_no_panel_says_when_an_arm_is_as_good_where_the_baseline_gains_nothing(
+        tmp_path: Path) -> None:
+    data = read_arms(tmp_path, GAINS, 5, 100)
+    assert difference.saves(data)
+    (first, *others, last), rest = data.of_task("baseline"), [
+        point for point in data.points if point.task != "baseline"]
+    swapped = [replace(first, means=last.means), *others, replace(last, means=first.means)]
+    assert not difference.saves(replace(data, points=[*swapped, *rest]))
 
 
 def test_a_control_that_leaves_the_others_half_of_the_axis_lies_on_it(tmp_path: Path) -> None:

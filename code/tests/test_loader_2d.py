@@ -127,6 +127,22 @@ def test_bad_rows_name_the_file_and_the_line(rows: list[str], message: str, fold
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a0", "a0.png", "pics/a0.png"])
+def test_an_image_in_another_folder_is_pointed_out(name: str, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder / "train_images", other / "pics")
+    shutil.copy(other / "pics/a1.png", other / "b1.png")
+    (other / "labels.csv").write_text(f"id_code,diagnosis\nb1,0\n{name},4\n")
+    with pytest.raises(InputError) as caught:
+        loader.open_dataset(other)
+    assert str(caught.value).endswith(
+        "; pics/a0.png lies there; images are looked for beside the CSV, or in train_images or "
+        "images beside it: move or rename the folder")
+    (other / "labels.csv").write_text("id_code,diagnosis\nb1,0\nzz,4\n")
+    with pytest.raises(InputError, match="restore the image or remove the row"):
+        loader.open_dataset(other)
+
+
 def test_missing_csv_and_columns(folder: Path) -> None:
     write(folder, ["a0,1"], head="name,diagnosis")
     with pytest.raises(InputError, match="no column id_code, found name, diagnosis"):

@@ -252,7 +252,7 @@ def test_labels_saved_are_a_yes_where_an_arm_saves_them() -> None:
         study = made({**base, "rpl": {5: gain, 10: gain, 100: gain / 3}}, **fractions)
         [tile] = [one for one in answer.tiles(study) if one.question == "Were labels saved?"]
         assert tile.answer == told
-        assert any("No arm is shown" in line for line in tile.lines) == (told != "Yes")
+        assert any("no arm is shown" in line for line in tile.lines) == (told != "Yes")
 
 
 def test_labels_saved_are_a_yes_where_those_of_one_fraction_are_worth_more() -> None:

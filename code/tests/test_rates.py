@@ -137,8 +137,8 @@ def test_the_reading_says_what_is_saved_only_where_it_is_shown(tmp_path: Path) -
     base, arm = found.exchange.rates.values()
     assert arm.saved is not None and arm.saved.low is not None and arm.saved.low > 0
     number, bracket, rest = rates.labels(base.reach, base.fit).partition(" (")
-    start = (f"To reach 0.780 the baseline's fitted curve needs {number} labelled "
-             f"cases{bracket}{rest}")
+    start = ("To reach 0.780 the baseline's curve, fitted through all its fractions, needs "
+             f"{number} labelled cases{bracket}{rest}")
     assert (f"{start}; rpl {rates.labels(arm.reach, arm.fit)}, saving {rates.saved(arm.saved)} "
             "(intervals of one arm each; that they need fewer is shown for one arm).") in (
                 reading.sentences(found))
@@ -146,8 +146,8 @@ def test_the_reading_says_what_is_saved_only_where_it_is_shown(tmp_path: Path) -
     said = " ".join(reading.sentences(none))
     assert "; that an arm needs fewer is not shown, the smallest estimate is rpl with " in said
     far = curves.of(study(tmp_path / "a"), DICE, target=0.9)
-    assert ("To reach 0.900 the baseline's fitted curve needs more than are looked up; no arm is "
-            "seen to reach it.") in " ".join(reading.sentences(far))
+    assert ("To reach 0.900 the baseline's curve, fitted through all its fractions, needs more "
+            "than are looked up; no arm is seen to reach it.") in " ".join(reading.sentences(far))
     bare = replace(found, exchange=replace(found.exchange, bounded=False))
     assert "To reach" not in " ".join(reading.sentences(bare))
     two = curves.of(study(tmp_path / "c", seeds=2), DICE)
@@ -282,6 +282,9 @@ def test_the_command_takes_a_score_and_writes_the_csv_and_the_figure_beside(
         module = importlib.import_module(f"common.report.figures.{name}")
         monkeypatch.setattr(module, "write", lambda figure, path: None)
     given = ["--results", str(tmp_path)]
+    for score in ("80", "1.1", "-1"):
+        with pytest.raises(InputError, match=rf"--target {score}: scores go up to 1; for Dice"):
+            main.run(TREE, "", [*given, "--target", score])
     main.run(TREE, "", [*given, "--target", "0.78"])
     looks_drawn(tmp_path / "exchange_made.png")
     assert "rpl,labels to reach,0.78," in (tmp_path / "exchange_made.csv").read_text()

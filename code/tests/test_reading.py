@@ -265,14 +265,15 @@ def test_labels_are_saved_by_arms_whose_interval_ends_before_the_baselines_begin
             f"({one.interval}); the baseline itself not before {base.low:.0f} %."
             ) in reading.sentences(found)
     assert "rpl at" not in said(found).partition("As good as")[2].partition(".")[0]
-    assert "No arm is shown to be as good" not in said(found)
+    assert "no arm is shown to be as good" not in said(found)
     never = replace(found, reached={**found.reached, "baseline": replace(base, low=None)})
     assert (f"As good as the baseline on all labels: cpc at {one.estimate} of the labels "
             f"({one.interval}).") in reading.sentences(never)
 
 
 def test_no_labels_are_saved() -> None:
-    line = "No arm is shown to be as good with fewer labels as the baseline on all."
+    line = ("At the measured fractions no arm is shown to be as good with fewer labels as the "
+            "baseline on all.")
     assert line in reading.sentences(made({"baseline": 0.0, "cpc": LEVEL, "oracle": 0.3}))
     flat = made({"baseline": {5: 0.2, 100: 0.0}, "cpc": {5: 0.3, 100: UP}})
     assert "The baseline gains nothing from labels here (0." in said(flat)

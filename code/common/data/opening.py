@@ -116,6 +116,16 @@ def decoding(file: Path, what: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
+def elsewhere(folder: Path, name: str, kinds: Sequence[str]) -> str:
+    """What to do about an image that is not in ``folder``: whether a folder below it has it."""
+    found = sorted(file for file in islice(folder.rglob("*"), LOOKED_AT) if name.rpartition("/")[
+        2] in (file.stem, file.name) and file.name.lower().endswith(tuple(kinds)))
+    if not found:
+        return "restore the image or remove the row"
+    return (f"{found[0].relative_to(folder)} lies there; images are looked for beside the CSV, or "
+            "in train_images or images beside it: move or rename the folder")
+
+
 def say_left_out(folder: Path, used: Collection[Path], why: str) -> None:
     """Say how many files below ``folder`` look like images and are not among ``used``."""
     known = {file.resolve() for file in used}

@@ -60,6 +60,9 @@ def run(tree: Tree, description: str, arguments: Sequence[str] | None = None) ->
     if given.publish and not re.fullmatch(r"[\w.-]+", given.publish):
         raise InputError(f"--publish {given.publish}: letters, digits, dots and dashes only; it "
                          "becomes part of a folder's name")
+    if given.target is not None and not -1 < given.target <= 1:
+        raise InputError(f"--target {given.target:g}: scores go up to 1; for Dice or kappa of "
+                         "80 % give 0.8")
     results = (given.results or ROOT / ("results/demo" if given.demo else "results")).absolute()
     drawn = []
     for found in _found(tree, results, given.records, given.dataset):

@@ -46,13 +46,13 @@ def table(curves: Curves) -> tuple[list[str], list[list[str]]]:
 
 
 def sentences(curves: Curves) -> list[str]:
-    """Labels to the score asked for, of the baseline and of the arms that need fewer."""
+    """Labels to the score asked for on fitted curves: the baseline's, and arms that need fewer."""
     found = curves.exchange
     if found is None or not found.bounded or len(found.rates) < 2:
         return []
     base = found.rates[BASELINE]
-    start = (f"To reach {found.target:.3f} the baseline's fitted curve needs "
-             f"{_cases(labels(base.reach, base.fit))}")
+    start = (f"To reach {found.target:.3f} the baseline's curve, fitted through all its fractions, "
+             f"needs {_cases(labels(base.reach, base.fit))}")
     arms = {task: one for task, one in found.rates.items() if one.saved}
     fewer = [f"{task} {labels(one.reach, one.fit)}, saving {saved(one.saved)}"
              for task, one in arms.items() if one.saved and one.fewer]

@@ -42,7 +42,7 @@ def by_topic(curves: Curves) -> dict[str, list[str]]:
             "starts": beside_starts(curves), "oracle": _oracle(compared, curves),
             "kept": _kept(curves), "gain": _shown(compared, curves), "could": _could(curves),
             "planned": _planned(curves), "saved": _saved(curves), "worth": _worth(curves),
-            "exchange": [] if _flat(curves) else rates.sentences(curves), "pools": _pools(curves),
+            "exchange": [] if flat(curves) else rates.sentences(curves), "pools": _pools(curves),
             "shuffled": _shuffled(compared), "learnt": _learnt(curves),
             "last": _last(compared, curves)}
 
@@ -51,13 +51,13 @@ def _short(curves: Curves) -> list[str]:
     """A baseline that has not learnt, or does not learn from labels."""
     steps = max(run["steps"] for run in curves.runs)
     lines = [f"Runs of {steps} steps learn little."] if steps < FEW_STEPS else []
-    if (both := _flat(curves)) is not None:
+    if (both := flat(curves)) is not None:
         lines.append(f"The baseline gains nothing from labels here ({both[0]:.3f} with the fewest, "
                      f"{both[1]:.3f} with all): there are none to be saved.")
     return lines
 
 
-def _flat(curves: Curves) -> tuple[float, float] | None:
+def flat(curves: Curves) -> tuple[float, float] | None:
     """The baseline's scores at its smallest and largest fraction, if the larger is no better."""
     points, name = curves.of_task(BASELINE), curves.measures[0].name
     if len(points) < 2 or points[-1].fraction < 100:
@@ -210,7 +210,8 @@ def _saved(curves: Curves) -> list[str]:
                   f"({curves.reached[task].interval})" for task in arms])
     before = "" if base.low is None else f"; the baseline itself not before {base.low:.0f} %"
     return [f"As good as the baseline on all labels: {found}{before}." if arms else
-            "No arm is shown to be as good with fewer labels as the baseline on all."]
+            "At the measured fractions no arm is shown to be as good with fewer labels as the "
+            "baseline on all."]
 
 
 def savers(curves: Curves) -> list[str] | None:
@@ -218,7 +219,7 @@ def savers(curves: Curves) -> list[str] | None:
     base = curves.reached.get(BASELINE)
     arms = {task: one for task, one in curves.reached.items()
             if task != BASELINE and not is_control(task)}
-    if base is None or not base.bounded or not arms or _flat(curves):
+    if base is None or not base.bounded or not arms or flat(curves):
         return None
     start = base.low if base.low is not None else float("inf")
     return [task for task, one in arms.items() if one.high is not None and one.high < start]
@@ -230,7 +231,7 @@ def worth(curves: Curves) -> list[tuple[Point, Value]]:
     At the primary fraction, else at the smallest that an arm has.
     """
     found = []
-    if curves.exchange is None or _flat(curves):
+    if curves.exchange is None or flat(curves):
         return []
     for task, values in curves.exchange.worth.items():
         points = {point.fraction: point for point in curves.of_task(task)

@@ -22,6 +22,7 @@ from common.stats.estimates import MIN_BLOCKS, Design
 from common.stats.measures import Measure
 
 FEW_VALIDATION = 10  # cases; below, the best epoch on them says little
+FEW_SEEDS = 10     # up to it, one seed may be meant as a number of seeds
 CPU_HOURS = 24     # a longer estimate without a GPU has to be asked for with --device cpu
 
 
@@ -74,6 +75,9 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
     if arms.BASELINE not in s.TASKS:
         print(f"note      no {arms.BASELINE} among the tasks: unless one lies there already, "
               "nothing is compared")
+    if len(s.SEEDS) == 1 and 1 < s.SEEDS[0] <= FEW_SEEDS:
+        print(f"note      seed number {s.SEEDS[0]} alone; for {s.SEEDS[0]} seeds give --seeds "
+              f"{' '.join(map(str, range(s.SEEDS[0])))}")
     if (val := len(study.splits.val)) < FEW_VALIDATION:
         print(f"note      {val} validation cases: which epoch is best is partly chance with so "
               f"few; the scores of the last weights stand in train_{study.folder.name}.md too")
@@ -91,7 +95,8 @@ def announce(study: Study, jobs: Sequence[Job], places: Sequence[torch.device], 
 
 
 def _steps(study: Study) -> str:
-    """Optimiser steps of a finetuning run: one number, or one a fraction where they differ."""
+    """Optimiser steps of a finetuning run, of a fraction each where they differ; of pretrainings.
+    """
     recipes = {fraction: study.finetune_recipe(arms.BASELINE, fraction, study.settings.SEEDS[0])
                for fraction in sorted(study.settings.FRACTIONS)}
     steps = {fraction: one.epochs * one.steps for fraction, one in recipes.items()}
@@ -101,7 +106,19 @@ def _steps(study: Study) -> str:
     return (f"{said} optimiser steps a finetuning run"
             + ("" if same else f", at {', '.join(map(str, steps))} %")
             + (f": too few to learn much; {FEW_STEPS} and more take FINETUNE_EPOCHS = "
-               f"{-(-FEW_STEPS // largest)}" if max(steps.values()) < FEW_STEPS else ""))
+               f"{-(-FEW_STEPS // largest)}" if max(steps.values()) < FEW_STEPS else "")
+            + _pretext_steps(study))
+
+
+def _pretext_steps(study: Study) -> str:
+    """Optimiser steps of the pretrainings, the same number named once."""
+    arms_of: dict[int, list[str]] = {}
+    for name in study.pretrainings():
+        one = study.pretrain_recipe(study.task(name), study.settings.SEEDS[0])
+        arms_of.setdefault(one.epochs * one.steps, []).append(name)
+    said = [f"{steps} ({', '.join(names)})" if len(arms_of) > 1 else str(steps)
+            for steps, names in arms_of.items()]
+    return f"\n          {', '.join(said)} a pretraining" if said else ""
 
 
 def tell_time(study: Study, jobs: Sequence[Job], device: torch.device, workers: int) -> None:
@@ -112,7 +129,8 @@ def tell_time(study: Study, jobs: Sequence[Job], device: torch.device, workers: 
               f"{', '.join(_epochs(study))} steps")
         return
     hours = estimate(study, jobs, workers * devices.place().size)
-    print(f"time      at most about {in_words(hours)}, estimated from one small step"
+    print(f"time      at most about {in_words(hours)} if nothing else runs, estimated from one "
+          "small step"
           + (f"; that is more than a day: make it smaller ({study.networks.smaller}, fewer "
              "--tasks and --seeds), or give --device cpu"
              if s.PLAN and hours > CPU_HOURS and s.DEVICE != "cpu" else ""))

@@ -22,6 +22,7 @@ from common.report.figures.style import (
     lay_out,
     write,
 )
+from common.report.reading import flat
 from common.report.tables import facts, marked
 from common.stats.estimates import MIN_BLOCKS
 from common.stats.savings import Reached
@@ -116,17 +117,20 @@ def rows(panel: Axes, curves: Curves, arms: list[str], *, named: bool) -> None:
 
 
 def differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) -> None:
-    """Mean paired difference on its adjusted interval; below, thin, the plain one and the seeds."""
+    """Mean paired difference on the claim's interval; below, thin, the plain one and the seeds.
+
+    Grey, a row of its own for each arm: where a mean cannot be told from zero.
+    """
     panel.axvline(0, color="#000000", linewidth=1.0, zorder=1)
-    if (could := curves.could_show(fraction)) is not None:
-        half, family = could[0][0], [arm for arm in arms if not is_control(arm)] or arms
-        panel.add_patch(Rectangle((-half, -0.6), 2 * half, len(family) + 0.1, color="#000000",
-                                  alpha=BAND, linewidth=0, zorder=0))
     for point in curves.points:
         gain = point.difference
         if point.fraction != fraction or gain is None:
             continue
         row, look = arms.index(point.task), look_of(point.task, curves.tasks)
+        if point.could_show:
+            half = point.could_show[0]
+            panel.add_patch(Rectangle((-half, row - 0.5), 2 * half, 1, color="#000000",
+                                      alpha=BAND, linewidth=0, zorder=0))
         if point.interval and gain.interval:
             _interval(panel, point.interval, row, look, THICK)
             _interval(panel, gain.interval, row + BELOW, look, THIN)
@@ -168,9 +172,9 @@ def _mark(panel: Axes, value: float, row: float, look: Look) -> None:
 
 
 def saves(curves: Curves) -> bool:
-    """Whether any arm has the fractions to say where it is as good as the baseline on all labels.
+    """Whether the baseline gains from labels, and an arm has fractions to say where it is as good.
     """
-    return any(task != BASELINE for task in curves.reached)
+    return not flat(curves) and any(task != BASELINE for task in curves.reached)
 
 
 def reached(panel: Axes, curves: Curves, arms: list[str]) -> None:
@@ -222,12 +226,13 @@ def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
                 "better than the baseline →", fontsize=8.5, ha="left", va="center")
     intervals = any(point.interval for point in curves.points)
     lines = ["Paired by seed and test case. " + (
-        "Thick: 95 % intervals adjusted for the arms of the fraction, the claim (arrow: goes on "
-        "beyond the axis)." if intervals else
+        "Thick: the claim, 95 % intervals adjusted for the arms of the fraction"
+        + " (the primary's is not)" * any(point.primary for point in curves.points)
+        + "; arrow: goes on." if intervals else
         f"Dots: single seeds; under {MIN_BLOCKS} seeds no intervals.")]
     if intervals:
-        lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds. Grey: a mean in it "
-                     "cannot be told from zero (controls have their own spread).")
+        lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds. Grey: a mean of "
+                     "its row in it cannot be told from zero.")
     if saves(curves):
         base = curves.reached.get(BASELINE)
         bounded = base is not None and base.bounded

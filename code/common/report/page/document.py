@@ -26,7 +26,7 @@ ALONG = ("Left to right: more labels. Thin black: the baseline; thick: an arm's 
          "Point at a mark for its numbers.")
 APART = ("Right of the line: better than the baseline. Thick: the 95 % interval that a claim rests "
          "on; thin and dots: the one that is not adjusted, and single seeds. A mean within the "
-         "grey cannot be told from zero; controls have their own spread.")
+         "grey of its row cannot be told from zero.")
 UNTIL = ("The labelled share at which an arm is as good as the baseline on all labels, with its "
          "95 % interval; line and grey: the baseline itself. An arm further left saves labels "
          "only if its interval ends before the grey begins.")
