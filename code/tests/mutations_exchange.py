@@ -172,6 +172,10 @@ TABLE = {
         ("exp.py: a seed meant as a number", "if len(s.SEEDS) == 1 and 1 <", "if len(s.SEEDS) == 9 and 1 <"),
         ("exp.py: a seed that is none", "1 < s.SEEDS[0] <= FEW_SEEDS", "1 < s.SEEDS[0]"),
     ],
+    "test_exchange_figure.py::test_numbers_of_labels_keep_apart": [
+        ("exchange figure: numbers of labels keep apart", '+ len(labels.get(after, ""))) + GAP:',
+         '+ len(labels.get(after, ""))) * 0:'),
+    ],
     "test_rates.py::test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm": [
         ("curves: runs on a share are not the arm's",
          "runs = of_share(records.finetune)", "runs = records.finetune"),

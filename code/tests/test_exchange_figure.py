@@ -96,3 +96,20 @@ def test_a_curve_has_what_the_primary_fractions_labels_are_worth(
     named = replace(found, plan={"primary": {"arm": "rpl", "fraction": at}},
                     exchange=replace(found.exchange, worth=worth))
     assert drawn(named, monkeypatch).axes[1].get_title(loc="left") == title
+
+
+def test_numbers_of_labels_keep_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = curves.of(study(tmp_path, shares=True), DICE)
+    assert found.exchange is not None
+    rate = found.exchange.rates["baseline"]
+    for numbers, shown in (([18, 36, 90, 180, 450, 900, 1800], "18 36 90 180 450  1800"),
+                           ([3, 14, 288], "3 14 288")):
+        points = {n: (float(n), 0.5) for n in numbers}
+        fit = replace(rate.fit, least=float(numbers[0]), most=float(numbers[-1]))
+        rates = {"baseline": replace(rate, points=points, fit=fit)}
+        left = drawn(replace(found, exchange=replace(found.exchange, rates=rates)),
+                     monkeypatch).axes[0]
+        labels = left.get_xticklabels()
+        assert " ".join(one.get_text() for one in labels) == shown
+        boxes = [one.get_window_extent() for one in labels if one.get_text()]
+        assert all(a.x1 + 3 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))  # pixels

@@ -31,6 +31,7 @@ SMOOTH = 100           # points of a curve
 BAND, SHADE = 0.18, 0.1  # opacity of an interval, and of what is extrapolated
 TOP, HIGH, FOOT = 0.75, 2.5, 1.12  # inches
 COLUMNS, HANDLE = 4, 4   # of the legend; the length of a line in letters: gaps are seen
+LETTER, GAP = 0.032, 0.06  # inches: half of a digit below an axis, and between two labels
 BESIDE = 1.08          # times the pool's size, from one arm to the next
 
 
@@ -100,10 +101,22 @@ def _curves(panel: Axes, curves: Curves, axis: str) -> None:
                    textcoords="offset points", fontsize=SMALL, color="#555555", rotation=90)
     ticks = sorted({n for rate in curves.exchange.rates.values() for n, _ in rate.points.values()})
     panel.set_xscale("log")
-    panel.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
+    panel.set_xticks(ticks, _apart(panel, ticks))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(False, axis="x")
     _named(panel, "labelled cases (logarithmic)", axis, "score by labelled cases")
+
+
+def _apart(panel: Axes, ticks: list[float]) -> list[str]:
+    """Labels of ticks on a logarithmic axis, the largest first, others where there is room."""
+    low, high = np.log(panel.get_xlim())
+    inches = panel.bbox.width / panel.figure.dpi / (high - low)
+    labels: dict[float, str] = {}
+    for tick in reversed(ticks):
+        text, after = f"{tick:.0f}", min(labels, default=np.inf)
+        if inches * np.log(after / tick) > LETTER * (len(text) + len(labels.get(after, ""))) + GAP:
+            labels[tick] = text
+    return [labels.get(tick, "") for tick in ticks]
 
 
 def _marks(panel: Axes, points: list[tuple[float, float]], look: Look) -> None:
