@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Json = dict[str, Any]
 ZIPPED = ".gz"
+UNNAMED = {"AUGMENT_SHARE": 1.0}  # constants since added, at what all runs before them had
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -84,13 +85,19 @@ def digest(content: Any) -> str:
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """List where two JSON values differ, as "RESOLUTION: 32 -> 64"; what is missing is None."""
+    """List where two JSON values differ, as "RESOLUTION: 32 -> 64"; what is missing is None.
+
+    A constant of UNNAMED at its value does not differ from one that is missing.
+    """
     if isinstance(old or new, dict) and isinstance(new or old, dict) and old != new:
         old, new = old or {}, new or {}
         keys = [*old, *(key for key in new if key not in old)]
         return [line for key in keys
                 for line in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
-    return [] if old == new else [f"{name.removeprefix('settings.')}: {old} -> {new}"]
+    before = UNNAMED.get(name.rpartition(".")[2])
+    if old == new or before is not None and [old, new] in ([before, None], [None, before]):
+        return []
+    return [f"{name.removeprefix('settings.')}: {old} -> {new}"]
 
 
 @contextmanager

@@ -176,6 +176,11 @@ TABLE = {
         ("exchange figure: numbers of labels keep apart", '+ len(labels.get(after, ""))) + GAP:',
          '+ len(labels.get(after, ""))) * 0:'),
     ],
+    "test_records.py::test_a_constant_added_since_at_what_all_runs_had_is_no_difference": [
+        ("files: what was added since is no difference", "before is not None and [old, new] in (",
+         "False and [old, new] in ("),
+        ("files: at another value it is one", "([before, None], [None, before])", "([old, None], [None, new])"),
+    ],
     "test_rates.py::test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm": [
         ("curves: runs on a share are not the arm's",
          "runs = of_share(records.finetune)", "runs = records.finetune"),

@@ -61,6 +61,18 @@ def test_differences_are_named_by_their_place() -> None:
     assert files.differences(old, json.loads(json.dumps(old))) == []
     assert files.differences({"f": {"g": 1}}, {}) == ["f.g: 1 -> None"]  # part by part, no dump
     assert files.differences({"f": None}, {"f": {}}) == ["f: None -> {}"]
+
+
+def test_a_constant_added_since_at_what_all_runs_had_is_no_difference() -> None:
+    for share, said in ((1.0, []), (0.2, ["AUGMENT_SHARE: None -> 0.2"])):
+        old, new = {"settings": {"LR": 1}}, {"settings": {"LR": 1, "AUGMENT_SHARE": share}}
+        assert files.differences(old, new) == said
+        assert files.differences(new, old) == [one.replace("None -> 0.2", "0.2 -> None")
+                                               for one in said]
+    other = {"settings": {"LR": 1, "AUGMENT_SHARE": 0.2}}
+    assert files.differences(new | {"settings": {"LR": 1, "AUGMENT_SHARE": 1.0}}, other) == [
+        "AUGMENT_SHARE: 1.0 -> 0.2"]
+    assert files.differences({"LR": 1.0}, {}) == ["LR: 1.0 -> None"]
     assert files.digest({"a": 1, "b": 2}) == files.digest({"b": 2, "a": 1}) != files.digest(
         {"a": 1, "b": 3})
 
