@@ -181,6 +181,11 @@ TABLE = {
          "False and [old, new] in ("),
         ("files: at another value it is one", "([before, None], [None, before])", "([old, None], [None, new])"),
     ],
+    "test_published.py::test_what_was_said_before_training_is_published_and_kept": [
+        ("published: rates of arms tried later", "if chosen and since and not differences(tried, again):", "if False:"),
+        ("published: rates of the same trials only", "if chosen and since and not differences(tried, again):", "if chosen and since:"),
+        ("published: a choice that is there is kept", '{**since["arms"], **chosen["arms"]}', '{**chosen["arms"], **since["arms"]}'),
+    ],
     "test_rates.py::test_runs_on_a_share_of_the_pool_are_no_points_of_the_arm": [
         ("curves: runs on a share are not the arm's",
          "runs = of_share(records.finetune)", "runs = records.finetune"),

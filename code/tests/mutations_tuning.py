@@ -63,8 +63,8 @@ TABLE = {
     ],
     DONE: [
         ("tune: other arms' choice is kept", '"arms": {**same, **found}', '"arms": found'),
-        ("tune: of other trials nothing is kept", "for name in made} == made else {}",
-         "for name in made} else {}"),
+        ("tune: of other trials nothing is kept", "same = {} if differences(",
+         "same = {} if not before and differences("),
         ("rates: every arm has them", 'key(arm) not in recorded["arms"]]', "False]"),
     ],
     REFUSED: [

@@ -163,6 +163,15 @@ def test_what_was_said_before_training_is_published_and_kept(trial_2d: Trial,
     assert published.publish(replace(whole, plan=alone), tmp_path / "other.json").plan == {
         "seeds": [*seeds, *alone["seeds"]]}
     assert published.publish(whole, path).plan == {**plan, **more}  # not lost
+    tried = {"of": {"settings": {"LR": 1}}, "fractions": [2], "seeds": [9]}
+    first, later = ({**tried, "arms": arms} for arms in (
+        {"rpl": 1, "cpc": 2}, {"rpl": 3, "mae": 4}))
+    published.publish(replace(whole, plan={"rates": first}), tmp_path / "rates.json")
+    for other, arms in ((later, {"rpl": 1, "cpc": 2, "mae": 4}),  # what is there is kept
+                        ({**later, "seeds": [8], "arms": {"jigsaw": 5}}, {
+                            "rpl": 1, "cpc": 2, "mae": 4})):
+        found = published.publish(replace(whole, plan={"rates": other}), tmp_path / "rates.json")
+        assert found.plan["rates"] == {**tried, "arms": arms}
     published.publish(replace(whole, plan={}), tmp_path / "none.json")
     assert '"plan"' not in (tmp_path / "none.json").read_text()
 

@@ -33,6 +33,7 @@ PLAIN = "records.json"  # as versions before this one wrote it, and as gunzip le
 FORMAT = 1         # raise when an older graph.py could not read the file
 STAGES = ("finetune", "pretrain")
 LEFT_OUT = ("strata", "duplicates", "contents")  # of splits.json: large, and drawn nowhere
+TRIED = ("of", "fractions", "seeds")  # what trials of rates have to have in common
 PLACE = ("stage", "task", "fraction", "pool", "seed", "fold", "draw")  # tell runs of a study apart
 NOTES = ("provenance", "seconds")                # two runs may differ in and be the same
 NESTED = ("identity", "settings", "encoder", "provenance")  # factored key by key, others whole
@@ -86,6 +87,10 @@ def joined(old: Records, new: Records, path: Path) -> Records:
     there = {seed for one in asked for seed in one["seeds"]}
     if since := [one for one in new.plan.get("seeds", []) if not there.issuperset(one["seeds"])]:
         plan = {**plan, "seeds": [*asked, *since]}
+    chosen, since = (one.plan.get("rates", {}) for one in (old, new))
+    tried, again = ({name: rates.get(name) for name in TRIED} for rates in (chosen, since))
+    if chosen and since and not differences(tried, again):  # arms tried later
+        plan = {**plan, "rates": {**chosen, "arms": {**since["arms"], **chosen["arms"]}}}
     return Records(old.folder, old.dataset, old.splits or new.splits, stages[0], stages[1],
                    plan=plan)
 

@@ -19,7 +19,7 @@ import torch
 from common import arms
 from common.arms import BASELINE, ORACLE
 from common.errors import InputError
-from common.files import Json, plain, starting, write_json
+from common.files import Json, differences, plain, starting, write_json
 from common.runs import rates, records
 from common.runs.rates import Rates
 from common.runs.study import Study
@@ -153,7 +153,8 @@ def keep(study: Study, found: Json) -> None:
     with starting(study.folder):
         plan = records.read_plan(study.folder)
         before = plan.get("rates", {})
-        same = before.get("arms", {}) if {name: before.get(name) for name in made} == made else {}
+        same = {} if differences({name: before.get(name) for name in made}, made) else {
+            **before["arms"]}
         write_json(study.folder / "plan.json", {**plan, "rates": {
             **made, "arms": {**same, **found}, "commit": records.commit(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}})
