@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Result, Trial, call
+from commands import Result, Trial, alone, call
 from drawn import caught, size, size_of
 
+from common import settings
+from common.arms import ORACLE, parts
 from common.errors import InputError
-from common.files import Json, write_text
+from common.files import Json, differences, plain, write_text
 from common.report import main, published
 from common.runs import records
 from common.runs.records import Records
@@ -255,6 +257,29 @@ def test_published_pages_say_what_the_tables_beside_them_say(path: Path) -> None
     for words in (*cells, *sentences):
         assert words in plain, f"draw {path.name} again: {words}"
     assert len(page) <= MOST_PAGE
+
+
+COMMANDS = re.findall(r"^\| \[([\w-]+)\].*?`code/([23]d)/exp.py (--[^`]*)`",
+                      (PUBLISHED / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("study", "tree", "flags"), COMMANDS, ids=[one[0] for one in COMMANDS])
+def test_the_command_of_a_study_gives_the_settings_of_its_records(study: str, tree: str,
+                                                                  flags: str) -> None:
+    with alone(tree):
+        exp = importlib.import_module("exp")
+        asked = settings.from_flags(vars(exp), flags.split())
+    read = published.read(PUBLISHED / study / published.NAME)
+    for stage, runs in (("finetune", read.finetune), ("pretrain", read.pretrain)):
+        for run in runs:
+            part = "finetune" if ORACLE in parts(run["task"]) else stage
+            changed = differences(run["identity"]["settings"], plain(asked.of_stage(part)))
+            assert not changed, f"{stage} of {run['task']}"
+
+
+def test_every_study_of_today_has_its_command() -> None:
+    assert {study for study, _, _ in COMMANDS} >= {
+        study for study in STUDIES if "paper" not in study} - {"ctphantom-demo"}
 
 
 def test_pages_of_every_real_study_are_there() -> None:
