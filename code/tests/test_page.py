@@ -120,7 +120,8 @@ def test_hovers_say_score_and_difference_and_lie_on_their_marks(demo: Curves, ro
         assert f"({demo.labelled(point.fraction)} cases)" in said
         assert ("to the baseline" in said) == (point.task != "baseline")
         if point.difference:
-            assert f"to the baseline: {tables.cell(point, demo)}, not shown" in said
+            claim = ", above it" if point.interval and point.interval[0] > 0 else ", not shown"
+            assert f"to the baseline: {tables.cell(point, demo)}{claim}" in said
     scores = {said: y for _, y, said in there}
     ordered = sorted(demo.points, key=lambda point: -point.means["dice"].mean)
     heights = [next(y for said, y in scores.items() if said.startswith(
