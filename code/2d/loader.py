@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.data.cache import Cache, Facts, Prepared, Preprocessing, Source, build
-from common.data.opening import SCANS, check_there, elsewhere, holds, say_left_out
+from common.data.opening import SCANS, check_there, holds, lies_below, say_left_out
 from common.data.photographs import SUFFIXES as SUFFIXES
 from common.data.photographs import read_image as read_image
 from common.data.values import read_table
@@ -132,7 +132,7 @@ def _of_rows(table: Path, images: Path, files: list[Path], rows: list[Labelled],
         found = by_name.get(_spelt(name), [])
         if not found:
             raise InputError(f"{table}, line {line}: no image {name} ({', '.join(SUFFIXES)}) in "
-                             f"{images}; " + elsewhere(images, name, SUFFIXES))
+                             f"{images}; " + lies_below(images, name, SUFFIXES))
         if len(found) > 1:
             raise InputError(f"{table}, line {line}: {name} may be "
                              f"{' or '.join(file.name for file in found)}; write the name "

@@ -116,7 +116,7 @@ def decoding(file: Path, what: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def elsewhere(folder: Path, name: str, kinds: Sequence[str]) -> str:
+def lies_below(folder: Path, name: str, kinds: Sequence[str]) -> str:
     """What to do about an image that is not in ``folder``: whether a folder below it has it."""
     found = sorted(file for file in islice(folder.rglob("*"), LOOKED_AT) if name.rpartition("/")[
         2] in (file.stem, file.name) and file.name.lower().endswith(tuple(kinds)))

@@ -111,14 +111,14 @@ def _steps(study: Study) -> str:
 
 
 def _pretext_steps(study: Study) -> str:
-    """Optimiser steps of the pretrainings, the same number named once."""
+    """Optimiser steps of the pretrainings, which patience may end; the same number named once."""
     arms_of: dict[int, list[str]] = {}
     for name in study.pretrainings():
         one = study.pretrain_recipe(study.task(name), study.settings.SEEDS[0])
         arms_of.setdefault(one.epochs * one.steps, []).append(name)
     said = [f"{steps} ({', '.join(names)})" if len(arms_of) > 1 else str(steps)
             for steps, names in arms_of.items()]
-    return f"\n          {', '.join(said)} a pretraining" if said else ""
+    return f"\n          at most {', '.join(said)} a pretraining" if said else ""
 
 
 def tell_time(study: Study, jobs: Sequence[Job], device: torch.device, workers: int) -> None:
