@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import zoom
 
 from common.data.cache import Cache, Source
 from common.errors import InputError
@@ -46,6 +47,21 @@ def test_images_are_resized_linearly_between_voxel_centres_and_labels_by_the_nea
     larger = scans.resize(ramp, 32, order=1)[:, 0, 0]
     assert np.diff(larger[1:-1]) == pytest.approx(np.full(29, 0.5))
     assert set(np.unique(scans.resize(2 * (ramp > 7), 24, order=0))) == {0, 2}
+
+
+@pytest.mark.parametrize(("shape", "resolution"), [
+    ((35, 51, 36), 32), ((7, 90, 2), 16), ((64, 64, 64), 64), ((130, 97, 140), 16),
+    ((3, 5, 4), 24)])
+def test_resizing_gives_what_scipy_does(shape: tuple[int, ...], resolution: int) -> None:
+    rng = np.random.default_rng(0)
+    factors = [resolution / side for side in shape]
+    for voxels, order in ((rng.random(shape).astype(np.float32), 1),
+                          (rng.integers(0, 5, shape).astype(np.uint8), 0)):
+        theirs = zoom(voxels, factors, order=order, mode="nearest", grid_mode=True)
+        ours = scans.resize(np.asfortranarray(voxels), resolution, order=order)
+        assert ours.dtype == voxels.dtype and ours.flags.c_contiguous
+        assert np.array_equal(ours.astype(np.float16), theirs.astype(np.float16))  # as cached
+        assert np.abs(ours - theirs.astype(float)).max() < 1e-6
 
 
 def test_image_and_label_are_cropped_to_the_body_alike(tmp_path: Path) -> None:
