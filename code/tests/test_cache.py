@@ -4,6 +4,7 @@ import importlib
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,33 @@ def test_few_cases_are_preprocessed_here_and_a_pool_makes_the_same_of_many(
     assert pooled.facts == here.facts and pooled.contents == here.contents
     assert [*pooled.facts] == [*here.facts]
     assert np.array_equal(pooled.images(), here.images())
+
+
+@pytest.mark.parametrize(("first", "others", "pool"), [
+    (0.2, 0.004, False), (0.004, 0.04, True), (3.0, 3.0, True), (3.0, 0.004, True)])
+def test_a_slow_first_case_alone_begins_no_pool_unless_it_takes_long(
+        first: float, others: float, pool: bool,  # noqa: FBT001 - a case of the table
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+
+    def prepare(case: int) -> int:
+        nonlocal clock
+        clock += others if case else first
+        return case
+
+    class Begun(Exception):  # noqa: N818 - no error
+        pass
+
+    def begin(*given: Any, **named: Any) -> None:
+        raise Begun
+    monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(cache, "ProcessPoolExecutor", begin)
+    results = cache._pooled(prepare, range(260), 2)  # type: ignore[arg-type]
+    if pool:
+        with pytest.raises(Begun):
+            list(results)
+    else:
+        assert [*results] == [*range(260)]
 
 
 @pytest.mark.parametrize("pool_from", [0.0, 60.0])

@@ -154,11 +154,11 @@ def many(tmp_path: Path) -> Path:
 
 
 def of_group(group: int) -> list[str]:
-    """Numbers of the living processes of a process group."""
-    table = subprocess.run(["ps", "-eo", "pgid,stat,pid"], capture_output=True, text=True,
+    """Numbers of the living processes of a process group; of the dead and dying none has memory."""
+    table = subprocess.run(["ps", "-eo", "pgid,rss,pid"], capture_output=True, text=True,
                            check=True).stdout.splitlines()
-    return [line.split()[2] for line in table if line.split()[0] == str(group)
-            and not line.split()[1].startswith("Z")]
+    return [line.split()[2] for line in table
+            if line.split()[0] == str(group) and line.split()[1] != "0"]
 
 
 def importing(group: int) -> bool:
