@@ -255,13 +255,20 @@ TABLE = {
     ],
     "test_wiring.py::test_what_is_reported_is_that_of_the_best_weights_and_beside_it_of_the_last": [
         ("best weights are loaded before testing",
-         "    fit.model.load_state_dict(state.best_weights)\n    figures, scores",
-         "    figures, scores"),
+         "    fit.model.load_state_dict(weights)\n    return last, scored()", "    return last, scored()"),
         ("last weights are scored before the best are loaded",
-         '    last = {name: figures_of(rows)[0] for name, rows in (("test", test), ("val", fit.val))}\n    assert state.best_weights is not None\n    fit.model.load_state_dict(state.best_weights)\n',
-         '    assert state.best_weights is not None\n    fit.model.load_state_dict(state.best_weights)\n    last = {name: figures_of(rows)[0] for name, rows in (("test", test), ("val", fit.val))}\n'),
+         "    last, weights = scored(), fit.state.best_weights\n",
+         "    weights = fit.state.best_weights\n    fit.model.load_state_dict(weights)\n"
+         "    last = scored()\n"),
         ("test figures are those of the test cases",
-         "figures, scores = figures_of(test)", "figures, scores = figures_of(test[::-1])"),
+         "last, best = last_and_best(fit, parts)",
+         'last, best = last_and_best(fit, {**parts, "test": test[::-1]})'),
+    ],
+    "test_loop.py::test_chosen_weights_that_are_the_last_are_not_run_again": [
+        ("what is not the last is run again", "if fit.state.best_step == fit.recipe.epochs * fit.rec"
+         "ipe.steps:\n        return last, last", "if True:\n        return last, last"),
+        ("what is the last is not run again", "if fit.state.best_step == fit.recipe.epochs * fit.rec"
+         "ipe.steps:\n        return last, last", "if False:\n        return last, last"),
     ],
     "test_wiring.py::test_every_arm_starts_from_the_encoder_of_its_own_task_and_seed": [
         ("pretraining leaves the best encoder",

@@ -33,10 +33,8 @@ TABLE = {
     "test_tuning.py::test_trials_see_no_test_case_and_no_seed_of_the_study": [
         ("tune: seeds of its own", '"SEEDS": asked.TUNE_SEEDS, "FRACTIONS"',
          '"SEEDS": asked.SEEDS, "FRACTIONS"'),
-        ("tune: scored on validation", "figures, _ = evaluate(fit.model, task, fit.cases, fit.val, "
-         "fit.recipe)\n    run.finish({\"stage\": \"tune\"",
-         "figures, _ = evaluate(fit.model, task, fit.cases, fit.cases.rows(study.part("
-         "run.identity['seed']).test), fit.recipe)\n    run.finish({\"stage\": \"tune\""),
+        ("tune: scored on validation", 'last_and_best(fit, {"val": fit.val})',
+         'last_and_best(fit, {"val": fit.cases.rows(study.part(run.identity["seed"]).test)})'),
     ],
     TAKEN: [
         ("rates: a run's own", "lr=own.lr, schedule=", "lr=s.FINETUNE_LR, schedule="),

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from common.runs import records, training
 from common.runs.records import Run
-from common.runs.training import Recipe, State, evaluate
+from common.runs.stages import last_and_best
+from common.runs.training import Fit, Recipe, State, evaluate
 from common.tasks.batches import Cases
 from common.tasks.contract import Batch, Task
 
@@ -283,3 +284,22 @@ def test_evaluation_is_the_same_every_time_and_changes_nothing() -> None:
     task.evaluated.clear()
     evaluate(net, task, cases(), VAL, replace(recipe, seed=4))
     assert [draw for _, draw in task.evaluated] != drawn
+
+
+# What is scored at the end.
+
+@pytest.mark.parametrize(("figures", "runs"), [([0.1, 0.2, 0.3], 1), ([0.1, 0.3, 0.2], 2)])
+def test_chosen_weights_that_are_the_last_are_not_run_again(
+        figures: list[float | None], runs: int, tmp_path: Path) -> None:
+    task, net = Watched(figures), Net()
+    one = Fit(net, task, cases(), train=TRAIN, val=VAL, run=run_in(tmp_path), recipe=RECIPE)
+    while one.due():
+        one.epoch()
+    task.evaluated.clear()
+    trained = {name: value.clone() for name, value in net.state_dict().items()}
+    last, best = last_and_best(one, {"test": [0, 1], "val": VAL})
+    assert [*last] == [*best] == ["test", "val"]
+    assert sum(len(some) for some, _ in task.evaluated) == runs * (2 + len(VAL))
+    assert equal(net.state_dict(), one.state.best_weights)
+    same = all(np.array_equal(last[part][1]["output"], best[part][1]["output"]) for part in last)
+    assert same == (runs == 1) == equal(net.state_dict(), trained)

@@ -1,7 +1,7 @@
 """The two stages, pretraining and finetuning: one run, whole."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,9 @@ from common.runs.semi import KINDS, MeanTeacher
 from common.runs.study import Study
 from common.runs.training import Fit, Recipe, autocast, evaluate
 from common.tasks.batches import Cases, generator, initialise
-from common.tasks.contract import Parts, Pretext
+from common.tasks.contract import Parts, Pretext, Scores
+
+Evaluated = dict[str, tuple[dict[str, Any], Scores]]  # figures and scores of cases, by their part
 
 
 def load_cases(study: Study, device: torch.device) -> Cases:
@@ -147,19 +149,17 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
     tested = study.part(run.identity["seed"]).test
     test = fit.cases.rows(tested)
 
-    def figures_of(rows: list[int]) -> tuple[dict[str, Any], Any]:
-        return evaluate(fit.model, task, fit.cases, rows, recipe)
-    taught = {name: evaluate(fit.teacher, task, fit.cases, rows, recipe)[0] for name, rows in (
-        ("test", test), ("val", fit.val))} if isinstance(fit, MeanTeacher) else {}
-    last = {name: figures_of(rows)[0] for name, rows in (("test", test), ("val", fit.val))}
-    assert state.best_weights is not None
-    fit.model.load_state_dict(state.best_weights)
-    figures, scores = figures_of(test)
+    parts = {"test": test, "val": fit.val}
+    taught = {name: evaluate(fit.teacher, task, fit.cases, rows, recipe)[0] for name, rows
+              in parts.items()} if isinstance(fit, MeanTeacher) else {}
+    last, best = last_and_best(fit, parts)
+    figures, scores = best["test"]
     own = study.downstream().cases(scores)
     if study.native is not None:
         native = native_scores(study, fit, test)
         own = [{**case, **more} for case, more in zip(own, native, strict=True)]
-        figures |= {name: mean_of_known([case[name] for case in native]) for name in native[0]}
+        figures = {**figures, **{name: mean_of_known([case[name] for case in native])
+                                 for name in native[0]}}
     trained.save(study, run, checkpoint.weights(fit.model))
     labelled = [fit.cases.ids[row] for row in fit.train]
     seed, arm = run.identity["seed"], run.identity["task"]
@@ -178,11 +178,28 @@ def finish_finetuning(study: Study, fit: Fit) -> str:
                 "batch": min(recipe.batch_size, len(labelled)),
                 "selected": {"step": state.best_step, "rule": study.rule},
                 **({"protocol": study.settings.PROTOCOL} if study.settings.PAPER else {}),
-                "test": figures, "val": figures_of(fit.val)[0],
-                "last": last, **({"teacher": taught} if taught else {}),
+                "test": figures, "val": best["val"][0],
+                "last": {name: found for name, (found, _) in last.items()},
+                **({"teacher": taught} if taught else {}),
                 "generated": study.generated,
                 "cases": dict(zip(tested, own, strict=True))})
     return f"test {task.monitor} {figures[task.monitor] or 0:.3f}"
+
+
+def last_and_best(fit: Fit, parts: Mapping[str, list[int]]) -> tuple[Evaluated, Evaluated]:
+    """What the last weights and those chosen on validation score on rows, by the names of parts.
+
+    The model has the chosen ones afterwards. Where they are the last ones they are not run again.
+    """
+    def scored() -> Evaluated:
+        return {name: evaluate(fit.model, fit.task, fit.cases, rows, fit.recipe)
+                for name, rows in parts.items()}
+    last, weights = scored(), fit.state.best_weights
+    assert weights is not None
+    if fit.state.best_step == fit.recipe.epochs * fit.recipe.steps:
+        return last, last
+    fit.model.load_state_dict(weights)
+    return last, scored()
 
 
 def native_scores(study: Study, fit: Fit, rows: list[int]) -> list[dict[str, Any]]:
@@ -209,10 +226,7 @@ def mean_of_known(values: Sequence[float | None]) -> float | None:
 def finish_trial(study: Study, fit: Fit) -> str:
     """Keep what a trial of --tune scores on validation; no test case is looked at."""
     run, state, task = fit.run, fit.state, fit.task
-    last, _ = evaluate(fit.model, task, fit.cases, fit.val, fit.recipe)
-    assert state.best_weights is not None
-    fit.model.load_state_dict(state.best_weights)
-    figures, _ = evaluate(fit.model, task, fit.cases, fit.val, fit.recipe)
+    last, figures = (found["val"][0] for found in last_and_best(fit, {"val": fit.val}))
     run.finish({"stage": "tune", **{key: run.identity[key] for key in
                                     ("task", "fraction", "seed", "fold", "rates")},
                 "metric": task.monitor, "labelled": len(fit.train), "validation": len(fit.val),
