@@ -57,7 +57,8 @@ def main() -> int:
         raise InputError("nothing to measure; give --data3d MSD_FOLDER, --data2d FOLDER, or both")
     ways = {tree: [way for way in WAYS[tree] if _there(way)] for tree in sets}
     missing = "" if ways.get("3d", WAYS["3d"]) == WAYS["3d"] else NO_MONAI
-    found: dict[str, Any] = {"machine": _machine(ways), "left out": missing, "parts": []}
+    found: dict[str, Any] = {"machine": _machine(ways), "left out": missing,
+                             "torch": fresh.torch_alone(), "parts": []}
     print("\n".join([found["machine"], *([missing] if missing else [])]), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -70,7 +71,7 @@ def main() -> int:
                 plan = replace(runs[part["tree"]][number], cores=part["cores"])
                 first = number % len(ways[part["tree"]])  # who begins finds the machine coolest
                 turned = ways[part["tree"]][first:] + ways[part["tree"]][:first]
-                _round(part, turned, plan, folder)
+                _round(part, turned, plan, folder, found["torch"])
             _save(asked.out, found)
     print(f"\n{_text(found)}")
     return 0
@@ -113,14 +114,15 @@ def _part(plan: Plan, cores: int) -> dict[str, Any]:
             "epochs": plan.epochs, "what": what, "rounds": {}, "table": {}}
 
 
-def _round(part: dict[str, Any], ways: list[Way], plan: Plan, folder: Path) -> None:
-    """Add a round of every way to a part, and sum it up."""
+def _round(part: dict[str, Any], ways: list[Way], plan: Plan, folder: Path,
+           torch: float) -> None:
+    """Add a round of every way to a part, and sum it up; ``torch``: MiB of importing it."""
     for way in ways:
         own = folder / "way"
         own.mkdir()
         one = replace(plan, folder=str(own))
         prepared = fresh.measured(way, "prepare", one) if way.prepares else None
-        figures = table.values(plan, prepared, fresh.measured(way, "run", one))
+        figures = table.values(plan, prepared, fresh.measured(way, "run", one), torch)
         shutil.rmtree(own)
         print(f"{plan.dataset}, cores {plan.cores}, seed {plan.seed}: {way.heading:<16} "
               + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
@@ -136,7 +138,7 @@ def _text(found: Mapping[str, Any]) -> str:
     tables = [table.markdown(part) for part in found["parts"] if part["rounds"]]
     end = ("Made by code/bench/peers.py. Medians (least to most) of the rounds; ratios are those "
            "of a round, over this project's. Memory: of a process and its children, a page that "
-           "several share once.")
+           f"several share once; importing torch alone takes {found['torch']:.0f} MiB.")
     left = [f"{found['left out']}.\n"] if found["left out"] else []
     return "\n".join([f"{found['machine']}; rounds: {rounds}.\n", *left, *tables, f"{end}\n"])
 

@@ -194,6 +194,7 @@ def test_a_fresh_process_tells_seconds_memory_or_why_it_failed(opened: Opened, t
     way, cases = WAYS["2d"][-1], {part: some[:1] for part, some in opened.plan.cases.items()}
     made = replace(opened.plan, folder=str(tmp_path), cases=cases)
     found = fresh.measured(way, "prepare", made)
+    assert 50 < fresh.torch_alone() < found["memory"]
     assert 0 < found["seconds"] < found["command"] and 50 < found["memory"] < 5000
     assert found["cpu"] > 0.1 and len(list(tmp_path.glob("*.npy"))) == 3
     gone = {**cases, "test": [cases["test"][0]._replace(image="/gone.png")]}
@@ -220,6 +221,7 @@ def test_the_table_is_that_of_the_records_and_right_by_hand(
     for tree in ("3d", "2d"):
         monkeypatch.setitem(alike.FLAGS, tree, [*ALIKE, *TINY[tree]])
     monkeypatch.setattr(fresh, "measured", faked)
+    monkeypatch.setattr(fresh, "torch_alone", lambda: 300.0)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec",
                         lambda name, *more: None if name == "monai" else find(name, *more))
@@ -245,6 +247,7 @@ def test_the_table_is_that_of_the_records_and_right_by_hand(
     assert ("| the run: epochs, validations, test, s | 6 (5 to 10) | 9 (6 to 28) | 1.8 (1 to 2.8) "
             "| 11 (10 to 13) | 1.83 (1 to 2.6) |") in text
     assert "| +0.073 (0.095) less ours |" in text
+    assert part["rounds"]["ours"]["own"] == [1200.0] * 3 and "torch alone takes 300 MiB" in text
     assert text == importlib.import_module("commands").loaded("bench", "peers")._text(found)
 
 

@@ -105,6 +105,17 @@ def done(module: str, part: str, plan: Plan) -> Figures:
     return watch.seconds
 
 
+def torch_alone() -> float:
+    """MiB that a process holds which has imported torch and done nothing else."""
+    program = "import time, torch; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = memory(process.pid)
+        process.kill()
+    return found
+
+
 def memory(pid: int) -> float:
     """MiB that a process and its children hold, a page that several share counted once (PSS)."""
     try:

@@ -25,6 +25,7 @@ ROWS = [
     Row("validation", "all validations of the run", "s"),
     Row("run", "the run: epochs, validations, test", "s"),
     Row("memory", "the most memory of the command that runs it", "MiB"),
+    Row("own", "that less what importing torch takes", "MiB"),
     Row("first", "a first command: from start to score, with preparing", "s"),
     Row("again", "a further command: from start to score", "s"),
     Row("cpu", "processor time of that, all cores", "s"),
@@ -32,12 +33,15 @@ ROWS = [
 SCORES = {"3d": "Dice", "2d": "quadratic-weighted kappa"}
 
 
-def values(plan: Plan, prepared: Figures | None, run: Figures) -> Figures:
-    """The figures of one round, by the names of ROWS, and the score."""
+def values(plan: Plan, prepared: Figures | None, run: Figures, torch: float) -> Figures:
+    """The figures of one round, by the names of ROWS, and the score.
+
+    ``torch``: MiB that importing it takes.
+    """
     found = {"epoch": (run["loop"] - run["validation"]) / plan.epochs,
              "validation": run["validation"], "run": run["loop"] + run["test"],
-             "memory": run["memory"], "again": run["command"], "cpu": run["cpu"],
-             "score": run["score"],
+             "memory": run["memory"], "own": run["memory"] - torch, "again": run["command"],
+             "cpu": run["cpu"], "score": run["score"],
              # What a way reads or makes anew in a further command is made once in the first.
              "first": run["command"] - run["data"] + (prepared["seconds"] if prepared else 0.0)}
     if prepared is not None:
