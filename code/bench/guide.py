@@ -18,7 +18,7 @@ from common.arms import BASELINE, ORACLE, SHUFFLED, is_control, pretraining
 from common.errors import InputError, exit_status
 from common.files import ROOT, write_text
 from common.report import curves, published
-from common.report.claims import apart, verdict
+from common.report.claims import apart, side, verdict
 from common.report.curves import Curves, Point
 from common.report.reading import LEARNT
 from common.runs.records import PAPER
@@ -78,8 +78,11 @@ def read_as(study: Curves, point: Point, undone: Point | None) -> str:
         if verdict(undone) == "above":
             doubt = ", but its shuffled start gains too"
         elif between.interval:
-            doubt = (", but not over the shuffled start" if between.interval[0] <= 0 else
-                     ", over the shuffled start too")
+            over = side(between.interval) == "above"
+            doubt = ", over the shuffled start too" if over else ", but not over the shuffled start"
+            final = apart(study, point, undone, last=True).interval
+            if final and (side(final) == "above") != over:
+                doubt += f" (with the last weights {'not' if over else 'it is'})"
     could = f" (80 % power needs {point.could_show[1]:.3f})" if point.could_show else ""
     last = study.lasts[point.fraction].differences.get(point.task)
     other = verdict(replace(point, difference=last)) if last else said

@@ -136,8 +136,15 @@ TABLE = {
         ("reading: every gain", "the baseline: {every([gain(point)", "the baseline: {some([gain(point)"),
     ],
     "test_doubts.py::test_the_tables_have_every_arm_less_its_shuffled_start": [
-        ("tables: less its shuffled start", "shown(claims.apart(curves, point, other), sign=True)]",
-         "shown(claims.apart(curves, other, point), sign=True)]"),
+        ("tables: less its shuffled start", "shown(claims.apart(curves, point, other, last=last), "
+         "sign=True)", "shown(claims.apart(curves, other, point, last=last), sign=True)"),
+    ],
+    "test_doubts.py::test_an_arm_less_its_shuffled_start_is_read_with_the_last_weights_too": [
+        ("claims: the last weights of both", "for task, arm in two.items()} if last else None",
+         "for task, arm in two.items()} if not last else None"),
+        ("reading: beside its shuffled start with the last weights too", "claims.side(less.interva"
+         "l) != (\n                said := claims.side(last.interval))", "claims.side(less.interval) "
+         "== (\n                said := claims.side(last.interval))"),
     ],
     "test_doubts.py::test_a_page_has_how_what_is_handed_on_is_trained": [
         ("page: the start's rate", '"START_LR_FACTOR": start.get("start lr factor"),', ""),

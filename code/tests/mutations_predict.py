@@ -167,7 +167,7 @@ TABLE = {
         ("guide: a gain has to lie above its shuffled start's",
          'if said == "above" and undone is not None:', "if False:"),
         ("guide: a shuffled start that gains too", 'if verdict(undone) == "above":', "if False:"),
-        ("guide: and where it does that is said", "if between.interval[0] <= 0 else", "if True else"),
+        ("guide: and where it does that is said", "if over else \", but not over", "if False else \", but not over"),
     ],
     "test_guide.py::test_a_task_is_solved_learnt_or_not": [
         ("guide: what is not learnt is said", '"learnt" if value >= chance + LEARNT * (1 - chance)',

@@ -210,3 +210,19 @@ def test_the_primary_fraction_has_its_label(tmp_path: Path) -> None:
                   for one in panel.get_xticklabels()]
         assert any(one.startswith(f"{fraction}\n") for one in labels), labels
         assert any(one.startswith("100\n") for one in labels) and "" in labels  # no room for all
+
+
+def test_a_seed_beyond_the_axis_is_a_head_at_its_end_and_the_others_are_dots(tmp_path: Path
+                                                                             ) -> None:
+    data = read_arms(tmp_path, {"baseline": (0.0,) * 3, "rpl": (0.01, 0.02, 0.01),
+                                "oracle": (0.1, 0.2, 0.6)}, 5)
+    panel = forest(data)[0]
+    low, high = panel.get_xlim()
+    row = 1 + difference.BELOW
+    seeds = [(str(line.get_marker()), float(line.get_xdata()[0])) for line in panel.get_lines()
+             if list(line.get_ydata()) == [row]]
+    gains = points(data, 5)["oracle"].difference
+    assert gains is not None and len(seeds) == 3
+    assert max(gains.scores) > high > low
+    assert sorted(seeds) == sorted((".", score) if score <= high else (">", high)
+                                   for score in gains.scores)

@@ -163,8 +163,26 @@ def test_the_tables_have_every_arm_less_its_shuffled_start() -> None:
     assert less.interval is not None and less.mean > 0
     [section] = [one for one in tables.sections(found) if "shuffled start" in one.title]
     low, high = less.interval
-    assert section.rows == [["rpl", "5 %", f"{less.mean:+.3f} ({low:+.3f} to {high:+.3f})"]]
+    said_so = f"{less.mean:+.3f} ({low:+.3f} to {high:+.3f})"
+    assert section.rows == [["rpl", "5 %", said_so, said_so]]  # the last weights are the chosen
     assert not any("shuffled start" in one.title for one in tables.sections(made(TWO)))
+
+
+def test_an_arm_less_its_shuffled_start_is_read_with_the_last_weights_too() -> None:
+    gains = {**TWO, "rpl": {5: UP, 100: LEVEL}, "rpl@shuffled": LEVEL}
+    found = made(gains, lasts={"rpl@shuffled": {5: UP, 100: LEVEL}})
+    less = claims.apart(found, *claims.pairs(found)[0], last=True)
+    theirs = claims.apart(made({**gains, "rpl@shuffled": {5: UP, 100: LEVEL}}),
+                          *claims.pairs(found)[0])
+    assert less.interval is not None and theirs.interval is not None
+    assert (less.mean, *less.interval) == pytest.approx((theirs.mean, *theirs.interval), abs=1e-6)
+    [section] = [one for one in tables.sections(found) if "shuffled start" in one.title]
+    assert section.rows[0][2] != section.rows[0][3] == (
+        f"{less.mean:+.3f} ({less.interval[0]:+.3f} to {less.interval[1]:+.3f})")
+    [line] = [one for one in reading.sentences(found) if one.startswith("With the last weights")]
+    assert "reads otherwise for rpl@shuffled at 5 %" in line and line.endswith(
+        f" and rpl at 5 % less its shuffled start ({less.mean:+.3f}, {less.interval[0]:+.3f} to "
+        f"{less.interval[1]:+.3f}: not shown).")
 
 
 def test_a_page_has_how_what_is_handed_on_is_trained() -> None:

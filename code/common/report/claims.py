@@ -1,5 +1,7 @@
 """What the interval of a difference says: of an arm, and of an arm beside its shuffled start."""
 
+from collections.abc import Set
+
 from common.arms import SHUFFLED, is_control
 from common.report.curves import Curves, Point
 from common.runs.records import cases_of
@@ -9,10 +11,7 @@ from common.stats.family import compare
 
 def verdict(point: Point) -> str:
     """What an interval says: "above", "below", "not shown", or "" without one."""
-    if point.interval is None:
-        return ""
-    return ("above" if point.interval[0] > 0 else "below" if point.interval[1] < 0
-            else "not shown")
+    return side(point.interval) if point.interval else ""
 
 
 def gain(point: Point) -> str:
@@ -32,12 +31,39 @@ def between(mean: float, interval: tuple[float, float]) -> str:
     return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def apart(curves: Curves, point: Point, other: Point) -> Estimate:
-    """An arm less another at the same fraction, paired by seed and test case."""
-    cases = cases_of(curves.runs)
+def apart(curves: Curves, point: Point, other: Point, *, last: bool = False) -> Estimate:
+    """An arm less another at the same fraction, paired by seed and test case.
+
+    ``last``: with the last weights instead of those chosen on validation.
+    """
+    cases, measure = cases_of(curves.runs), curves.measures[0]
     two = {one.task: cases[one.task, one.fraction] for one in (point, other)}
-    return compare(curves.measures[0], two, other.task, Design(curves.folds, point.fraction)
-                   ).differences[point.task]
+    scores = {task: {seed: _last(curves, task, point.fraction, seed, {*draws}.intersection(
+        *(arm.get(seed, ()) for arm in two.values()))) for seed, draws in arm.items()}
+        for task, arm in two.items()} if last else None
+    return compare(measure, two, other.task, Design(curves.folds, point.fraction),
+                   scores=scores).differences[point.task]
+
+
+def _last(curves: Curves, task: str, fraction: int, seed: int, draws: Set[int]) -> float:
+    """The headline of a seed's last weights, a mean over draws."""
+    name = curves.measures[0].name
+    found = [run["last"]["test"][name] or 0.0 for run in curves.runs
+             if (run["task"], run["fraction"], run["seed"]) == (task, fraction, seed)
+             and run.get("draw", 0) in draws]
+    return sum(found) / len(found) if found else 0.0
+
+
+def pairs(curves: Curves) -> list[tuple[Point, Point]]:
+    """Each arm at each fraction whose shuffled start was run there, and that start."""
+    at = {(point.task, point.fraction): point for point in curves.points}
+    return [(point, other) for point in curves.points
+            if (other := at.get((f"{point.task}@{SHUFFLED}", point.fraction)))]
+
+
+def side(interval: tuple[float, float]) -> str:
+    """On which side of zero an interval lies: "above", "below", "not shown"."""
+    return "above" if interval[0] > 0 else "below" if interval[1] < 0 else "not shown"
 
 
 def starts(curves: Curves) -> list[tuple[Point, Point, Estimate]]:
@@ -45,10 +71,8 @@ def starts(curves: Curves) -> list[tuple[Point, Point, Estimate]]:
 
     The primary comparison's first, then by fraction.
     """
-    points = [point for point in curves.points if point.interval]
-    found = [(point, other, less) for point in points for other in points
-             if other.fraction == point.fraction and other.task == f"{point.task}@{SHUFFLED}"
-             and not is_control(point.task) and verdict(point) == "above"
+    found = [(point, other, less) for point, other in pairs(curves)
+             if not is_control(point.task) and verdict(point) == "above" and other.interval
              and (less := apart(curves, point, other)).interval]
     return sorted(found, key=lambda one: (not one[0].primary, one[0].fraction))
 

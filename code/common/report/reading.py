@@ -4,7 +4,7 @@ Every wording has its condition here and its test; nothing is worded by hand.
 """
 
 from common.arms import BASELINE, ORACLE, is_control, is_shuffled, parts
-from common.report import looks, rates
+from common.report import claims, looks, rates
 from common.report.claims import beside_starts, ends, gain, verdict
 from common.report.curves import Curves, Point
 from common.report.section import every, some
@@ -302,11 +302,18 @@ def _last(points: list[Point], curves: Curves) -> list[str]:
         interval = other.interval if point.alone else other.adjusted
         if interval is None:
             continue
-        said = "above" if interval[0] > 0 else "below" if interval[1] < 0 else "not shown"
+        said = claims.side(interval)
         if said != verdict(point):
             changed.append(f"{point.task} at {point.fraction} % ({other.mean:+.3f}, "
                            f"{interval[0]:+.3f} to {interval[1]:+.3f}: {said})")
+    for point, start in claims.pairs(curves):
+        less, last = (claims.apart(curves, point, start, last=one) for one in (False, True))
+        if less.interval and last.interval and claims.side(less.interval) != (
+                said := claims.side(last.interval)):
+            changed.append(f"{point.task} at {point.fraction} % less its shuffled start "
+                           f"({last.mean:+.3f}, {last.interval[0]:+.3f} to {last.interval[1]:+.3f}"
+                           f": {said})")
     if changed:
         return [f"With the last weights instead of those chosen on validation it reads otherwise "
-                f"for {some(changed)}."]
+                f"for {every(changed)}."]
     return ["With the last weights instead of those chosen on validation it reads the same."]

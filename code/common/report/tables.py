@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import mean
 
-from common.arms import BASELINE, FROM_SCRATCH, SHUFFLED, is_control
+from common.arms import BASELINE, FROM_SCRATCH, is_control
 from common.report import claims, rates, reading
 from common.report.curves import SOLVED, SOLVED_EPOCHS, Curves, Point, order
 from common.report.section import Section
@@ -98,14 +98,13 @@ def _differences(curves: Curves, paired: list[Point]) -> Section:
 
 def _undone(curves: Curves) -> Section | None:
     """Every arm less the start that has lost what it had learnt, where both were run."""
-    at = {(point.task, point.fraction): point for point in curves.points}
     rows = [[marked(point.task), f"{point.fraction} %",
-             shown(claims.apart(curves, point, other), sign=True)] for point in curves.points
-            if (other := at.get((f"{point.task}@{SHUFFLED}", point.fraction)))]
+             *(shown(claims.apart(curves, point, other, last=last), sign=True)
+               for last in (False, True))] for point, other in claims.pairs(curves)]
     return Section(
         "Difference to the shuffled start", "Each arm less the start that has lost all it had "
         "learnt, paired by seed and test case; 95 % intervals of these two alone, not adjusted.",
-        ["task", "labels", "difference"], rows) if rows else None
+        ["task", "labels", "difference", "with the last weights"], rows) if rows else None
 
 
 def marked(task: str) -> str:

@@ -93,7 +93,8 @@ def limits(curves: Curves, fractions: Sequence[int]) -> tuple[float, float]:
     low = min([*values, *([float(np.quantile(lows, 1 - CUT))] if lows else [])])
     high = max([*values, *([float(np.quantile(highs, CUT))] if highs else [])])
     near = [point.difference.mean for point in controls if point.difference]
-    wide = [end for point in controls for end in point.interval or ()]
+    wide = [end for point in controls if point.difference for end in (
+        *(point.interval or ()), *point.difference.scores)]
     span = high - low
     for found in (near, wide):
         for end in sorted(found, key=lambda end: max(low - end, end - high)):  # the nearest first
@@ -134,10 +135,13 @@ def differences(panel: Axes, curves: Curves, arms: list[str], fraction: int) -> 
         if point.interval and gain.interval:
             _interval(panel, point.interval, row, look, THICK)
             _interval(panel, gain.interval, row + BELOW, look, THIN)
-        panel.plot(gain.scores, [row + BELOW] * len(gain.scores), ".", color=look.colour,
-                   markersize=3.5, alpha=0.7)
+        low, high = panel.get_xlim()
+        for score in gain.scores:  # of a seed beyond the axis a head at its end
+            panel.plot([min(max(score, low), high)], [row + BELOW], "." if low <= score <= high
+                       else "<" if score < low else ">", color=look.colour, markersize=3.5,
+                       alpha=0.7, clip_on=low <= score <= high)
         _mark(panel, gain.mean, row, look)
-    panel.set_title(f"{fraction} % of the labels", fontsize=9, pad=3)
+    panel.set_title(f"{fraction} %: {curves.labelled(fraction)} labels", fontsize=9, pad=3)
 
 
 def _interval(panel: Axes, ends: tuple[float, float], row: float, look: Look,
@@ -231,8 +235,8 @@ def _words(figure: Figure, curves: Curves, forest: Sequence[Axes]) -> None:
         + "; arrow: goes on." if intervals else
         f"Dots: single seeds; under {MIN_BLOCKS} seeds no intervals.")]
     if intervals:
-        lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds. Grey: a mean of "
-                     "its row in it cannot be told from zero.")
+        lines.append("Thin, below: 95 % intervals, not adjusted; dots: seeds (heads: beyond the "
+                     "axis). Grey: where the row's mean would not be told from zero.")
     if saves(curves):
         base = curves.reached.get(BASELINE)
         bounded = base is not None and base.bounded

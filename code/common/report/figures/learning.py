@@ -173,7 +173,7 @@ def _words(curves: Curves, fraction: int,
              f"runs as far as all go; thin, runs{shades}."]
     if pretext:
         long = any(_smoothed(_mean(logs)[1]) > 1 for lines in pretext.values() for _, logs in lines)
-        epochs = f" (of {EPOCHS} epochs and more: and {SMOOTH} epochs)" if long else ""
+        epochs = f" and, of {EPOCHS} epochs and more, over {SMOOTH} epochs" if long else ""
         lines.append(f"Below: the pretext tasks while pretraining; thick, mean over "
                      f"seeds{epochs}; thin, seeds.")
     return lines
