@@ -149,6 +149,9 @@ TABLE = {
     "test_doubts.py::test_a_page_has_how_what_is_handed_on_is_trained": [
         ("page: the start's rate", '"START_LR_FACTOR": start.get("start lr factor"),', ""),
     ],
+    "test_difference.py::test_a_seed_beyond_the_axis_is_a_head_at_its_end_and_the_others_are_dots": [
+        ("difference: seeds beyond the axis", 'else "<" if score < low else ">", color', 'else ".", color'),
+    ],
     "test_difference.py::test_labels_of_the_last_panel_keep_apart": [
         ("difference: labels apart", "if inches * np.log(after / tick) > APART", "if inches * np.log(after / tick) > -1"),
         ("difference: labels where there is room", "APART, LETTER = 0.065, 0.036", "APART, LETTER = 0.4, 0.036"),

@@ -150,7 +150,8 @@ def test_differences_and_labels_saved_have_a_row_an_arm(demo: Curves, root: Node
     for fraction in demo.fractions:
         [panel] = [one for alt, one in drawn.items()
                    if alt.startswith("Difference") and f"at {fraction} % of" in alt]
-        assert f"{fraction} %: {demo.labelled(fraction)} labels" in [one.text for one in panel.every("text")]
+        title = f"{fraction} %: {demo.labelled(fraction)} labels"
+        assert title in [one.text for one in panel.every("text")]
         for row, (_, y, said) in enumerate(spots(panel)):
             assert said == panels.words(demo.of_task(demo.tasks[row + 1])[
                 demo.fractions.index(fraction)], demo)
