@@ -1,11 +1,14 @@
 """A step's parts: their shares are of the whole, and its operations are those of its layers."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
-from commands import alone
+from commands import alone, call
 
 from bench import trees
-from bench.grid import steps
+from bench.grid import prepare, steps
 from bench.rows.step_rows import Step
 from common.arms import BASELINE
 
@@ -44,3 +47,34 @@ def test_operations_are_those_of_the_convolutions_forwards_and_backwards(
     assert made.seconds > 0
     cells = steps.line("3d, baseline", made, made.flop / made.seconds).split(" | ")
     assert cells[0] == "| 3d, baseline" and cells[4] == "100 %"
+
+
+def test_seconds_within_a_part_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def spend(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+    monkeypatch.setattr(prepare, "time", SimpleNamespace(perf_counter=lambda: now))
+    clock = prepare.Clock()
+    inner = clock.timed("inner", lambda: spend(1.0))
+
+    def outer() -> None:
+        spend(2.0)
+        inner()
+        inner()
+    clock.timed("outer", outer)()
+    inner()
+    assert clock.seconds == {"inner": 3.0, "outer": 2.0}
+    lines = prepare.table(clock.seconds, 10).splitlines()
+    assert lines[2:] == ["| inner | 300.00 | 60 % |", "| outer | 200.00 | 40 % |",
+                         "| all | 500.00 | |"]
+
+
+def test_the_parts_of_preprocessing_are_all_met(scans: Path) -> None:
+    said = call("bench/grid/prepare.py", "--data", scans, "--resolution", 16, "--cases", 3)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("3 scans and label maps of ")
+    for _, _, part in prepare.PARTS:
+        assert f"| {part} | " in said.stdout
+    assert "MB/s of what comes out" in said.stdout and "GB/s." in said.stdout

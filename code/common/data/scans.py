@@ -106,7 +106,7 @@ def read_file(file: Path, frame: int | None = None) -> Scan:
         if not isinstance(image, nib.Nifti1Image):
             raise ImageFileError(f"{type(image).__name__}, not NIfTI-1 or NIfTI-2")
         _check_header(file, image, head, length)
-        turned = io_orientation(image.affine)  # once: a tenth of the time a small scan takes
+        turned = _orientation(image.affine.tobytes())
         axes = "".join(map(str, ornt2axcodes(turned)))
         if frame is not None:
             image = image.slicer[:, :, :, frame]
@@ -123,6 +123,17 @@ def read_file(file: Path, frame: int | None = None) -> Scan:
         zooms = measured  # as ITK has it: the affine counts
     unit = UNITS.get(int(image.header["xyzt_units"]) & 7, 1)
     return Scan(_squeezed(file, volume), [float(x) * unit for x in zooms], axes, image.affine)
+
+
+@lru_cache(maxsize=256)
+def _orientation(affine: bytes) -> np.ndarray:
+    """How the axes of an affine (4, 4) lie, as nibabel has it; scans of a set share a few.
+
+    It takes a tenth of the time that reading a small scan does.
+    """
+    found: np.ndarray = io_orientation(np.frombuffer(affine).reshape(4, 4))
+    found.flags.writeable = False
+    return found
 
 
 def opened(file: Path) -> tuple[Any, bytes, int]:
