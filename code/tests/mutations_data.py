@@ -45,6 +45,18 @@ TABLE = {
     "test_loader_3d.py::test_the_cache_is_made_once_and_anew_for_other_contents": [
         ("cache: damage is noticed", "if _crc32(folder / name) != crc]", "if crc is None]"),
     ],
+    "test_cache.py::test_memory_is_kept_while_cases_are_prepared_and_given_back_after": [
+        ("cache: memory is kept for the next case", "    with limits.keeping_memory():\n        for row",
+         "    if True:\n        for row"),
+        ("limits: what is free is given back", "if _set(USUAL):", "if False:"),
+    ],
+    "test_cache.py::test_a_slow_first_case_alone_begins_no_pool_unless_it_takes_long": [
+        ("cache: the first case's time is left out of the others'",
+         "each = (spent[-1] - spent[0]) / (len(spent) - 1) if len(spent) > 1 else spent[0]",
+         "each = spent[-1] / len(spent)"),
+        ("cache: a pool is not begun on the first case's word", "if spent[-1] > SURE * POOL_FROM and",
+         "if"),
+    ],
     "test_loader_promises.py::test_labels_that_only_linear_resizing_would_invent_are_not_there": [
         ("scans: nearest for labels", "resize(label[box], resolution, order=0)",
          "resize(label[box].astype(float), resolution, order=1).round().astype(np.uint8)"),

@@ -74,7 +74,7 @@ def test_seconds_within_a_part_count_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_parts_of_preprocessing_are_all_met(scans: Path) -> None:
     said = call("bench/grid/prepare.py", "--data", scans, "--resolution", 16, "--cases", 3)
     assert said.returncode == 0, said.stderr
-    assert said.stdout.startswith("3 scans and label maps of ")
+    assert "\n3 scans and label maps of ctphantom, to 16³" in said.stdout
     for _, _, part in prepare.PARTS:
         assert f"| {part} | " in said.stdout
     assert "MB/s of what comes out" in said.stdout and "GB/s." in said.stdout

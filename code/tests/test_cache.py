@@ -14,6 +14,7 @@ from filelock import FileLock
 from common.data import cache
 from common.data.cache import Cache
 from common.errors import InputError
+from common.machine import limits
 
 loader = importlib.import_module("2d.loader")
 
@@ -98,3 +99,26 @@ def test_preprocessing_is_done_by_one_while_the_other_waits_and_says_so(
     other.join(timeout=30)
     assert not other.is_alive()
     assert "another process is preprocessing fundusphantom; waiting" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("libc", ["glibc", "musl"])
+def test_memory_is_kept_while_cases_are_prepared_and_given_back_after(
+        libc: str, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+    library = SimpleNamespace(mallopt=lambda *given: calls.append(given),
+                              malloc_trim=lambda *given: calls.append(given))
+    monkeypatch.setattr(limits, "ctypes", SimpleNamespace(CDLL=lambda name: library))
+    monkeypatch.setattr(limits, "platform", SimpleNamespace(libc_ver=lambda: (libc, "2")))
+    before: list[int] = []
+    prepare = loader.preprocess
+
+    def seen(*given: Any, **named: Any) -> Any:
+        before.append(len(calls))
+        return prepare(*given, **named)
+    monkeypatch.setattr(loader, "preprocess", seen)
+    build(photographs, tmp_path)
+    kept = [(limits.M_TRIM_THRESHOLD, -1), (limits.M_TOP_PAD, 64 << 20), (limits.M_MMAP_MAX, 0)]
+    usual = [(limits.M_TRIM_THRESHOLD, 131072), (limits.M_TOP_PAD, 131072),
+             (limits.M_MMAP_MAX, 65536), (0,)]
+    assert calls == (kept + usual if libc == "glibc" else [])
+    assert before and {*before} == {3 if libc == "glibc" else 0}

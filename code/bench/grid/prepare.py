@@ -2,8 +2,9 @@
 
     python code/bench/grid/prepare.py --data MSD_FOLDER      seconds; --resolution 32 --cases 200
 
-Preprocesses scans one after another in this process, once before anything is timed, and adds up the
-seconds of each part. Beside them, of the same files and machine: gunzip alone, and a copy in memory.
+Preprocesses scans one after another in this process, once before anything is timed, and adds up
+the seconds of each part. Beside them, on the same machine: gunzip of the same files alone, and a
+copy in memory.
 """
 
 import argparse
@@ -24,10 +25,11 @@ from isal import igzip
 
 from common.data import scans
 from common.errors import exit_status
+from common.machine import limits
 
 COPIED = 2**28  # bytes, of the copy that rates the memory
 READING, GUNZIP = "reading: header, orientation, voxels", "gunzip"
-PARTS = [  # where a function is looked up, its name there, the part it is; what is nested counts once
+PARTS = [  # where a function is looked up, its name there, its part; what is nested counts once
     ("scans", "read_file", READING), ("igzip", "decompress", GUNZIP),
     ("loader", "percentiles", "percentiles"), ("loader", "body_box", "box of the body"),
     ("loader", "scale", "scaling"), ("loader", "resize", "resizing"),
@@ -83,14 +85,14 @@ def main() -> int:
 
 def measured(loader: ModuleType, every: Callable[[], None]) -> dict[str, float]:
     """Seconds of each part of ``every``, and of the rest of it."""
-    every()  # files and tables that are made once
-    begun = time.perf_counter()
-    every()
-    whole = time.perf_counter() - begun
     clock = Clock()
-    with _watched(loader, clock):
-        every()
-    return {**clock.seconds, "all the rest": max(0.0, whole - sum(clock.seconds.values()))}
+    with limits.keeping_memory():  # as exp.py does
+        every()  # files and tables that are made once
+        with _watched(loader, clock):
+            begun = time.perf_counter()
+            every()
+            whole = time.perf_counter() - begun
+    return {**clock.seconds, "all the rest": whole - sum(clock.seconds.values())}
 
 
 @contextmanager

@@ -200,14 +200,15 @@ def _write(sources: Sequence[Source], folder: Path, how: Preprocessing,
           f"{needed / 1e9:.2g} GB in {folder.parent}", flush=True)
     facts: dict[str, Facts] = {}
     digests: dict[str, list[str]] = {}
-    for row, (image, label, fact) in enumerate(_pooled(how.prepare, sources, workers)):
-        source = sources[row]
-        images[row] = image
-        digests[source.id] = [_digest(images[row]), digest(source.target)]
-        if labels is not None and label is not None:
-            labels[row] = label
-            digests[source.id][1] = _digest(labels[row])
-        facts[source.id] = fact
+    with limits.keeping_memory():
+        for row, (image, label, fact) in enumerate(_pooled(how.prepare, sources, workers)):
+            source = sources[row]
+            images[row] = image
+            digests[source.id] = [_digest(images[row]), digest(source.target)]
+            if labels is not None and label is not None:
+                labels[row] = label
+                digests[source.id][1] = _digest(labels[row])
+            facts[source.id] = fact
     images.flush()
     if labels is not None:
         labels.flush()
