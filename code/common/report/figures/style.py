@@ -26,7 +26,7 @@ STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": Fal
          "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6,
          "axes.axisbelow": True, "legend.frameon": False, "figure.dpi": 100, "savefig.dpi": 200,
          "text.parse_math": False}  # a name with dollars is no formula
-COLOURS = 128  # of a PNG; lines lose nothing that is seen, photographs little
+COLOURS = 80  # of a PNG; lines lose nothing that is seen, photographs little
 
 
 def write(figure: Figure, path: Path) -> None:
