@@ -48,7 +48,9 @@ TABLE = {
     "test_cache.py::test_memory_is_kept_while_cases_are_prepared_and_given_back_after": [
         ("cache: memory is kept for the next case", "    with limits.keeping_memory():\n        for row",
          "    if True:\n        for row"),
-        ("limits: what is free is given back", "if _set(USUAL):", "if False:"),
+        ("limits: what is free is given back", "if before != KEPT and _set(before):", "if False:"),
+        ("limits: who kept memory before keeps it", "if before != KEPT and _set(before):",
+         "if _set(USUAL):"),
     ],
     "test_cache.py::test_a_slow_first_case_alone_begins_no_pool_unless_it_takes_long": [
         ("cache: the first case's time is left out of the others'",

@@ -23,6 +23,8 @@ SHARED = Path("/dev/shm")  # where Linux keeps what processes share
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 NEVER, AHEAD, NONE = -1, 64 << 20, 0
 USUAL = {M_TRIM_THRESHOLD: 128 << 10, M_TOP_PAD: 128 << 10, M_MMAP_MAX: 65536}  # glibc's
+KEPT = {M_TRIM_THRESHOLD: NEVER, M_TOP_PAD: AHEAD, M_MMAP_MAX: NONE}
+in_force = dict(USUAL)  # of this process
 
 
 def cores() -> int:
@@ -109,22 +111,24 @@ def keep_memory() -> None:
     of the time of a 3D training step on the CPU, and of preprocessing a small scan (measured).
     Numbers do not change.
     """
-    _set({M_TRIM_THRESHOLD: NEVER, M_TOP_PAD: AHEAD, M_MMAP_MAX: NONE})
+    _set(KEPT)
 
 
 @contextmanager
 def keeping_memory() -> Iterator[None]:
-    """Within, keep_memory(); afterwards what is free is given back, and memory is as usual."""
+    """Within, keep_memory(); afterwards, unless it held before, what is free is given back."""
+    before = dict(in_force)
     keep_memory()
     try:
         yield
     finally:
-        if _set(USUAL):
+        if before != KEPT and _set(before):
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def _set(parameters: Mapping[int, int]) -> bool:
     """Set parameters of glibc's malloc; whether it is there."""
+    in_force.update(parameters)
     there = platform.libc_ver()[0] == "glibc"
     if there:
         for parameter, value in parameters.items():
